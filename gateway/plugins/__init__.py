@@ -1,0 +1,1 @@
+"""The built-in protocol plugins, found through entry points as any other's."""

@@ -1,0 +1,1 @@
+"""Public test kit: `LayerSuite` for layers, `PluginSuite` for plugins, fakes."""

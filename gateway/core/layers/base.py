@@ -1,0 +1,610 @@
+"""The channel layer: the contract that every layer keeps, and everybody else relies on.
+
+Two faces for two roles.
+
+`Layer`
+    What applications, workers and tools use: the simple face of the Channels
+    specification (``send``, ``receive``, groups) and deliveries with settlement
+    (``take``, ``settle``, ``send_many``). Every verb that may wait has an async twin with
+    the prefix ``a``; a sync verb called on a running event loop raises RuntimeError and
+    names the twin.
+
+`Edge`
+    What a protocol server uses, on one event loop: verbs that never wait, and one
+    callback for all that comes in, in order. What a verb could not do comes back as an
+    item.
+
+Messages are dicts of ``bytes``, ``str``, 64-bit ``int``, ``float``, ``list``, ``dict``
+with ``str`` keys, ``bool`` and ``None``; encoded (`codec.encode`) they are at most one
+MiB. A *payload* below is such a message encoded.
+
+The promises, which `gateway.testing.LayerSuite` tests sentence by sentence:
+
+* ``send`` never waits for room: it raises `ChannelFull`.
+* A message is delivered to one reader, at most once.
+* FIFO per channel from one writer to one reader.
+* A message that nobody took expires after ``expiry`` seconds (default 60) and gives its
+  room back then, without anybody receiving.
+* The sender may change its dict after sending.
+* A receive from several channels starves none of them.
+* Nothing is dropped without a cause in ``channel_statistics`` and ``global_statistics``.
+"""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, ClassVar, Final, NamedTuple
+
+import msgspec
+
+from gateway.core.layers import codec
+
+Message = dict[str, Any]
+
+# ---------------------------------------------------------------- outcomes
+
+ACCEPTED: Final = "accepted"
+REJECTED: Final = "rejected"
+FAILED: Final = "failed"
+UNROUTED: Final = "unrouted"
+RELEASED: Final = "released"
+
+MAX_TRIES: Final = 10
+"""How often a delivery is offered before ``released`` reaches its sender."""
+
+
+class Outcome(msgspec.Struct, frozen=True, array_like=True, gc=False, omit_defaults=True):
+    """What became of a message.
+
+    ``kind``: ``accepted`` (the consumer returned), ``rejected`` (it raised ``Reject``: a
+    decision; ``code`` and ``reason`` are its words), ``failed`` (it raised anything else, its
+    worker was lost, one of its sends was refused: ``cause`` says which), ``unrouted`` (no
+    route matched), ``released`` (not run, or ``ConsumeLater``: offered again after ``delay``
+    seconds; a sender hears it only when tries or lifetime are spent).
+
+    ``cause`` is for logs and counters: ``"lost"``, ``"full"``, ``"skipped"``, ``"expired"``, or
+    the name of an exception's class.
+    """
+
+    kind: str
+    code: int | None = None
+    reason: str = ""
+    cause: str = ""
+    delay: float = 0.0
+
+
+OK: Final = Outcome(ACCEPTED)
+
+# ---------------------------------------------------------------- a consumer's sends
+
+SEND: Final = 1
+GROUP_ADD: Final = 2
+GROUP_DISCARD: Final = 3
+GROUP_SEND: Final = 4
+
+Send = tuple[Any, ...]
+"""One buffered action of a consumer, made by `send`, `group_add`, … below."""
+
+
+def send(channel: str, message: Message) -> Send:
+    """Return the action "send ``message`` to ``channel``"; encodes the message now.
+
+    Raises ValueError or TypeError for a bad name or value, `MessageTooLarge`.
+    """
+    return (SEND, codec.checked(channel), codec.encode(message))
+
+
+def group_add(group: str, channel: str, meta: Message | None = None) -> Send:
+    """Return the action "``channel`` joins ``group``", with public ``meta``."""
+    packed = None if meta is None else codec.encode(meta)
+    return (GROUP_ADD, codec.checked_group(group), codec.checked(channel), packed)
+
+
+def group_discard(group: str, channel: str) -> Send:
+    """Return the action "``channel`` leaves ``group``"."""
+    return (GROUP_DISCARD, codec.checked_group(group), codec.checked(channel))
+
+
+def group_send(group: str, message: Message, exclude: Iterable[str] = ()) -> Send:
+    """Return the action "send ``message`` to every member of ``group`` not in ``exclude``"."""
+    return (GROUP_SEND, codec.checked_group(group), codec.encode(message), list(exclude))
+
+
+# ---------------------------------------------------------------- what an Edge hears
+
+Item = tuple[Any, ...]
+"""One thing that an `Edge` is told. The first element says which:
+
+===========  =========================================  ==========================================
+item         fields                                     meaning
+===========  =========================================  ==========================================
+``MESSAGE``  channel, payload                           for a name of this process
+``GROUP``    group, payload, exclude (list of names)    for the members that this process holds
+``JOIN``     group, channel, meta payload or None       somebody added a connection of ours
+``PART``     group, channel                             somebody removed a connection of ours
+``OUTCOME``  receipt, index, Outcome                    of a message we posted
+``FULL``     receipt, channel                           a post was refused whole, for lack of room
+``ANNOUNCED``  frozenset of channels, or None           what living workers' tables name
+``DOWN``     (none)                                     the layer cannot be reached
+``UP``       rejoined (bool)                            it is back; True: it has forgotten us, and
+                                                        what was unsettled is lost: register again,
+                                                        join groups again
+``FENCED``   (none)                                     our lease has ended: close every connection
+===========  =========================================  ==========================================
+"""
+
+MESSAGE: Final = 1
+GROUP: Final = 2
+JOIN: Final = 3
+PART: Final = 4
+OUTCOME: Final = 5
+FULL: Final = 6
+ANNOUNCED: Final = 7
+DOWN: Final = 8
+UP: Final = 9
+FENCED: Final = 10
+
+
+# ---------------------------------------------------------------- options
+
+
+class LayerOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a layer behaves; the settings table ``[layer]`` names the same keys."""
+
+    expiry: float = 60.0
+    """Seconds that a message waits for a reader."""
+    group_expiry: float = 86400.0
+    """Seconds that a normal channel or address stays in a group without being added again."""
+    capacity: int = 100
+    """Messages that may wait on a channel."""
+    capacities: dict[str, int] = {"http.request": 1000, "*.connect": 1000}
+    """Capacity by channel pattern (``*`` stands for any characters); the longest match wins."""
+    channel_bytes: int = 8 * 1024 * 1024
+    """Bytes that may wait on a channel."""
+    process_capacity: int = 100_000
+    """Messages that may wait in the inbox of one process."""
+    process_bytes: int = 256 * 1024 * 1024
+    """Bytes that may wait in the inbox of one process."""
+    lease: float = 10.0
+    """Seconds that a process's sign of life may stand still before its lease ends."""
+
+    def capacity_of(self, channel: str) -> int:
+        """Return how many messages may wait on ``channel``."""
+        best = -1
+        found = self.capacity
+        for pattern, number in self.capacities.items():
+            regex = ".*".join(re.escape(part) for part in pattern.split("*"))
+            if len(pattern) > best and re.fullmatch(regex, channel):
+                best, found = len(pattern), number
+        return found
+
+
+# ---------------------------------------------------------------- deliveries
+
+
+class Delivery:
+    """What one taker holds in hand: one message, or several that were sent together.
+
+    ``channel`` is the full channel name, ``payloads`` the encoded messages in order,
+    ``attempt`` counts from 1 (2 and more after a release).
+    """
+
+    __slots__ = ("attempt", "channel", "payloads", "settled", "source", "tag")
+
+    def __init__(
+        self, channel: str, payloads: Sequence[bytes], tag: int, attempt: int, source: Any
+    ) -> None:
+        self.channel = channel
+        self.payloads = payloads
+        self.attempt = attempt
+        self.tag = tag
+        """The layer's own number of it."""
+        self.source = source
+        """The layer's own: the connection or reader by which it came."""
+        self.settled = 0
+        """How many of its messages the taker has settled."""
+
+    @property
+    def messages(self) -> list[Message]:
+        """The messages, decoded anew at each look."""
+        return [codec.decode(payload) for payload in self.payloads]
+
+    def __repr__(self) -> str:
+        return f"<Delivery {self.tag} of {len(self.payloads)} on {self.channel}>"
+
+
+class Statistics(NamedTuple):
+    """What ``channel_statistics`` and ``global_statistics`` return."""
+
+    messages: int
+    """Messages accepted by the layer since it began."""
+    pending: int
+    """Messages that wait now."""
+    pending_bytes: int
+    """Bytes that wait now."""
+    in_hand: int
+    """Messages taken and not settled."""
+    max_age: float
+    """Seconds that the oldest waiting message has waited."""
+    full: int
+    """How many sends were refused for lack of room."""
+    drops: dict[str, int]
+    """Dropped messages by cause (the values of `gateway.core.metrics.Drop`)."""
+
+
+class Intake(ABC):
+    """A standing wish for deliveries from a fixed set of channels, with credit.
+
+    The layer hands over up to ``credit`` deliveries ahead, so that a worker seldom waits
+    for the wire; each settlement returns the credit. Threads share one intake.
+    """
+
+    @abstractmethod
+    def take(self, block: float | None = None) -> Delivery | None:
+        """Return the next delivery; wait for it up to ``block`` seconds (None: for ever).
+
+        Returns None when the time is over or the intake was closed. Never raises because
+        the layer is away: it waits.
+        """
+
+    @abstractmethod
+    async def atake(self, block: float | None = None) -> Delivery | None:
+        """Async twin of `take`."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Take no more; release what was handed over and not begun; wake all who wait.
+
+        Idempotent; may be called from any thread, a signal handler excepted.
+        """
+
+
+class Layer(ABC):
+    """A channel layer as one process sees it. Thread-safe.
+
+    All verbs raise ValueError or TypeError for bad names and values, before anything is
+    sent, and `LayerUnavailable` while the layer is away (``take``, ``receive`` and
+    `Intake.take` wait instead, as long as they may).
+    """
+
+    extensions: ClassVar[frozenset[str]] = frozenset(
+        {"groups", "statistics", "flush", "deliveries"}
+    )
+    """``groups``, ``statistics``, ``flush`` as in the Channels specification; ``deliveries``:
+    the whole contract of this class. A layer with the simple face alone lacks it."""
+
+    options: LayerOptions
+    process: str
+    """The name of this process on the layer (``p_…``)."""
+
+    @property
+    def group_expiry(self) -> float:
+        """Seconds that a normal channel or address stays in a group."""
+        return self.options.group_expiry
+
+    # ------------------------------------------------ the simple face
+
+    @abstractmethod
+    def send(self, channel: str, message: Message) -> None:
+        """Send one message. Raises `ChannelFull`, `MessageTooLarge`."""
+
+    @abstractmethod
+    async def asend(self, channel: str, message: Message) -> None:
+        """Async twin of `send`."""
+
+    @abstractmethod
+    def receive(
+        self, channels: Sequence[str], block: bool | float = False
+    ) -> tuple[str, Message] | tuple[None, None]:
+        """Receive one message and settle it ``accepted`` as it returns.
+
+        ``channels`` are normal or single-reader names, a prefix that ends in ``!``, or any
+        process-specific name of this process, which reads its whole inbox. ``block``:
+        False, or seconds to wait. Returns the full channel name and the message, or
+        ``(None, None)``. Several messages that were sent together come one by one.
+        """
+
+    @abstractmethod
+    async def areceive(
+        self, channels: Sequence[str], block: bool | float = False
+    ) -> tuple[str, Message] | tuple[None, None]:
+        """Async twin of `receive`. A cancelled one loses no message."""
+
+    def new_channel(self, pattern: str) -> str:
+        """Return a new name for ``pattern``, which ends in ``?``; ValueError otherwise."""
+        from gateway.core import names  # noqa: PLC0415 - names has no other use here
+
+        return names.fill(pattern)
+
+    @abstractmethod
+    def group_add(self, group: str, channel: str, meta: Message | None = None) -> None:
+        """Make ``channel`` a member of ``group``, with public ``meta``.
+
+        A process-specific name stays until it is discarded, its connection ends or its
+        process's lease does; any other stays for ``group_expiry`` seconds.
+        """
+
+    @abstractmethod
+    async def agroup_add(self, group: str, channel: str, meta: Message | None = None) -> None:
+        """Async twin of `group_add`."""
+
+    @abstractmethod
+    def group_discard(self, group: str, channel: str) -> None:
+        """End a membership; nothing happens where there is none."""
+
+    @abstractmethod
+    async def agroup_discard(self, group: str, channel: str) -> None:
+        """Async twin of `group_discard`."""
+
+    @abstractmethod
+    def group_channels(self, group: str) -> list[str]:
+        """Return the names of the members, in no order."""
+
+    @abstractmethod
+    async def agroup_channels(self, group: str) -> list[str]:
+        """Async twin of `group_channels`."""
+
+    @abstractmethod
+    def group_members(self, group: str) -> dict[str, Message | None]:
+        """Return the members' names and their meta."""
+
+    @abstractmethod
+    async def agroup_members(self, group: str) -> dict[str, Message | None]:
+        """Async twin of `group_members`."""
+
+    @abstractmethod
+    def group_count(self, group: str) -> int:
+        """Return the number of members, at constant cost."""
+
+    @abstractmethod
+    async def agroup_count(self, group: str) -> int:
+        """Async twin of `group_count`."""
+
+    @abstractmethod
+    def send_group(self, group: str, message: Message, exclude: Iterable[str] = ()) -> None:
+        """Send to every member whose name is not in ``exclude``. Never raises `ChannelFull`.
+
+        Costs one message per process with members, not one per member. A member that has
+        no room is left out, counted.
+        """
+
+    @abstractmethod
+    async def asend_group(self, group: str, message: Message, exclude: Iterable[str] = ()) -> None:
+        """Async twin of `send_group`."""
+
+    @abstractmethod
+    def flush(self) -> None:
+        """Forget every waiting message and every group (tests)."""
+
+    @abstractmethod
+    async def aflush(self) -> None:
+        """Async twin of `flush`."""
+
+    @abstractmethod
+    def global_statistics(self) -> Statistics:
+        """Return the numbers of the whole layer."""
+
+    @abstractmethod
+    async def aglobal_statistics(self) -> Statistics:
+        """Async twin of `global_statistics`."""
+
+    @abstractmethod
+    def channel_statistics(self, channel: str) -> Statistics:
+        """Return the numbers of one channel."""
+
+    @abstractmethod
+    async def achannel_statistics(self, channel: str) -> Statistics:
+        """Async twin of `channel_statistics`."""
+
+    # ------------------------------------------------ deliveries
+
+    @abstractmethod
+    def send_many(
+        self,
+        channel: str,
+        messages: Sequence[Message],
+        receipt: int | None = None,
+        expiry: float | None = None,
+    ) -> None:
+        """Send several messages as one delivery: all or nothing, to one reader, in order.
+
+        With a ``receipt`` each message's outcome goes to the inbox of this process: as an
+        item ``OUTCOME`` if an `Edge` is open, else as the message ``{"receipt", "index",
+        "kind", "code", "reason", "cause"}`` on the channel ``outcome.PROCESS!``.
+        Raises `ChannelFull`, `MessageTooLarge`; ValueError for no message.
+        """
+
+    @abstractmethod
+    async def asend_many(
+        self,
+        channel: str,
+        messages: Sequence[Message],
+        receipt: int | None = None,
+        expiry: float | None = None,
+    ) -> None:
+        """Async twin of `send_many`."""
+
+    @abstractmethod
+    def cancel(self, receipt: int) -> bool:
+        """Withdraw what this process sent with ``receipt``, if nobody has taken it.
+
+        Returns whether it was withdrawn; then no outcome follows.
+        """
+
+    @abstractmethod
+    async def acancel(self, receipt: int) -> bool:
+        """Async twin of `cancel`."""
+
+    @abstractmethod
+    def take(self, channels: Sequence[str], block: bool | float = False) -> Delivery | None:
+        """Take one delivery, which stays in hand until it is settled."""
+
+    @abstractmethod
+    async def atake(self, channels: Sequence[str], block: bool | float = False) -> Delivery | None:
+        """Async twin of `take`."""
+
+    @abstractmethod
+    def intake(self, channels: Iterable[str], credit: int = 32) -> Intake:
+        """Return a standing wish for deliveries from ``channels``. Does no I/O yet."""
+
+    @abstractmethod
+    def settle(
+        self, delivery: Delivery, outcomes: Sequence[Outcome], sends: Sequence[Send] = ()
+    ) -> None:
+        """Settle the next ``len(outcomes)`` messages of a delivery, in order.
+
+        ``sends`` are applied, in order, before the outcomes are told; they belong to the
+        last of the messages. One that is refused is dropped, counted, logged, and turns that
+        message's outcome into ``failed`` (cause ``full``); the others stand. The first outcome
+        other than ``accepted`` ends the delivery: after ``released`` the rest is released with
+        it; after any other the rest settles ``failed`` (cause ``skipped``).
+
+        May return before it is written: settlements of one intake are written together, at
+        the latest when its next ``take`` would wait, or after about 200 µs. Raises
+        ValueError for more outcomes than messages. A settlement of what is not in hand any
+        more is refused and counted (``stale``), never raised.
+        """
+
+    @abstractmethod
+    async def asettle(
+        self, delivery: Delivery, outcomes: Sequence[Outcome], sends: Sequence[Send] = ()
+    ) -> None:
+        """Async twin of `settle`."""
+
+    @abstractmethod
+    def apply(self, sends: Sequence[Send]) -> None:
+        """Do several sends at once, in one write, outside any delivery.
+
+        Raises `ChannelFull` for the first that was refused, after trying all.
+        """
+
+    @abstractmethod
+    async def aapply(self, sends: Sequence[Send]) -> None:
+        """Async twin of `apply`."""
+
+    @abstractmethod
+    def announce(self, channels: Iterable[str]) -> None:
+        """Say that this process runs consumers for ``channels`` (replaces what it said before)."""
+
+    @abstractmethod
+    async def aannounce(self, channels: Iterable[str]) -> None:
+        """Async twin of `announce`."""
+
+    @abstractmethod
+    def announced(self) -> frozenset[str] | None:
+        """Return the union of what living processes announced; None while none did."""
+
+    @abstractmethod
+    async def aannounced(self) -> frozenset[str] | None:
+        """Async twin of `announced`."""
+
+    @abstractmethod
+    def watch(self, channel: str, process: str) -> None:
+        """Have ``{"closed": True}`` sent to the single-reader ``channel`` when ``process`` ends.
+
+        At once, if its lease has ended already. The consumer that reads a body or waits for
+        an ``ack`` calls this with the process of the reply channel.
+        """
+
+    @abstractmethod
+    async def awatch(self, channel: str, process: str) -> None:
+        """Async twin of `watch`."""
+
+    # ------------------------------------------------ connections and roles
+
+    @abstractmethod
+    def edge(self, deliver: Callable[[list[Item]], None]) -> Edge:
+        """Open the face of a protocol server on the running loop; once per layer.
+
+        ``deliver`` is called on the loop with items, in order, never from within a verb.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Leave: what is in hand fails (cause ``lost``), memberships and announcements end.
+
+        Idempotent. Called after `Intake.close` and the last settlement it loses nothing.
+        """
+
+    @abstractmethod
+    async def aclose(self) -> None:
+        """Async twin of `close`."""
+
+
+class Edge(ABC):
+    """The layer as a protocol server sees it: verbs that never wait, on one loop.
+
+    What is posted in one turn of the loop leaves together, in order. While the layer is
+    away posts are answered at once by an ``OUTCOME`` ``failed`` (cause ``layer_lost``), and
+    ``available`` is False.
+    """
+
+    process: str
+    available: bool
+    announced: frozenset[str] | None
+    """What living workers' tables name, kept current; None while no worker lives."""
+
+    @abstractmethod
+    def post(
+        self,
+        channel: str,
+        payloads: Sequence[bytes],
+        receipt: int | None = None,
+        expiry: float | None = None,
+    ) -> None:
+        """Send several encoded messages as one delivery, with ``receipt`` a positive number.
+
+        With a receipt follow, later, either ``FULL`` or one ``OUTCOME`` for each message.
+        Without one a refusal is dropped, counted.
+        """
+
+    @abstractmethod
+    def cancel(self, receipt: int) -> None:
+        """Withdraw a post if nobody has taken it.
+
+        One ``OUTCOME`` per message follows in any case: ``released`` (cause ``cancelled``)
+        where it was withdrawn, the true one where it was not.
+        """
+
+    @abstractmethod
+    def register(self, connection: str, channel: str, disconnect: bytes) -> None:
+        """Register an accepted connection, by its reply channel.
+
+        If the lease of this process ends, ``disconnect`` is offered on ``channel``.
+        """
+
+    @abstractmethod
+    def end(self, connection: str, channel: str = "", disconnect: bytes | None = None) -> None:
+        """End a connection: its memberships end, its registration is forgotten, and
+        ``disconnect``, if given, is offered on ``channel``: exempt from capacity and expiry,
+        offered again until it is settled; dropped, counted (``unrouted``) where no living
+        worker announced the channel. In one step.
+        """  # noqa: D205 - one sentence
+
+    @abstractmethod
+    def group_add(self, group: str, channel: str, meta: bytes | None = None) -> None:
+        """As `Layer.group_add`; for a connection of this process no ``JOIN`` follows."""
+
+    @abstractmethod
+    def group_discard(self, group: str, channel: str) -> None:
+        """As `Layer.group_discard`; for a connection of this process no ``PART`` follows."""
+
+    @abstractmethod
+    def group_send(self, group: str, payload: bytes, exclude: Iterable[str] = ()) -> None:
+        """As `Layer.send_group`."""
+
+    @abstractmethod
+    def send(self, channel: str, payload: bytes) -> None:
+        """Send one message, of no conversation; a refusal is dropped, counted."""
+
+    @abstractmethod
+    def listen(self, channel: str) -> None:
+        """Read the normal channel or prefix (``x!``): its messages come as ``MESSAGE``, settled
+        ``accepted`` as they come.
+        """  # noqa: D205 - one sentence
+
+    @abstractmethod
+    def leave(self) -> None:
+        """Leave the layer: the lease ends, in order, after all that was posted."""

@@ -1,0 +1,61 @@
+"""Messages as bytes: msgpack, with the rules of the message formats. Pure.
+
+A message is encoded once, by its sender, and decoded once, by its reader; what lies
+between routes it unread.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any, Final
+
+import msgspec
+
+from gateway.core import names
+from gateway.core.errors import MessageTooLarge
+
+MAX_MESSAGE: Final = 1024 * 1024
+"""Bytes of one encoded message; larger content is chunked onto a channel of its own."""
+
+checked = lru_cache(maxsize=8192)(names.check_channel)
+"""`names.check_channel`, remembered: a process uses few names often."""
+checked_group = lru_cache(maxsize=2048)(names.check_group)
+"""`names.check_group`, remembered."""
+
+
+def _refuse(value: Any) -> Any:
+    raise TypeError(
+        f"a message cannot hold {type(value).__name__}: only bytes, str, int, float, list, "
+        "dict with str keys, bool and None"
+    )
+
+
+_encode = msgspec.msgpack.Encoder(enc_hook=_refuse).encode
+_decode = msgspec.msgpack.Decoder(dict[str, Any]).decode
+
+
+def encode(message: dict[str, Any]) -> bytes:
+    """Return the payload of a message.
+
+    Raises TypeError for a value that messages cannot hold, `MessageTooLarge` over one MiB.
+    """
+    if type(message) is not dict:
+        raise TypeError(f"a message is a dict, not {type(message).__name__}")
+    for key in message:
+        if key.__class__ is not str:
+            raise TypeError(f"a message's keys are str, not {type(key).__name__}: {key!r}")
+    try:
+        payload = _encode(message)
+    except (OverflowError, UnicodeEncodeError, msgspec.EncodeError) as error:
+        raise TypeError(f"a message cannot hold this value: {error}") from None
+    if len(payload) > MAX_MESSAGE:
+        raise MessageTooLarge(
+            f"the message is {len(payload)} bytes encoded, over {MAX_MESSAGE}: send large "
+            "content in chunks on a channel of its own"
+        )
+    return payload
+
+
+def decode(payload: bytes) -> dict[str, Any]:
+    """Return the message of a payload that `encode` made."""
+    return _decode(payload)

@@ -1,0 +1,121 @@
+"""How plugins claim requests of the http port: `Claim`, `Exchange`, `Head`. Pure contracts.
+
+The http plugin reads every request. For each it asks the claims, highest priority first;
+the first whose ``match`` returns True gets the `Exchange`. What nobody claims, or what is
+declined, becomes an ``http.request``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Callable, Iterable
+from typing import ClassVar
+
+import msgspec
+
+Header = tuple[bytes, bytes]
+
+
+class Head:
+    """A validated request head.
+
+    ``method`` upper-case str; ``target`` the raw request target; ``path`` percent- and
+    UTF-8-decoded, ``raw_path`` bytes without the query, ``query_string`` bytes; ``headers``
+    [(lower-case name, value)] in order with duplicates; ``http_version`` "1.0", "1.1" or
+    "2"; ``scheme`` "http" or "https"; ``client``, ``server`` (host, port) or None.
+    """
+
+    __slots__ = (
+        "client",
+        "headers",
+        "http_version",
+        "method",
+        "path",
+        "query_string",
+        "raw_path",
+        "root_path",
+        "scheme",
+        "server",
+        "target",
+    )
+
+    method: str
+    target: bytes
+    path: str
+    raw_path: bytes
+    query_string: bytes
+    headers: list[Header]
+    http_version: str
+    scheme: str
+    root_path: str
+    client: tuple[str, int] | None
+    server: tuple[str, int] | None
+
+    def header(self, name: bytes) -> bytes | None:
+        """Return the first value of a header by its lower-case name, or None."""
+        for key, value in self.headers:
+            if key == name:
+                return value
+        return None
+
+
+class Exchange(ABC):
+    """One request and its response, whatever the HTTP version carries it.
+
+    The claim answers with ``respond`` then ``write`` and ``end``; or with ``upgrade``; or
+    not at all with ``decline`` (before ``respond``).
+    """
+
+    head: Head
+    paused: bool
+    """Whether the client takes no more now; `on_writable` says when it does."""
+
+    @abstractmethod
+    def body(self) -> AsyncIterator[bytes]:
+        """Iterate over the request body as it comes; raises ConnectionError if it is cut off."""
+
+    @abstractmethod
+    def respond(self, status: int, headers: Iterable[Header] = ()) -> None:
+        """Send the head of the response. Once. Framing headers are the gateway's business."""
+
+    @abstractmethod
+    def write(self, data: bytes) -> None:
+        """Send a piece of the response body. Ignored once the client is gone."""
+
+    @abstractmethod
+    def end(self) -> None:
+        """Complete the response."""
+
+    @abstractmethod
+    def abort(self) -> None:
+        """Cut the response off: the client sees that it is not complete."""
+
+    @abstractmethod
+    def on_gone(self, callback: Callable[[], None]) -> None:
+        """Call back once if the client leaves before the response is complete."""
+
+    @abstractmethod
+    def on_writable(self, callback: Callable[[bool], None]) -> None:
+        """Call back with False and True as the client stops and goes on taking data."""
+
+    @abstractmethod
+    def decline(self) -> None:
+        """Hand it on: to the next claim that matches, else as an ``http.request``."""
+
+    @abstractmethod
+    def upgrade(self) -> tuple[asyncio.Transport, bytes]:
+        """Take the connection over, nothing answered yet: its transport and the bytes after
+        the head. The claim sets its own protocol. HTTP/1.1 only; RuntimeError otherwise.
+        """  # noqa: D205 - one sentence
+
+
+class Claim(msgspec.Struct, frozen=True):
+    """A wish for certain requests. ``match(head)`` is cheap and pure; ``open(exchange)`` begins."""
+
+    match: Callable[[Head], bool]
+    open: Callable[[Exchange], None]
+    priority: int = 0
+    """Highest first. WebSocket has -10, so that others may claim handshakes."""
+
+    LAST: ClassVar[int] = -100
