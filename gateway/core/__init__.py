@@ -1,0 +1,1 @@
+"""The core: everything that knows no protocol. `plugin` is what plugin authors import."""

@@ -159,7 +159,9 @@ class LayerOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Seconds that a normal channel or address stays in a group without being added again."""
     capacity: int = 100
     """Messages that may wait on a channel."""
-    capacities: dict[str, int] = {"http.request": 1000, "*.connect": 1000}
+    capacities: dict[str, int] = msgspec.field(
+        default_factory=lambda: {"http.request": 1000, "*.connect": 1000}
+    )
     """Capacity by channel pattern (``*`` stands for any characters); the longest match wins."""
     channel_bytes: int = 8 * 1024 * 1024
     """Bytes that may wait on a channel."""
