@@ -68,6 +68,7 @@ __all__ = [
     "Peer",
     "ProtocolPlugin",
     "Refusal",
+    "RunningWorker",
     "Session",
     "Timer",
     "Wire",
@@ -390,9 +391,13 @@ class ProtocolPlugin(ABC):
 class Application(Protocol):
     """What the gateway serves. django_gateway implements it."""
 
+    source: str
+    """Where `settings` come from, for error texts: ``Django settings shop.settings``."""
+
     def settings(self) -> Mapping[str, Any]:
         """Return settings from the application's own configuration, as nested tables.
 
+        Shaped as ``gateway.toml`` is: ``{"plugins": […], "layer": {"url": …}, "http": {…}}``.
         Must be cheap: called without starting the application.
         """
 
@@ -403,7 +408,26 @@ class Application(Protocol):
         """Return (channel, filters, consumer) rows for ``gateway routes``."""
 
     def run_worker(self, layer: Layer, config: Any) -> int:
-        """Run a worker until SIGTERM or SIGINT; return the exit status."""
+        """Run a worker until SIGTERM or SIGINT; return the exit status.
+
+        ``config`` is the gateway's `gateway.core.config.Settings`. Called on the main thread.
+        """
+
+    def start_worker(self, layer: Layer, config: Any) -> RunningWorker:
+        """Start a worker on threads of this process and return at once; for ``--workers 0``.
+
+        Touches no signal handler and may be called while an event loop runs.
+        """
+
+
+class RunningWorker(Protocol):
+    """A worker inside the gateway's own process."""
+
+    def stop(self, grace: float) -> None:
+        """Take no more, let what runs finish for up to ``grace`` seconds, return when it ended.
+
+        Blocks; called on a thread of its own.
+        """
 
 
 # ---------------------------------------------------------------- hook specifications
@@ -424,7 +448,11 @@ def gateway_http_claims(config: Any, context: Context) -> list[Any]:  # type: ig
 
 @hookspec(firstresult=True)
 def gateway_application(config: Any) -> Application | None:
-    """Return the application to serve, or None if there is none of this kind here."""
+    """Return the application to serve, or None if there is none of this kind here.
+
+    ``config`` is the `gateway.core.project.Project`; its directory is on ``sys.path`` and
+    ``DJANGO_SETTINGS_MODULE`` is set already, where one was found.
+    """
 
 
 @hookspec
