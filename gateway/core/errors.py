@@ -69,8 +69,13 @@ class LocalProtocolError(ProtocolError):
     """The application asked for something that the protocol cannot do.
 
     Raised by ``Session.send`` it makes the reply invalid: counted, logged with the
-    connection, dropped; the connection goes on.
+    connection, dropped; the connection goes on, with ``actions`` (of
+    `gateway.core.plugin`) where the session has an answer for the peer.
     """
+
+    def __init__(self, reason: str, actions: tuple[Any, ...] = ()) -> None:
+        super().__init__(reason)
+        self.actions = actions
 
 
 class RemoteProtocolError(ProtocolError):

@@ -103,6 +103,9 @@ class Emit(msgspec.Struct, frozen=True, gc=False):
     message: Message
     token: Any = None
     conversation: str | None = None
+    channel: str | None = None
+    """A single-reader channel to send on instead: the message goes as it is, without common
+    keys, outside order and window; what is unsettled when the connection ends is withdrawn."""
 
 
 class Write(msgspec.Struct, frozen=True, gc=False):
