@@ -1,0 +1,85 @@
+# The front door: `make` says what there is. Everything happens in .venv, made on demand.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+VENV ?= .venv
+BIN := $(VENV)/bin
+DEMO_PORT ?= 8000
+# The first Python of at least 3.11 that can make virtual environments.
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	&& echo $$python && break; done)
+
+export PATH := $(abspath $(BIN)):$(PATH)
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+CHECKS := 'ruff check .' 'ruff format --check .' 'mypy -p gateway -p django_gateway' 'lint-imports --no-logo'
+
+.PHONY: help
+help: ## say what there is
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12 | sed 's/^/  make /'
+
+.PHONY: venv
+venv: $(VENV)/.test ## make .venv with everything for development
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer with venv is needed (Debian: apt install python3-venv)"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# One stamp per set of extras, older than pyproject.toml when it is to be installed again.
+$(VENV)/.%: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable '.[$*]'
+	@touch $@
+
+.PHONY: demo
+demo: $(VENV)/.demo ## run the demo project; DEMO_PORT=8000
+	@exec python examples/demo/try.py $(DEMO_PORT)
+
+.PHONY: test
+test: $(VENV)/.test peers ## every check and every test
+	@$(call check); \
+	FAILED_CHECKS="$$failed" pytest $(PYTEST); status=$$?; \
+	test -z "$$failed" && exit $$status || exit 1
+
+.PHONY: lint
+lint: $(VENV)/.test ## ruff, mypy, import-linter
+	@$(call check); test -z "$$failed"
+
+# Runs every check, says which failed, and leaves their names in $$failed.
+define check
+failed=; for check in $(CHECKS); do \
+	echo "== $$check"; $$check || failed="$$failed$${failed:+, }$${check%% *}"; \
+done 2>&1
+endef
+
+# Programs of users' that the tests talk to. Missing ones are installed where that is
+# possible; where it is not, the tests that need them say so at the end of the run.
+.PHONY: peers
+peers:
+	@missing=; for program in chromium curl; do \
+		command -v $$program >/dev/null || missing="$$missing $$program"; \
+	done; \
+	if test -n "$$missing" && test "$$(id -u)" = 0 && command -v apt-get >/dev/null; then \
+		echo "== apt-get install$$missing"; \
+		{ apt-get -qq update; \
+		  DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $$missing; \
+		} </dev/null >/dev/null || echo "could not install$$missing"; \
+	fi
+
+.PHONY: bench
+bench: $(VENV)/.bench ## speed against gunicorn, uvicorn, daphne
+	@python -m benchmarks
+
+.PHONY: autobahn
+autobahn: $(VENV)/.test ## the WebSocket conformance suite, in full
+	@pytest -m autobahn --autobahn=full tests
+
+.PHONY: docs
+docs: $(VENV)/.test ## write the generated pages of docs/reference
+	@python docs/generate.py
+
+.PHONY: clean
+clean: ## remove .venv and all that the tools left
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,14 @@
+"""What the whole run of tests shares."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Name the checks that failed before the tests began (`make test` runs them all)."""
+    if failed := os.environ.get("FAILED_CHECKS"):
+        terminalreporter.section("failed checks", red=True)
+        terminalreporter.line(f"{failed}: see above the tests; the run counts as failed")
