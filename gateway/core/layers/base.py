@@ -514,6 +514,14 @@ class Layer(ABC):
     async def awatch(self, channel: str, process: str) -> None:
         """Async twin of `watch`."""
 
+    @abstractmethod
+    def unwatch(self, channel: str, process: str) -> None:
+        """Undo `watch`, done reading: what still waits on ``channel`` is dropped, counted."""
+
+    @abstractmethod
+    async def aunwatch(self, channel: str, process: str) -> None:
+        """Async twin of `unwatch`."""
+
     # ------------------------------------------------ connections and roles
 
     @abstractmethod

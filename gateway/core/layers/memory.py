@@ -1,0 +1,477 @@
+"""``memory://``: the reference layer, inside one process; and the hub's own way in.
+
+``memory://`` is a layer of its own, ``memory://NAME`` the one of that name. Threads and
+loops of one process share a `State` under one lock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from typing import Any, Final
+
+from gateway.core.errors import LayerError
+from gateway.core.layers.base import (
+    MESSAGE,
+    OK,
+    Delivery,
+    Edge,
+    Intake,
+    Item,
+    Layer,
+    LayerOptions,
+    Outcome,
+    Send,
+)
+from gateway.core.layers.codec import checked, checked_group
+from gateway.core.layers.state import FOREVER, Entry, Link, Reader, State
+from gateway.core.layers.verbs import OPS, Verbs, off_loop, receivable
+
+log = logging.getLogger("gateway.layer")
+
+TICK: Final = 0.1
+"""Seconds between two looks at the clock of an open edge: leases and expiries last longer."""
+EDGE_CREDIT: Final = 1000
+"""Deliveries that an edge's ``listen`` takes between two turns of its loop."""
+
+
+class Shared:
+    """One `State`, its lock, and who waits on it."""
+
+    def __init__(self, options: LayerOptions, clock: Callable[[], float]) -> None:
+        self.lock = threading.RLock()
+        self.state = State(options, clock)
+        self.state.on_due = self._poke
+        self.waiters: set[_Waiter] = set()
+
+    def _poke(self) -> None:
+        for waiter in self.waiters:
+            waiter.wake()
+
+    def tick(self) -> None:
+        """Do what is due. Call with the lock held."""
+        state = self.state
+        now = state.clock()
+        if state.next_due() <= now or now - state._ticked >= TICK:  # noqa: SLF001 - its keeper
+            state.tick()
+
+    def until_due(self) -> float:
+        """Return the seconds until something is due, at least a millisecond."""
+        due = self.state.next_due()
+        return FOREVER if due == FOREVER else max(0.001, due - self.state.clock())
+
+
+_named: weakref.WeakValueDictionary[str, Shared] = weakref.WeakValueDictionary()
+_naming: Final = threading.Lock()
+
+
+class _Waiter:
+    """Somebody who waits for `entry`, or to be woken to look again."""
+
+    entry: Entry | None = None
+
+    def push(self, entry: Entry) -> None:
+        self.entry = entry
+        self.wake()
+
+    def wake(self) -> None:
+        raise NotImplementedError
+
+
+class _ThreadWaiter(_Waiter):
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lock.acquire()
+        self._woken = False
+
+    def wake(self) -> None:
+        if not self._woken:
+            self._woken = True
+            self._lock.release()
+
+    def wait(self, seconds: float) -> None:
+        """Return when woken, or after ``seconds``."""
+        self._lock.acquire(timeout=min(seconds, threading.TIMEOUT_MAX))
+
+    def rearm(self) -> None:
+        """Be ready to be woken again. Call with the state's lock held."""
+        self._lock.acquire(blocking=False)
+        self._woken = False
+
+
+class _LoopWaiter(_Waiter):
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._event = asyncio.Event()
+
+    def wake(self) -> None:
+        with suppress(RuntimeError):  # the loop was closed: nobody waits any more
+            self._loop.call_soon_threadsafe(self._event.set)
+
+    async def wait(self, seconds: float) -> None:
+        """Return when woken, or after ``seconds``."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(None if seconds == FOREVER else seconds):
+                await self._event.wait()
+
+    def rearm(self) -> None:
+        """Be ready to be woken again."""
+        self._event.clear()
+
+
+class MemoryLayer(Verbs):
+    """The layer of `State` in this process. See `Layer` for the verbs."""
+
+    def __init__(
+        self,
+        url: str,
+        options: LayerOptions,
+        clock: Callable[[], float] = time.monotonic,
+        shared: Shared | None = None,
+    ) -> None:
+        name = url.partition("://")[2]
+        if shared is None and name:
+            with _naming:
+                shared = _named.get(name) or _named.setdefault(name, Shared(options, clock))
+        self.shared = shared or Shared(options, clock)
+        self.state = self.shared.state
+        self.options = self.state.options
+        self._lock = self.shared.lock
+        with self._lock:
+            self._link = self.state.join(None, leased=False)
+        self.process = self._link.process.name
+        self._edge: MemoryEdge | None = None
+
+    def _ask(self, op: int, *args: Any) -> Any:
+        with self._lock:
+            self.shared.tick()
+            return getattr(self.state, OPS[op])(self._link, *args)
+
+    async def _aask(self, op: int, *args: Any) -> Any:
+        return self._ask(op, *args)
+
+    # ---------------------------------------------------------------- taking
+
+    def _pull(self, channels: Sequence[str], *, inbox: bool) -> Entry | None:
+        self.shared.tick()
+        entry = self.state.pull_inbox(self._link) if inbox else None
+        return entry or self.state.pull(self._link, channels)
+
+    def _wish(self, waiter: _Waiter, channels: Sequence[str], *, inbox: bool) -> Reader:
+        reader = Reader(self._link, 1, waiter.push, standing=False)
+        self.state.read(reader, channels)
+        if inbox and waiter.entry is None:
+            self.state.read_inbox(reader)
+        self.shared.waiters.add(waiter)
+        return reader
+
+    def _done(self, waiter: _Waiter, reader: Reader) -> None:
+        self.shared.waiters.discard(waiter)
+        self.state.unread(reader)
+
+    def _handed(self, entry: Entry | None, *, settled: bool) -> Delivery | None:
+        """Return the delivery of an entry. Call with the lock held."""
+        if entry is None:
+            return None
+        delivery = Delivery(
+            entry.name, entry.payloads[entry.done :], entry.tag, entry.tries + 1, self._link
+        )
+        if settled and entry.tag:
+            rest = len(delivery.payloads) > 1
+            self.state.settle(self._link, entry.tag, (OK,), ())
+            if rest:
+                self.state.give_back(self._link, entry.tag)
+        return delivery
+
+    def _take(
+        self, channels: Sequence[str], block: float, *, inbox: bool, settled: bool
+    ) -> Delivery | None:
+        with self._lock:
+            entry = self._pull(channels, inbox=inbox)
+            if entry is not None or block <= 0:
+                return self._handed(entry, settled=settled)
+            waiter = _ThreadWaiter()
+            reader = self._wish(waiter, channels, inbox=inbox)
+        end = time.monotonic() + block
+        while True:
+            left = end - time.monotonic()
+            if left > 0 and waiter.entry is None:
+                waiter.wait(min(left, self.shared.until_due()))
+            with self._lock:
+                waiter.rearm()
+                self.shared.tick()
+                if waiter.entry is not None or left <= 0:
+                    self._done(waiter, reader)
+                    return self._handed(waiter.entry, settled=settled)
+
+    async def _atake(
+        self, channels: Sequence[str], block: float, *, inbox: bool, settled: bool
+    ) -> Delivery | None:
+        with self._lock:
+            entry = self._pull(channels, inbox=inbox)
+            if entry is not None or block <= 0:
+                return self._handed(entry, settled=settled)
+            waiter = _LoopWaiter()
+            reader = self._wish(waiter, channels, inbox=inbox)
+        end = time.monotonic() + block
+        try:
+            while True:
+                left = end - time.monotonic()
+                if left > 0 and waiter.entry is None:
+                    await waiter.wait(min(left, self.shared.until_due()))
+                with self._lock:
+                    waiter.rearm()
+                    self.shared.tick()
+                    if waiter.entry is not None or left <= 0:
+                        self._done(waiter, reader)
+                        return self._handed(waiter.entry, settled=settled)
+        except asyncio.CancelledError:
+            with self._lock:
+                self._done(waiter, reader)
+                if waiter.entry is not None:
+                    self._put_back(waiter.entry)
+            raise
+
+    def _put_back(self, entry: Entry) -> None:
+        if entry.tag:
+            self.state.give_back(self._link, entry.tag)
+        else:
+            self._link.process.inbox.insert(0, (MESSAGE, entry.name, entry.payloads[0]))
+
+    def intake(self, channels: Iterable[str], credit: int = 32) -> Intake:
+        return MemoryIntake(self, [receivable(channel) for channel in channels], credit)
+
+    def _settle(
+        self, delivery: Delivery, outcomes: Sequence[Outcome], sends: Sequence[Send]
+    ) -> None:
+        if delivery.tag:
+            with self._lock:
+                self.shared.tick()
+                self.state.settle(self._link, delivery.tag, outcomes, sends)
+        elif sends:
+            self.apply(sends)
+
+    # ---------------------------------------------------------------- roles
+
+    def edge(self, deliver: Callable[[list[Item]], None]) -> Edge:
+        if self._edge is not None:
+            raise LayerError("this layer has an edge already")
+        self._edge = MemoryEdge(self, deliver)
+        return self._edge
+
+    def close(self) -> None:
+        if self._edge is not None:
+            self._edge.stop()
+        with self._lock:
+            self.state.cut(self._link)
+
+    async def aclose(self) -> None:
+        self.close()
+
+
+class MemoryIntake(Intake):
+    """Deliveries handed over ahead, shared by threads and loops."""
+
+    def __init__(self, layer: MemoryLayer, channels: Sequence[str], credit: int) -> None:
+        self._layer = layer
+        self._shared = layer.shared
+        self._lock = layer.shared.lock
+        self._channels = channels
+        self._ready: deque[Entry] = deque()
+        self._idle: list[_Waiter] = []
+        self._closed = False
+        self._begun = False
+        self._reader = Reader(layer._link, credit, self._push, standing=True)  # noqa: SLF001
+
+    def _push(self, entry: Entry) -> None:
+        self._ready.append(entry)
+        if self._idle:
+            self._idle.pop().wake()
+
+    def _next(self) -> Delivery | None:
+        self._shared.tick()
+        if not self._begun and not self._closed:
+            self._begun = True
+            self._layer.state.read(self._reader, self._channels)
+        if not self._ready:
+            return None
+        return self._layer._handed(self._ready.popleft(), settled=False)  # noqa: SLF001
+
+    def _leave(self, waiter: _Waiter) -> None:
+        if waiter in self._idle:
+            self._idle.remove(waiter)
+        elif self._ready and self._idle:  # we were woken for what somebody else must take now
+            self._idle.pop().wake()
+        self._shared.waiters.discard(waiter)
+
+    def take(self, block: float | None = None) -> Delivery | None:
+        off_loop("take")
+        waiter: _ThreadWaiter | None = None
+        end = None if block is None else time.monotonic() + block
+        while True:
+            with self._lock:
+                if waiter is not None:
+                    waiter.rearm()
+                delivery = self._next()
+                left = FOREVER if end is None else end - time.monotonic()
+                if delivery is not None or self._closed or left <= 0:
+                    if waiter is not None:
+                        self._leave(waiter)
+                    return delivery
+                if waiter is None:
+                    waiter = _ThreadWaiter()
+                    self._shared.waiters.add(waiter)
+                if waiter not in self._idle:
+                    self._idle.append(waiter)
+            waiter.wait(min(left, self._shared.until_due()))
+
+    async def atake(self, block: float | None = None) -> Delivery | None:
+        waiter: _LoopWaiter | None = None
+        end = None if block is None else time.monotonic() + block
+        try:
+            while True:
+                with self._lock:
+                    if waiter is not None:
+                        waiter.rearm()
+                    delivery = self._next()
+                    left = FOREVER if end is None else end - time.monotonic()
+                    if delivery is not None or self._closed or left <= 0:
+                        return delivery
+                    if waiter is None:
+                        waiter = _LoopWaiter()
+                        self._shared.waiters.add(waiter)
+                    if waiter not in self._idle:
+                        self._idle.append(waiter)
+                await waiter.wait(min(left, self._shared.until_due()))
+        finally:
+            if waiter is not None:
+                with self._lock:
+                    self._leave(waiter)
+
+    def close(self) -> None:
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            self._layer.state.unread(self._reader)
+            while self._ready:
+                self._layer.state.give_back(self._layer._link, self._ready.popleft().tag)  # noqa: SLF001
+            for waiter in self._idle:
+                waiter.wake()
+
+
+class MemoryEdge(Edge):
+    """The verbs of a protocol server on the state itself, on its loop."""
+
+    available = True
+
+    def __init__(self, layer: MemoryLayer, deliver: Callable[[list[Item]], None]) -> None:
+        self._layer = layer
+        self._deliver = deliver
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
+        self._lock = layer.shared.lock
+        self._state = layer.state
+        self._link: Link = layer._link  # noqa: SLF001 - the edge is part of the layer
+        self.process = layer.process
+        self._open = True
+        with self._lock:
+            self._state.open_edge(self._link, self._notify)
+        self._timer = self._loop.call_later(TICK, self._tick)
+
+    @property
+    def announced(self) -> frozenset[str] | None:  # type: ignore[override]
+        """What living workers' tables name."""
+        return self._state.announced
+
+    def _notify(self) -> None:
+        if threading.get_ident() == self._thread:
+            self._loop.call_soon(self._drain)
+        else:
+            with suppress(RuntimeError):  # the loop was closed: nobody listens any more
+                self._loop.call_soon_threadsafe(self._drain)
+
+    def _drain(self) -> None:
+        with self._lock:
+            items = self._state.drain(self._link.process)
+        if items and self._open:
+            self._deliver(items)
+
+    def _tick(self) -> None:
+        with self._lock:
+            self._state.tick()
+        if self._open:
+            self._timer = self._loop.call_later(TICK, self._tick)
+
+    def post(
+        self,
+        channel: str,
+        payloads: Sequence[bytes],
+        receipt: int | None = None,
+        expiry: float | None = None,
+    ) -> None:
+        with self._lock:
+            self._state.post(self._link, channel, payloads, receipt, expiry)
+
+    def cancel(self, receipt: int) -> None:
+        with self._lock:
+            self._state.withdraw(self._link, receipt)
+
+    def register(self, connection: str, channel: str, disconnect: bytes) -> None:
+        with self._lock:
+            self._state.register(self._link, connection, channel, disconnect)
+
+    def end(self, connection: str, channel: str = "", disconnect: bytes | None = None) -> None:
+        with self._lock:
+            self._state.end(self._link, connection, channel, disconnect)
+
+    def group_add(self, group: str, channel: str, meta: bytes | None = None) -> None:
+        with self._lock:
+            self._state.group_add(self._link, checked_group(group), checked(channel), meta)
+
+    def group_discard(self, group: str, channel: str) -> None:
+        with self._lock:
+            self._state.group_discard(self._link, checked_group(group), checked(channel))
+
+    def group_send(self, group: str, payload: bytes, exclude: Iterable[str] = ()) -> None:
+        with self._lock:
+            self._state.send_group(self._link, checked_group(group), payload, list(exclude))
+
+    def send(self, channel: str, payload: bytes) -> None:
+        with self._lock:
+            self._state.post(self._link, checked(channel), (payload,))
+
+    def listen(self, channel: str) -> None:
+        reader = Reader(self._link, EDGE_CREDIT, self._heard, standing=True)
+        with self._lock:
+            self._state.read(reader, [receivable(channel)])
+
+    def _heard(self, entry: Entry) -> None:
+        process = self._link.process
+        empty = not process.inbox
+        for payload in entry.payloads[entry.done :]:
+            process.inbox.append((MESSAGE, entry.name, payload))
+            process.inbox_bytes += len(payload)
+        if empty:
+            self._notify()
+        number = len(entry.payloads) - entry.done
+        self._state.settle(self._link, entry.tag, (OK,) * number, ())
+
+    def leave(self) -> None:
+        self._layer.close()
+
+    def stop(self) -> None:
+        """Deliver no more."""
+        self._open = False
+        self._timer.cancel()
+
+
+def sibling(layer: MemoryLayer) -> Layer:
+    """Return another process on the same state."""
+    return MemoryLayer("memory://", layer.options, shared=layer.shared)

@@ -1,0 +1,327 @@
+"""The verbs of the layer contract, sync and async, over the operations of `State`.
+
+A layer gives four primitives: ``_ask`` and ``_aask`` run one operation of `State` (by its
+number here) and return its result, ``_take`` and ``_atake`` wait for a delivery. All
+checks of names and values happen here, before anything is sent.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from asyncio import _get_running_loop
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import Any, Final
+
+from gateway.core import names
+from gateway.core.layers.base import OK, Delivery, Layer, Message, Outcome, Send, Statistics
+from gateway.core.layers.codec import checked, checked_group, decode, encode
+
+# Numbers of the operations, on the wire too: name of the State method they run.
+OPS: Final = (
+    "send",
+    "apply",
+    "group_add",
+    "group_discard",
+    "send_group",
+    "group_members",
+    "group_count",
+    "flush",
+    "statistics",
+    "cancel",
+    "announce",
+    "union",
+    "watch",
+    "unwatch",
+    "post",
+    "register",
+    "end",
+    "withdraw",
+)
+(
+    DO_SEND,
+    DO_APPLY,
+    DO_GROUP_ADD,
+    DO_GROUP_DISCARD,
+    DO_SEND_GROUP,
+    DO_GROUP_MEMBERS,
+    DO_GROUP_COUNT,
+    DO_FLUSH,
+    DO_STATISTICS,
+    DO_CANCEL,
+    DO_ANNOUNCE,
+    DO_UNION,
+    DO_WATCH,
+    DO_UNWATCH,
+    DO_POST,
+    DO_REGISTER,
+    DO_END,
+    DO_WITHDRAW,
+) = range(len(OPS))
+
+receivable = lru_cache(maxsize=4096)(names.check_receivable)
+"""`names.check_receivable`, remembered."""
+
+
+def off_loop(verb: str) -> None:
+    """Raise RuntimeError, naming the async twin, where an event loop runs in this thread."""
+    if _get_running_loop() is not None:
+        raise RuntimeError(f"{verb}() would block the running event loop: await a{verb}() instead")
+
+
+class Verbs(Layer):
+    """All verbs over four primitives."""
+
+    @abstractmethod
+    def _ask(self, op: int, *args: Any) -> Any:
+        """Run an operation and return its result."""
+
+    @abstractmethod
+    async def _aask(self, op: int, *args: Any) -> Any:
+        """Async twin of ``_ask``."""
+
+    @abstractmethod
+    def _take(
+        self, channels: Sequence[str], block: float, *, inbox: bool, settled: bool
+    ) -> Delivery | None:
+        """Take from checked ``channels`` (``inbox``: and from the inbox) within ``block`` seconds.
+
+        ``settled``: one message only, settled as it is taken.
+        """
+
+    @abstractmethod
+    async def _atake(
+        self, channels: Sequence[str], block: float, *, inbox: bool, settled: bool
+    ) -> Delivery | None:
+        """Async twin of ``_take``. Cancelled, it loses nothing."""
+
+    # ---------------------------------------------------------------- checks
+
+    def _sources(self, channels: Sequence[str]) -> tuple[list[str], bool]:
+        """Return the checked channels without those of our own inbox, and whether it was among."""
+        if isinstance(channels, str):
+            raise TypeError(f"receive takes a list of channels, not the str {channels!r}")
+        found = []
+        inbox = False
+        for channel in channels:
+            receivable(channel)
+            owner = names.process_of(channel)
+            if owner is None:
+                found.append(channel)
+            elif owner == self.process:
+                inbox = True
+            else:
+                raise ValueError(
+                    f"{channel!r} belongs to another process: this one is {self.process}"
+                )
+        return found, inbox
+
+    # ---------------------------------------------------------------- the simple face
+
+    def send(self, channel: str, message: Message) -> None:
+        off_loop("send")
+        self._ask(DO_SEND, checked(channel), (encode(message),))
+
+    async def asend(self, channel: str, message: Message) -> None:
+        await self._aask(DO_SEND, checked(channel), (encode(message),))
+
+    def receive(
+        self, channels: Sequence[str], block: bool | float = False
+    ) -> tuple[str, Message] | tuple[None, None]:
+        off_loop("receive")
+        found, inbox = self._sources(channels)
+        return _received(self._take(found, _seconds(block), inbox=inbox, settled=True))
+
+    async def areceive(
+        self, channels: Sequence[str], block: bool | float = False
+    ) -> tuple[str, Message] | tuple[None, None]:
+        found, inbox = self._sources(channels)
+        return _received(await self._atake(found, _seconds(block), inbox=inbox, settled=True))
+
+    def group_add(self, group: str, channel: str, meta: Message | None = None) -> None:
+        off_loop("group_add")
+        self._ask(DO_GROUP_ADD, checked_group(group), checked(channel), _packed(meta))
+
+    async def agroup_add(self, group: str, channel: str, meta: Message | None = None) -> None:
+        await self._aask(DO_GROUP_ADD, checked_group(group), checked(channel), _packed(meta))
+
+    def group_discard(self, group: str, channel: str) -> None:
+        off_loop("group_discard")
+        self._ask(DO_GROUP_DISCARD, checked_group(group), checked(channel))
+
+    async def agroup_discard(self, group: str, channel: str) -> None:
+        await self._aask(DO_GROUP_DISCARD, checked_group(group), checked(channel))
+
+    def group_channels(self, group: str) -> list[str]:
+        off_loop("group_channels")
+        return list(self._ask(DO_GROUP_MEMBERS, checked_group(group)))
+
+    async def agroup_channels(self, group: str) -> list[str]:
+        return list(await self._aask(DO_GROUP_MEMBERS, checked_group(group)))
+
+    def group_members(self, group: str) -> dict[str, Message | None]:
+        off_loop("group_members")
+        return _unpacked(self._ask(DO_GROUP_MEMBERS, checked_group(group)))
+
+    async def agroup_members(self, group: str) -> dict[str, Message | None]:
+        return _unpacked(await self._aask(DO_GROUP_MEMBERS, checked_group(group)))
+
+    def group_count(self, group: str) -> int:
+        off_loop("group_count")
+        return int(self._ask(DO_GROUP_COUNT, checked_group(group)))
+
+    async def agroup_count(self, group: str) -> int:
+        return int(await self._aask(DO_GROUP_COUNT, checked_group(group)))
+
+    def send_group(self, group: str, message: Message, exclude: Iterable[str] = ()) -> None:
+        off_loop("send_group")
+        self._ask(DO_SEND_GROUP, checked_group(group), encode(message), list(exclude))
+
+    async def asend_group(self, group: str, message: Message, exclude: Iterable[str] = ()) -> None:
+        await self._aask(DO_SEND_GROUP, checked_group(group), encode(message), list(exclude))
+
+    def flush(self) -> None:
+        off_loop("flush")
+        self._ask(DO_FLUSH)
+
+    async def aflush(self) -> None:
+        await self._aask(DO_FLUSH)
+
+    def global_statistics(self) -> Statistics:
+        off_loop("global_statistics")
+        return Statistics(*self._ask(DO_STATISTICS, None))
+
+    async def aglobal_statistics(self) -> Statistics:
+        return Statistics(*await self._aask(DO_STATISTICS, None))
+
+    def channel_statistics(self, channel: str) -> Statistics:
+        off_loop("channel_statistics")
+        return Statistics(*self._ask(DO_STATISTICS, checked(channel)))
+
+    async def achannel_statistics(self, channel: str) -> Statistics:
+        return Statistics(*await self._aask(DO_STATISTICS, checked(channel)))
+
+    # ---------------------------------------------------------------- deliveries
+
+    def send_many(
+        self,
+        channel: str,
+        messages: Sequence[Message],
+        receipt: int | None = None,
+        expiry: float | None = None,
+    ) -> None:
+        off_loop("send_many")
+        self._ask(DO_SEND, checked(channel), _several(messages), receipt, expiry)
+
+    async def asend_many(
+        self,
+        channel: str,
+        messages: Sequence[Message],
+        receipt: int | None = None,
+        expiry: float | None = None,
+    ) -> None:
+        await self._aask(DO_SEND, checked(channel), _several(messages), receipt, expiry)
+
+    def cancel(self, receipt: int) -> bool:
+        off_loop("cancel")
+        return bool(self._ask(DO_CANCEL, receipt))
+
+    async def acancel(self, receipt: int) -> bool:
+        return bool(await self._aask(DO_CANCEL, receipt))
+
+    def take(self, channels: Sequence[str], block: bool | float = False) -> Delivery | None:
+        off_loop("take")
+        found, inbox = self._sources(channels)
+        return self._take(found, _seconds(block), inbox=inbox, settled=False)
+
+    async def atake(self, channels: Sequence[str], block: bool | float = False) -> Delivery | None:
+        found, inbox = self._sources(channels)
+        return await self._atake(found, _seconds(block), inbox=inbox, settled=False)
+
+    @abstractmethod
+    def _settle(
+        self, delivery: Delivery, outcomes: Sequence[Outcome], sends: Sequence[Send]
+    ) -> None:
+        """Pass a checked settlement on. Never waits."""
+
+    def settle(
+        self, delivery: Delivery, outcomes: Sequence[Outcome], sends: Sequence[Send] = ()
+    ) -> None:
+        number = len(outcomes)
+        left = len(delivery.payloads) - delivery.settled
+        if number == 0 or 0 < left < number:  # left 0: settled again, which the layer counts
+            raise ValueError(f"{number} outcomes for {left} messages not settled")
+        delivery.settled += number
+        if outcomes[-1] is not OK and outcomes[-1] != OK:
+            delivery.settled = len(delivery.payloads)
+        self._settle(delivery, outcomes, sends)
+
+    async def asettle(
+        self, delivery: Delivery, outcomes: Sequence[Outcome], sends: Sequence[Send] = ()
+    ) -> None:
+        self.settle(delivery, outcomes, sends)
+
+    def apply(self, sends: Sequence[Send]) -> None:
+        off_loop("apply")
+        self._ask(DO_APPLY, sends)
+
+    async def aapply(self, sends: Sequence[Send]) -> None:
+        await self._aask(DO_APPLY, sends)
+
+    def announce(self, channels: Iterable[str]) -> None:
+        off_loop("announce")
+        self._ask(DO_ANNOUNCE, [receivable(channel) for channel in channels])
+
+    async def aannounce(self, channels: Iterable[str]) -> None:
+        await self._aask(DO_ANNOUNCE, [receivable(channel) for channel in channels])
+
+    def announced(self) -> frozenset[str] | None:
+        off_loop("announced")
+        return _frozen(self._ask(DO_UNION))
+
+    async def aannounced(self) -> frozenset[str] | None:
+        return _frozen(await self._aask(DO_UNION))
+
+    def watch(self, channel: str, process: str) -> None:
+        off_loop("watch")
+        self._ask(DO_WATCH, checked(channel), process)
+
+    async def awatch(self, channel: str, process: str) -> None:
+        await self._aask(DO_WATCH, checked(channel), process)
+
+    def unwatch(self, channel: str, process: str) -> None:
+        off_loop("unwatch")
+        self._ask(DO_UNWATCH, checked(channel), process)
+
+    async def aunwatch(self, channel: str, process: str) -> None:
+        await self._aask(DO_UNWATCH, checked(channel), process)
+
+
+def _seconds(block: bool | float) -> float:
+    if block is True:
+        raise TypeError("block is False, or the seconds to wait")
+    return float(block)
+
+
+def _several(messages: Sequence[Message]) -> tuple[bytes, ...]:
+    if not messages:
+        raise ValueError("send_many needs at least one message")
+    return tuple(encode(message) for message in messages)
+
+
+def _packed(meta: Message | None) -> bytes | None:
+    return None if meta is None else encode(meta)
+
+
+def _unpacked(members: dict[str, bytes | None]) -> dict[str, Message | None]:
+    return {name: None if meta is None else decode(meta) for name, meta in members.items()}
+
+
+def _frozen(channels: Iterable[str] | None) -> frozenset[str] | None:
+    return None if channels is None else frozenset(channels)
+
+
+def _received(delivery: Delivery | None) -> tuple[str, Message] | tuple[None, None]:
+    if delivery is None:
+        return None, None
+    return delivery.channel, decode(delivery.payloads[0])
