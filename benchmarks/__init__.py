@@ -1,0 +1,1 @@
+"""Benchmarks against the servers people use today; ``python -m benchmarks --help``."""

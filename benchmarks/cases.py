@@ -1,0 +1,263 @@
+"""The cases: what is measured, against whom, and what is to be reached.
+
+Every case starts its servers once, warms each, and then measures them in turn, ``pairs``
+times: A B A B … A ratio is formed within each round, so that whatever else the machine is
+doing meanwhile weighs on both; the median of the ratios is what a target is held against.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import uvloop
+
+from benchmarks import servers
+from benchmarks.http_load import http_load, request
+from benchmarks.report import Check, Report, Row
+from benchmarks.sample import Sample, Spread
+from benchmarks.servers import Running, Server, running
+from benchmarks.ws_load import echo_load, group_load, idle_bytes
+
+CONNECTIONS = 64
+"""Clients at once: enough to keep a worker busy, few enough for one thread to serve fairly."""
+
+SLEEP_SECONDS = 0.02
+SLEEP_EVERY = 20
+THREADS = 4
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much to measure."""
+
+    pairs: int = 5
+    scale: float = 1.0
+    """Share of the operations of a full run."""
+    only: frozenset[str] = frozenset()
+    """Names of the servers to measure; empty for all."""
+
+    def count(self, full: int) -> int:
+        """Return how many operations stand for ``full``."""
+        return max(10, int(full * self.scale))
+
+    def wants(self, server: Server) -> bool:
+        """Say whether ``server`` is to be measured."""
+        return not self.only or server.name in self.only
+
+
+Load = Callable[[Running], Coroutine[Any, Any, Any]]
+
+
+def interleave(
+    plan: Plan, candidates: Sequence[Server], load: Load, warm: Load | None = None
+) -> dict[str, list[Any]]:
+    """Measure the servers in turn; return the figures of each, round by round."""
+    wanted = [server for server in candidates if plan.wants(server)]
+    found: dict[str, list[Any]] = {server.name: [] for server in wanted}
+    with contextlib.ExitStack() as stack:
+        started = [stack.enter_context(running(server)) for server in wanted]
+        for server in started:
+            if warm is not None:
+                uvloop.run(warm(server))
+        for _ in range(plan.pairs):
+            for server in started:
+                found[server.name].append(uvloop.run(load(server)))
+    return found
+
+
+def _cpu(sample: Sample) -> float:
+    return sample.cpu_us
+
+
+def _p50(sample: Sample) -> float:
+    return sample.latency_us(0.5)
+
+
+def against(
+    found: dict[str, list[Sample]],
+    peer: str,
+    target: float,
+    figure: Callable[[Sample], float] = _cpu,
+    word: str = "CPU",
+) -> list[Check]:
+    """Return the check of the gateway's figure as a ratio to a peer's, if both were measured."""
+    if "gateway" not in found or peer not in found:
+        return []
+    ratios = [
+        figure(ours) / figure(theirs)
+        for ours, theirs in zip(found["gateway"], found[peer], strict=True)
+    ]
+    return [Check(f"{word} / {peer}", Spread.of(ratios), target)]
+
+
+def _rows(found: dict[str, list[Sample]]) -> list[Row]:
+    return [Row.of_samples(name, samples) for name, samples in found.items()]
+
+
+def _http(count: int, requests: Sequence[bytes] = (request("/"),)) -> Load:
+    return partial(http_load, requests=requests, count=count, connections=CONNECTIONS)
+
+
+# ---------------------------------------------------------------- http
+
+
+def view(plan: Plan) -> Report:
+    """A view without middleware."""
+    report = Report("view", "Django view, no middleware, CPU a request")
+    candidates = [servers.gateway(), servers.gunicorn(), servers.uvicorn(), servers.daphne()]
+    found = interleave(plan, candidates, _http(plan.count(6000)), _http(plan.count(1000)))
+    report.rows = _rows(found)
+    report.checks = against(found, "gunicorn", 0.33) + against(found, "uvicorn", 0.08)
+    return report
+
+
+def middleware(plan: Plan) -> Report:
+    """The same with the middleware of a new project."""
+    report = Report("middleware", "Django view, default middleware, CPU a request")
+    candidates = [servers.gateway(middleware="default"), servers.gunicorn(middleware="default")]
+    found = interleave(plan, candidates, _http(plan.count(6000)), _http(plan.count(1000)))
+    report.rows = _rows(found)
+    report.checks = against(found, "gunicorn", 0.55)
+    return report
+
+
+def sleep(plan: Plan) -> Report:
+    """One request in 20 sleeps 20 ms, on four threads.
+
+    The ideal is what four threads could do if nothing but the work itself took time. Twenty
+    requests keep threads busy for 20 ms of sleep and 20 times the service time; four threads
+    have four seconds of that a second; and no server is faster than it is without sleeping.
+    The service time is 1 / the rate that the same server reaches without any sleep, the
+    shortest that it can be, which makes the ideal the highest::
+
+        ideal = min(rate without sleep, 4 * 20 / (0.020 s + 20 * service time))
+    """
+    title = f"1 request in {SLEEP_EVERY} sleeps {SLEEP_SECONDS * 1000:.0f} ms, {THREADS} threads"
+    report = Report("sleep", title)
+    plain = request("/")
+    mixed = (*[plain] * (SLEEP_EVERY - 1), request("/sleepy"))
+    candidates = [
+        servers.gateway(options=("--set", f"workers.threads={THREADS}")),
+        servers.gunicorn(threads=THREADS),
+    ]
+    fast, slow = _http(plan.count(6000)), _http(plan.count(6000), mixed)
+
+    async def both(server: Running) -> tuple[Sample, Sample]:
+        return await fast(server), await slow(server)
+
+    found = interleave(plan, candidates, both, _http(plan.count(1000)))
+    for name, rounds in found.items():
+        report.rows.append(Row.of_samples(name, [mixture for _, mixture in rounds]))
+        shares = [mixture.rate / ideal_rate(base.rate) for base, mixture in rounds]
+        ideals = [ideal_rate(base.rate) for base, _ in rounds]
+        report.notes.append(f"ideal rate of {name}: {Spread.of(ideals).middle:,.0f} a second")
+        if name == "gateway":
+            label = "rate / ideal rate"
+            report.checks.append(Check(label, Spread.of(shares), 0.8, at_most=False))
+        else:
+            report.notes.append(f"rate / ideal rate of {name}: {Spread.of(shares).middle:.2f}")
+    return report
+
+
+def ideal_rate(without_sleep: float) -> float:
+    """Return the requests a second that four threads could do at best; see `sleep`."""
+    busy = SLEEP_SECONDS + SLEEP_EVERY / without_sleep
+    return min(without_sleep, THREADS * SLEEP_EVERY / busy)
+
+
+# ---------------------------------------------------------------- websocket
+
+
+def _echo(plan: Plan, report: Report, flavour: str, target: float) -> Report:
+    application = f"asgi_{flavour}"
+    candidates = [
+        servers.gateway(consumers=flavour),
+        servers.uvicorn(application=application),
+        servers.daphne(application=application),
+    ]
+    load = partial(echo_load, count=plan.count(10_000), connections=CONNECTIONS)
+    warm = partial(echo_load, count=plan.count(1000), connections=CONNECTIONS)
+    found = interleave(plan, candidates, load, warm)
+    report.rows = _rows(found)
+    report.checks = against(found, "uvicorn", target)
+    return report
+
+
+def echo_sync(plan: Plan) -> Report:
+    """A sync consumer that echoes, against Channels' WebsocketConsumer."""
+    return _echo(plan, Report("echo-sync", "WebSocket echo, sync consumer"), "sync", 0.2)
+
+
+def echo_async(plan: Plan) -> Report:
+    """An async consumer that echoes, against Channels' AsyncWebsocketConsumer."""
+    return _echo(plan, Report("echo-async", "WebSocket echo, async consumer"), "async", 0.35)
+
+
+def one_connection(plan: Plan) -> Report:
+    """Echo on a single connection: what a client waits when the server has nothing else to do."""
+    report = Report("one", "WebSocket echo on one connection, latency")
+    for flavour in ("sync", "async"):
+        candidates = [
+            servers.gateway(consumers=flavour),
+            servers.uvicorn(application=f"asgi_{flavour}"),
+        ]
+        load = partial(echo_load, count=plan.count(2000), connections=1)
+        found = interleave(plan, candidates, load, partial(echo_load, count=100, connections=1))
+        for name, samples in found.items():
+            report.rows.append(Row.of_samples(f"{name} {flavour}", samples))
+        report.checks += against(found, "uvicorn", 1.0, _p50, f"p50, {flavour} consumer,")
+    return report
+
+
+def group(plan: Plan) -> Report:
+    """One message to a group of 1,000 sockets; the peer's Redis counts as the peer's CPU."""
+    report = Report("group", "group send to 1,000 WebSockets, CPU a delivery")
+    if shutil.which("redis-server") is None:
+        report.skipped = "there is no redis-server for the peer (apt-get install redis-server)"
+        return report
+    candidates = [
+        servers.gateway(consumers="group"),
+        servers.uvicorn(application="asgi_group"),
+    ]
+    members = plan.count(1000)
+    load = partial(group_load, members=members, rounds=plan.count(30))
+    found = interleave(plan, candidates, load, partial(group_load, members=members, rounds=2))
+    report.rows = _rows(found)
+    report.checks = against(found, "uvicorn", 1 / 15)
+    return report
+
+
+def idle(plan: Plan) -> Report:
+    """What a WebSocket that says nothing costs in memory, in the process that holds it."""
+    report = Report("idle", "memory of an idle WebSocket")
+    candidates = [servers.gateway(), servers.uvicorn(application="asgi_async")]
+    load = partial(idle_bytes, count=plan.count(2000))
+    wanted = [server for server in candidates if plan.wants(server)]
+    for server in wanted:
+        figures = []
+        # A fresh server each time: memory that the last round left free would be used again.
+        for _ in range(min(plan.pairs, 3)):
+            with running(server) as started:
+                figures.append(uvloop.run(load(started)) / 1024)
+        spread = Spread.of(figures)
+        report.rows.append(Row(server.name, {"KiB a socket": spread}))
+        if server.name == "gateway":
+            report.checks.append(Check("resident memory a socket", spread, 12.0, unit="KiB"))
+    return report
+
+
+CASES: dict[str, Callable[[Plan], Report]] = {
+    "view": view,
+    "middleware": middleware,
+    "echo-sync": echo_sync,
+    "echo-async": echo_async,
+    "one": one_connection,
+    "group": group,
+    "idle": idle,
+    "sleep": sleep,
+}

@@ -1,0 +1,138 @@
+"""An HTTP/1.1 client that does no more than a benchmark needs, the same for every server.
+
+``connections`` clients send one request at a time each, wait for the whole response, send
+the next; no pipelining. Where a server closes after the response (gunicorn's sync worker
+knows no keep-alive) the client connects anew, and the latency includes that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+
+from benchmarks.sample import Meter, Sample
+from benchmarks.servers import Running
+
+LIMIT_SECONDS = 120.0
+"""A load that takes longer is a fault of the server, not a figure."""
+
+HEADERS = (
+    b"Host: localhost\r\n"
+    b"User-Agent: benchmark\r\n"
+    b"Accept: text/html,application/xhtml+xml;q=0.9,*/*;q=0.8\r\n"
+    b"Accept-Encoding: gzip, deflate\r\n"
+    b"Accept-Language: en\r\n\r\n"
+)
+
+
+class LoadError(RuntimeError):
+    """A server answered something else than what was asked for."""
+
+
+def request(path: str) -> bytes:
+    """Return a GET request as bytes."""
+    return b"GET " + path.encode() + b" HTTP/1.1\r\n" + HEADERS
+
+
+class _Load:
+    """What the connections share: requests still to send, latencies, the end."""
+
+    def __init__(self, port: int, requests: Sequence[bytes], count: int) -> None:
+        self.port = port
+        self.requests = requests
+        self.count = count
+        self.sent = 0
+        self.latencies: list[float] = []
+        self.loop = asyncio.get_running_loop()
+        self.done: asyncio.Future[None] = self.loop.create_future()
+
+    def fail(self, reason: str) -> None:
+        if not self.done.done():
+            self.done.set_exception(LoadError(reason))
+
+
+class _Client(asyncio.Protocol):
+    """One connection at a time, with the next request whenever the last is answered."""
+
+    def __init__(self, load: _Load) -> None:
+        self._load = load
+        self._transport: asyncio.Transport | None = None
+        self._buffer = b""
+        self._began = 0.0
+        self._waits = False
+        self._opening: asyncio.Task[None] | None = None
+
+    def begin(self) -> None:
+        load = self._load
+        if load.sent >= load.count:
+            if self._transport is not None:
+                self._transport.close()
+            return
+        self._waits = True
+        self._began = time.perf_counter()
+        if self._transport is None:
+            self._opening = load.loop.create_task(self._connect())
+        else:
+            self._send()
+
+    async def _connect(self) -> None:
+        try:
+            await self._load.loop.create_connection(lambda: self, "127.0.0.1", self._load.port)
+        except OSError as error:
+            self._load.fail(f"cannot connect: {error}")
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self._transport = transport
+        self._send()
+
+    def _send(self) -> None:
+        load = self._load
+        wanted = load.requests[load.sent % len(load.requests)]
+        load.sent += 1
+        self._transport.write(wanted)  # type: ignore[union-attr]
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer = data = self._buffer + data if self._buffer else data
+        end = data.find(b"\r\n\r\n")
+        if end < 0:
+            return
+        head = data[:end].lower()
+        if not head.startswith(b"http/1.1 200"):
+            self._load.fail(f"not a 200: {data[:300]!r}")
+            return
+        at = head.find(b"content-length:")
+        if at >= 0:
+            length = int(head[at + 15 :].partition(b"\r\n")[0])
+            if len(data) < end + 4 + length:
+                return
+        elif not data.endswith(b"\r\n0\r\n\r\n"):  # the last chunk, RFC 9112 section 7.1
+            return
+        self._buffer = b""
+        self._waits = False
+        load = self._load
+        load.latencies.append(time.perf_counter() - self._began)
+        if len(load.latencies) == load.count and not load.done.done():
+            load.done.set_result(None)
+        if b"connection: close" not in head:
+            self.begin()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        if self._waits:
+            self._load.fail(f"the server closed before it answered: {self._buffer[:300]!r}")
+        elif not self._load.done.done():
+            self.begin()
+
+
+async def http_load(
+    server: Running, *, requests: Sequence[bytes], count: int, connections: int
+) -> Sample:
+    """Send ``count`` requests, taken from ``requests`` in turn, over ``connections``."""
+    load = _Load(server.port, requests, count)
+    with Meter(server) as meter:
+        for _ in range(connections):
+            _Client(load).begin()
+        async with asyncio.timeout(LIMIT_SECONDS):
+            await load.done
+    return Sample(count, meter.cpu, meter.seconds, load.latencies)
