@@ -32,9 +32,23 @@ $(VENV)/.%: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable '.[$*]'
 	@touch $@
 
+define TRY
+
+  Open http://127.0.0.1:$(DEMO_PORT)/ in two windows and talk. Or join from a shell:
+
+    curl -d 'curl: hello' http://127.0.0.1:$(DEMO_PORT)/room/
+    curl -X POST http://127.0.0.1:$(DEMO_PORT)/bell/
+    $(BIN)/python -m websockets ws://127.0.0.1:$(DEMO_PORT)/room/
+
+  Ctrl-C stops it.
+
+endef
+export TRY
+
 .PHONY: demo
 demo: $(VENV)/.demo ## run the demo project; DEMO_PORT=8000
-	@exec python examples/demo/try.py $(DEMO_PORT)
+	@echo "$$TRY"
+	@cd examples/demo && exec gateway run --listen 127.0.0.1:$(DEMO_PORT)
 
 .PHONY: test
 test: $(VENV)/.test peers ## every check and every test

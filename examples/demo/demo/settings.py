@@ -1,0 +1,20 @@
+"""Django's settings of the demo: no database, no static files, one template."""
+
+from pathlib import Path
+
+SECRET_KEY = "only-for-the-demo"
+DEBUG = True
+ALLOWED_HOSTS = ["127.0.0.1", "localhost"]
+ROOT_URLCONF = "demo.urls"
+INSTALLED_APPS = ["django_gateway"]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "django.middleware.common.CommonMiddleware",
+]
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [Path(__file__).parent / "templates"],
+    }
+]
+CHANNEL_LAYERS = {"default": {"ROUTING": "demo.routing.routes"}}

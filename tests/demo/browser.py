@@ -1,0 +1,107 @@
+"""A real browser, driven by the DevTools protocol over one WebSocket a page."""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import json
+import os
+import shutil
+import subprocess
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from websockets.sync.client import ClientConnection, connect
+
+PROGRAM = shutil.which("chromium") or shutil.which("google-chrome")
+
+
+class Page:
+    """One tab."""
+
+    def __init__(self, browser: Browser, target: str) -> None:
+        self._socket: ClientConnection = connect(
+            f"ws://127.0.0.1:{browser.port}/devtools/page/{target}", max_size=None
+        )
+        self._ids = itertools.count(1)
+
+    def call(self, method: str, **params: Any) -> Any:
+        """Call a method of the protocol and return its result."""
+        number = next(self._ids)
+        self._socket.send(json.dumps({"id": number, "method": method, "params": params}))
+        while True:
+            answer = json.loads(self._socket.recv(timeout=10))
+            if answer.get("id") == number:
+                assert "error" not in answer, answer["error"]
+                return answer["result"]
+
+    def run(self, script: str) -> Any:
+        """Return the value of an expression, a promise's too."""
+        answer = self.call(
+            "Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True
+        )
+        assert "exceptionDetails" not in answer, answer["exceptionDetails"]
+        return answer["result"].get("value")
+
+    def wait(self, condition: str, seconds: float = 8) -> None:
+        """Wait until an expression is true."""
+        end = time.monotonic() + seconds
+        while not self.run(condition):
+            assert time.monotonic() < end, f"not true within {seconds} s: {condition}"
+            time.sleep(0.05)
+
+    def screenshot(self, file: Path) -> None:
+        """Write what one sees as PNG."""
+        file.write_bytes(base64.b64decode(self.call("Page.captureScreenshot")["data"]))
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+class Browser:
+    """Chromium without a window, with a profile of its own."""
+
+    def __init__(self, profile: Path) -> None:
+        assert PROGRAM is not None
+        self._process = subprocess.Popen(
+            [
+                PROGRAM,
+                "--headless=new",
+                "--remote-debugging-port=0",
+                f"--user-data-dir={profile}",
+                "--window-size=900,720",
+                "--disable-gpu",
+                "--disable-dev-shm-usage",
+                "--disable-background-networking",
+                "--disable-component-update",
+                "--disable-sync",
+                "--no-first-run",
+                *(["--no-sandbox"] if os.geteuid() == 0 else []),
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        said = profile / "DevToolsActivePort"
+        end = time.monotonic() + 15
+        while not (said.exists() and said.read_text().count("\n")):
+            assert self._process.poll() is None, "the browser ended at once"
+            assert time.monotonic() < end, "the browser does not start"
+            time.sleep(0.05)
+        self.port = int(said.read_text().split()[0])
+
+    def open(self, url: str) -> Page:
+        """Open a page in a new tab and return it once it is loaded."""
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.port}/json/new?{url}", method="PUT"
+        )
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            page = Page(self, json.load(answer)["id"])
+        page.wait(f"location.href !== 'about:blank' && document.readyState === 'complete'")
+        return page
+
+    def close(self) -> None:
+        self._process.terminate()
+        self._process.wait(timeout=10)
