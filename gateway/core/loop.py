@@ -58,11 +58,11 @@ def run(main: Callable[[], Coroutine[Any, Any, int]]) -> int:
         except BaseException as error:  # noqa: BLE001 - raised below, outside the reactor
             result.set_exception(error)
         finally:
-            reactor.stop()
+            reactor.stop()  # type: ignore[no-untyped-call] # Twisted's
 
     tasks = []
     reactor.callWhenRunning(lambda: tasks.append(loop.create_task(body())))
-    reactor.run(installSignalHandlers=False)
+    reactor.run(installSignalHandlers=False)  # type: ignore[no-untyped-call] # as above
     _settle(loop)
     return result.result()
 
