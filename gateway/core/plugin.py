@@ -34,6 +34,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 import msgspec
 import pluggy
 
+from gateway.core.deadlines import Deadlines
 from gateway.core.layers.base import (
     ACCEPTED,
     FAILED,
@@ -188,6 +189,12 @@ class Session(ABC):
     `LocalProtocolError` from ``send`` makes the reply invalid and closes nothing.
     """
 
+    __slots__ = ()
+
+    acknowledges: ClassVar[bool] = False
+    """Whether it says `Done` of every token that ``send`` gives it. False: an ``ack`` is
+    answered once the transport took what ``send`` wrote."""
+
     def opened(self, peer: Peer) -> Iterable[Action]:
         """Begin. Called once, before anything else."""
         return ()
@@ -197,7 +204,12 @@ class Session(ABC):
         """Take input: any cutting of the bytes must give the same messages."""
 
     def ended(self) -> Message:
-        """Return the content of the disconnect message. Called once, if one is due."""
+        """Return the content of the disconnect message, as things stand. Changes nothing.
+
+        Called when it is due; and at acceptance, for the disconnect that the layer offers if
+        this process is lost: the core writes ``server-lost`` into that one's ``code`` (into
+        its ``reason`` where the schema's code is a number).
+        """
         return {}
 
     @abstractmethod
@@ -210,7 +222,10 @@ class Session(ABC):
         """
 
     def outcome(self, token: Any, outcome: Outcome) -> Iterable[Action]:
-        """Hear what became of the Emit with ``token``. Exactly one of this or ``refused``."""
+        """Hear what became of the Emit with ``token``.
+
+        Exactly one of this or ``refused``; neither once the connection is lost.
+        """
         return ()
 
     def refused(self, token: Any, refusal: Refusal) -> Iterable[Action]:
@@ -268,6 +283,8 @@ class Connection(ABC):
     it is gone, whoever ended it.
     """
 
+    __slots__ = ()
+
     reply_channel: str
     session: Session
 
@@ -303,6 +320,8 @@ class Context(ABC):
     """The plugin's name: its messages go to ``NAME.kind``."""
     log: logging.Logger
     loop: asyncio.AbstractEventLoop
+    deadlines: Deadlines
+    """The coarse timers of the process, for a transport's own timeouts."""
 
     @abstractmethod
     def attach(self, session: Session, wire: Wire, peer: Peer) -> Connection:
