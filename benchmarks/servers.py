@@ -166,61 +166,51 @@ def _tail(log: Path) -> str:
 
 
 def gateway(
-    *, middleware: str = "none", consumers: str = "sync", options: tuple[str, ...] = ()
+    *, middleware: str = "none", consumers: str = "sync_echo", options: tuple[str, ...] = ()
 ) -> Server:
     """``gateway run`` with one worker process: supervisor, gateway with its hub, worker."""
     argv = (
-        str(BIN / "gateway"),
-        "run",
-        "--plugins",
-        "http,websocket",
-        "--listen",
-        "127.0.0.1:0",
-        "--workers",
-        "1",
-        "--log-level",
-        "warning",
-        *options,
+        *(str(BIN / "gateway"), "run", "--plugins", "http,websocket", "--workers", "1"),
+        *("--listen", "127.0.0.1:0", "--log-level", "warning", *options),
     )
-    variant = {
-        "DJANGO_SETTINGS_MODULE": "settings_gateway",
-        "BENCH_MIDDLEWARE": middleware,
-        "BENCH_CONSUMERS": consumers,
-    }
-    return Server("gateway", argv, variant)
+    return Server("gateway", argv, _variant("settings_gateway", middleware, consumers))
 
 
 def gunicorn(*, middleware: str = "none", threads: int = 0) -> Server:
     """gunicorn with one worker, sync (it closes after each response) or with threads."""
     kind = ("-k", "gthread", "--threads", str(threads)) if threads else ("-k", "sync")
     argv = (
-        str(BIN / "gunicorn"),
-        *kind,
-        *("-w", "1", "-b", "127.0.0.1:0", "--log-level", "warning", "wsgi:application"),
+        *(str(BIN / "gunicorn"), *kind, "-w", "1", "-b", "127.0.0.1:0"),
+        *("--log-level", "warning", "wsgi:application"),
     )
     name = "gunicorn gthread" if threads else "gunicorn"
-    return Server(name, argv, _peer(middleware))
+    return Server(name, argv, _variant("settings", middleware))
 
 
-def uvicorn(*, application: str = "asgi_http", middleware: str = "none") -> Server:
-    """uvicorn with uvloop, httptools and websockets, in one process."""
+def uvicorn(*, middleware: str = "none", consumers: str = "") -> Server:
+    """uvicorn with uvloop, httptools and websockets, in one process; Channels for consumers."""
     argv = (
-        str(BIN / "uvicorn"),
-        *("--host", "127.0.0.1", "--port", "0", "--loop", "uvloop", "--http", "httptools"),
-        *("--no-access-log", "--log-level", "warning", f"{application}:application"),
+        *(str(BIN / "uvicorn"), "--host", "127.0.0.1", "--port", "0", "--loop", "uvloop"),
+        *("--http", "httptools", "--no-access-log", "--log-level", "warning"),
+        _asgi(consumers),
     )
-    redis = application == "asgi_group"
-    return Server("uvicorn", argv, _peer(middleware), redis=redis)
+    variant = _variant("settings", middleware, consumers)
+    return Server("uvicorn", argv, variant, redis=consumers == "group")
 
 
-def daphne(*, application: str = "asgi_http", middleware: str = "none") -> Server:
-    """Daphne, in one process."""
-    argv = (
-        str(BIN / "daphne"),
-        *("-b", "127.0.0.1", "-p", "0", "-v", "0", f"{application}:application"),
-    )
-    return Server("daphne", argv, _peer(middleware))
+def daphne(*, middleware: str = "none", consumers: str = "") -> Server:
+    """Daphne, in one process; Channels for consumers."""
+    argv = (str(BIN / "daphne"), "-b", "127.0.0.1", "-p", "0", "-v", "0", _asgi(consumers))
+    return Server("daphne", argv, _variant("settings", middleware, consumers))
 
 
-def _peer(middleware: str) -> dict[str, str]:
-    return {"DJANGO_SETTINGS_MODULE": "settings", "BENCH_MIDDLEWARE": middleware}
+def _asgi(consumers: str) -> str:
+    return "asgi_channels:application" if consumers else "asgi_http:application"
+
+
+def _variant(settings: str, middleware: str, consumers: str = "") -> dict[str, str]:
+    return {
+        "DJANGO_SETTINGS_MODULE": settings,
+        "BENCH_MIDDLEWARE": middleware,
+        "BENCH_CONSUMERS": consumers,
+    }

@@ -21,3 +21,6 @@ class Group(AsyncWebsocketConsumer):
 
     async def bench_text(self, event):
         await self.send(text_data=event["text"])
+
+
+BY_NAME = {"sync_echo": Sync, "async_echo": Async, "group": Group}
