@@ -28,7 +28,9 @@ from typing import Literal
 
 import msgspec
 
+from gateway.core.config import LayerSettings
 from gateway.core.errors import ConfigError
+from gateway.core.project import private_directory
 
 BACKLOG = 1024
 """Connections that wait to be accepted: a second of a busy site while the process restarts."""
@@ -271,6 +273,36 @@ def answers(path: str) -> bool:
             # Only a refused or missing socket is dead; one we may not open is not ours.
             return error.errno not in {errno.ECONNREFUSED, errno.ENOENT}
     return True
+
+
+def bind_hub(settings: LayerSettings, url: str) -> socket.socket:
+    """Return the listening socket of the hub at ``url`` (unix:///path).
+
+    Raises ConfigError if a hub answers there already, or the path cannot be used.
+    """
+    path = url.partition("://")[2]
+    if not path.startswith("/"):
+        raise ConfigError(f"layer.url: {url!r}: a hub's socket is an absolute path, unix:///path")
+    if not settings.url.startswith("unix:"):
+        private_directory(Path(path).parent)
+    if not remove_stale(path):
+        raise ConfigError(
+            f"layer.url: {url!r}: another gateway or hub serves it, or it is no socket; join it "
+            "with --workers none, stop it, or set another layer.url"
+        )
+    mode = int(settings.socket_mode, 8)
+    sock = bind(Listen(kind="unix", text=url, setting="layer.url", path=path, mode=mode))
+    group = settings.socket_group
+    if group:
+        import shutil  # noqa: PLC0415 - rarely needed, and it imports every archive format
+
+        try:
+            shutil.chown(path, group=group)
+        except (LookupError, OSError) as error:
+            sock.close()
+            remove_stale(path)
+            raise ConfigError(f"layer.socket_group: {group!r}: {error}") from None
+    return sock
 
 
 def place(sock: socket.socket) -> str:

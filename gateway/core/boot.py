@@ -1,0 +1,148 @@
+"""From options to all that a process needs to start: project, plugins, application, settings.
+
+Every command begins here, and so does every child process, which sees the same options.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from gateway.core.config import Settings
+from gateway.core.errors import ConfigError
+from gateway.core.listen import Listen, answers, parse
+from gateway.core.plugin import Application
+from gateway.core.project import Project, default_layer_url, find_project
+from gateway.core.registry import Loaded, Registry
+from gateway.core.sources import Sources, find_file
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """What the command line says; None and () where it says nothing."""
+
+    plugins: str | None = None
+    listen: tuple[str, ...] = ()
+    workers: str | None = None
+    layer: str | None = None
+    config: str | None = None
+    assignments: tuple[str, ...] = ()
+    settings: str | None = None
+    log_level: str | None = None
+    log_format: str | None = None
+
+
+class Boot(msgspec.Struct, frozen=True, kw_only=True):
+    """All that a process needs to start."""
+
+    project: Project
+    registry: Registry
+    application: Application | None
+    plugins: tuple[Loaded, ...]
+    sources: Sources
+    settings: Settings
+    workers: int | None
+    """Worker processes; 0: a worker on threads of this process; None: no workers here."""
+
+    @property
+    def layer_url(self) -> str:
+        """Where the layer is: what the settings say, else the hub of this user and project.
+
+        ``memory://`` reaches no other process, so it stands only where there is one.
+        """
+        url = self.settings.layer.url
+        if url and not url.startswith("memory://"):
+            return url
+        if self.workers == 0:
+            return url if url.partition("://")[2] else "memory://gateway"
+        return default_layer_url(self.project.directory)
+
+    def need_application(self) -> Application:
+        """Return the application; ConfigError that says where it was looked for if none."""
+        if self.application is not None:
+            return self.application
+        missing = "".join(f"; {reason}" for reason in self.registry.missing)
+        raise ConfigError(
+            "no application found: DJANGO_SETTINGS_MODULE is not set and no manage.py in "
+            f"{Path.cwd()} or above names a settings module{missing}. Name it with --settings, "
+            "or run the protocol servers alone with --workers none"
+        )
+
+    def endpoints(self) -> dict[str, list[Listen]]:
+        """Return where each plugin listens, by its name. Raises ConfigError for bad endpoints."""
+        found: dict[str, list[Listen]] = {}
+        for name, config in self.settings.tables.items():
+            written = getattr(config, "listen", ())
+            texts = (written,) if isinstance(written, str) else tuple(written or ())
+            found[name] = [parse(text, f"{name}.listen") for text in texts]
+        return found
+
+
+def boot(
+    options: Options, environ: Mapping[str, str] = os.environ, *, load_plugins: bool = True
+) -> Boot:
+    """Find project and application, load the plugins, read all settings.
+
+    Without ``load_plugins`` (a worker) their tables stay unread. Raises ConfigError and
+    PluginError; starts nothing.
+    """
+    project = find_project(options.settings, environ=environ)
+    project.activate()
+    registry = Registry()
+    application = registry.application(project)
+    sources = Sources()
+    if application is not None:
+        sources.add_tables(application.settings(), application.source)
+    if options.config is not None:
+        sources.add_file(Path(options.config))
+    elif (found := find_file(dict.fromkeys((Path.cwd(), project.directory)))) is not None:
+        sources.add_file(found)
+    sources.add_environment(environ, registry.available)
+    workers = _add_options(sources, options)
+    names, asked_by = sources.plugins()
+    plugins = registry.load(names, asked_by) if load_plugins else ()
+    configs = {loaded.name: loaded.kind.Config for loaded in plugins}
+    settings = sources.settings(configs, registry.available)
+    return Boot(
+        project=project,
+        registry=registry,
+        application=application,
+        plugins=plugins,
+        sources=sources,
+        settings=settings,
+        workers=None if workers == "none" else settings.workers.number(),
+    )
+
+
+def _add_options(sources: Sources, options: Options) -> str | None:
+    """Add what the command line says; return the word of ``--workers``."""
+    for assignment in options.assignments:
+        sources.add_assignment(assignment)
+    if options.plugins is not None:
+        sources.add_option("", "plugins", options.plugins, "--plugins")
+    if options.listen:
+        # As TOML, since an endpoint may hold a comma.
+        texts = "[" + ",".join(_quoted(text) for text in options.listen) + "]"
+        sources.add_option("http", "listen", texts, "--listen")
+    if options.workers not in {None, "none"}:
+        sources.add_option("workers", "count", str(options.workers), "--workers")
+    for option, table, key, value in (
+        ("--layer", "layer", "url", options.layer),
+        ("--log-level", "log", "level", options.log_level),
+        ("--log-format", "log", "format", options.log_format),
+    ):
+        if value is not None:
+            sources.add_option(table, key, value, option)
+    return options.workers
+
+
+def _quoted(text: str) -> str:
+    return msgspec.json.encode(text).decode()
+
+
+def layer_elsewhere(url: str) -> bool:
+    """Return whether the layer at ``url`` is served by another process already."""
+    scheme, _, path = url.partition("://")
+    return scheme != "memory" and (scheme != "unix" or answers(path))
