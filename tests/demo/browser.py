@@ -99,7 +99,7 @@ class Browser:
         )
         with urllib.request.urlopen(request, timeout=10) as answer:
             page = Page(self, json.load(answer)["id"])
-        page.wait(f"location.href !== 'about:blank' && document.readyState === 'complete'")
+        page.wait("location.href !== 'about:blank' && document.readyState === 'complete'")
         return page
 
     def close(self) -> None:

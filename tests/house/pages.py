@@ -9,6 +9,8 @@ A block is a fence, or an HTML comment that begins with a language (run, but not
 
     <!-- python
     -->                                   what a reader need not see
+
+Where a page says port 8000, its code gets one that is free.
 """
 
 from __future__ import annotations
@@ -20,6 +22,8 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests.house import serving
 
 ROOT = Path(__file__).resolve().parents[2]
 FENCE = re.compile(r"(?P<mark>```+|<!-- )(?P<info>(?:python|toml|html|ini|console)\b[^\n]*)$")
@@ -63,9 +67,7 @@ def blocks(page: Path) -> list[Block]:
             i += 1
         title = TITLE.search(opening["info"])
         code = "\n".join(lines[start:i]) + "\n"
-        found.append(
-            Block(opening["info"].split()[0], title[1] if title else "", start + 1, code)
-        )
+        found.append(Block(opening["info"].split()[0], title[1] if title else "", start + 1, code))
         i += 1
     return found
 
@@ -87,24 +89,26 @@ def links(page: Path) -> list[str]:
 def run(page: Path, room: Path) -> None:
     """Write the page's files into ``room``, run its script there, then its commands."""
     script = ""
-    commands: list[Block] = []
+    commands: list[str] = []
+    port = str(serving.free_port())
     for block in blocks(page):
+        code = block.code.replace("8000", port)
         if block.title:
             file = room / block.title
             file.parent.mkdir(parents=True, exist_ok=True)
             with file.open("a") as out:
-                out.write(block.code)
+                out.write(code)
         elif block.language == "python":
-            script += "\n" * (block.line - 1 - script.count("\n")) + block.code
+            script += "\n" * (block.line - 1 - script.count("\n")) + code
         elif block.language == "console":
-            commands.append(block)
+            commands.append(code)
     if script:
         (room / "_page.py").write_text(
             f"exec(compile({script!r}, {str(page)!r}, 'exec'), {{'__name__': '__main__'}})\n"
         )
         shell([sys.executable, "-W", "error", "_page.py"], room)
-    for block in commands:
-        for part in re.split(r"^\$ ", block.code, flags=re.MULTILINE)[1:]:
+    for code in commands:
+        for part in re.split(r"^\$ ", code, flags=re.MULTILINE)[1:]:
             command, _, expected = part.partition("\n")
             got = shell(["bash", "-c", command], room)
             if expected.strip() and not doctest.OutputChecker().check_output(expected, got, SAME):
@@ -119,7 +123,7 @@ def shell(command: list[str], room: Path) -> str:
     done = subprocess.run(
         command,
         cwd=room,
-        env={**env, "PATH": path, "PYTHONPATH": str(room)},
+        env={**env, "PATH": path, "PYTHONPATH": f"{room}{os.pathsep}{ROOT}"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

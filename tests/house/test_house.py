@@ -154,7 +154,9 @@ def metric_names() -> set[str]:
     for module in MODULES:
         parts = module.relative_to(ROOT).parts
         for node in ast.walk(ast.parse(module.read_text())):
-            if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.args):
+            if not (
+                isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.args
+            ):
                 continue
             first = node.args[0]
             if not (isinstance(first, ast.Constant) and isinstance(first.value, str)):

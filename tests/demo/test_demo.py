@@ -1,0 +1,124 @@
+"""`make demo` from a clean clone, and what it tells people to try."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import venv
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.request import urlopen
+
+import pytest
+
+from tests.demo.browser import Browser
+from tests.house.serving import free_port, stop, wait_for_port
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass
+class Demo:
+    clone: Path
+    url: str
+    commands: list[str]  # what it tells people to try, in order
+    process: subprocess.Popen[str]
+
+
+def start(clone: Path) -> Demo:
+    """`make demo` in a clone whose environment finds what this one has installed.
+
+    The environment is new, and the clone is installed into it as `make demo` does it; only
+    the download of its dependencies is spared.
+    """
+    subprocess.run(["git", "clone", "-q", str(ROOT), str(clone)], check=True)
+    venv.create(clone / ".venv", symlinks=True)
+    inner = clone / ".venv" / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}"
+    (inner / "site-packages" / "outer.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    port = free_port()
+    env = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
+    env.pop("DJANGO_SETTINGS_MODULE", None)
+    process = subprocess.Popen(
+        ["make", "demo", f"DEMO_PORT={port}"],
+        cwd=clone,
+        env=env,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    said = ""
+    for line in process.stdout:
+        said += line
+        if "Ctrl-C" in line:
+            break
+    wait_for_port(port, process)
+    found = re.search(r"http://\S+", said)
+    assert found, said
+    commands = re.findall(r"^    (\S.*)$", said, re.MULTILINE)
+    return Demo(clone, found[0], commands, process)
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
+    """The demo, running; it ends by Ctrl-C and leaves nothing behind."""
+    if not (shutil.which("make") and shutil.which("git")):
+        pytest.skip("no make or git here")
+    running = start(tmp_path_factory.mktemp("demo") / "clone")
+    yield running
+    stop(running.process, group=True)
+    with pytest.raises(OSError, match="refused"):
+        urlopen(running.url, timeout=5)
+
+
+def test_printed_commands(demo: Demo) -> None:
+    """Each command that `make demo` prints works as printed, in the clone."""
+    said = [shell(demo, command) for command in demo.commands]
+    assert "said" in said[0]
+    assert "ding" in said[1]
+    assert "< somebody: hello" in said[2]
+
+
+def shell(demo: Demo, command: str) -> str:
+    """What a command prints that is typed in the clone, with a line typed into it after that."""
+    typed = "somebody: hello\n"
+    done = subprocess.run(
+        [
+            "bash",
+            "-c",
+            f"(echo '{typed}'; sleep 1) | {command}" if "websockets" in command else command,
+        ],
+        cwd=demo.clone,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=10,
+        check=False,
+    )
+    assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def test_page_in_a_browser(demo: Demo, browser: Browser) -> None:
+    """A browser shows the page; what one says, and what curl says, the other sees."""
+    ann, bob = browser.open(demo.url), browser.open(demo.url)
+    for page in (ann, bob):
+        page.wait("document.querySelector('#state').textContent === 'connected'")
+    ann.run("name.value = 'ann'; text.value = 'hello, bob'; form.requestSubmit()")
+    for page in (ann, bob):
+        page.wait("said.innerText.includes('hello, bob')")
+    assert ann.run("said.lastElementChild.className") == "mine"
+    assert bob.run("said.lastElementChild.querySelector('b').textContent") == "ann"
+
+    shell(demo, demo.commands[0])
+    ann.wait("said.innerText.includes('curl')")
+    shell(demo, demo.commands[1])
+    bob.wait("said.innerText.includes('bell')")
+    ann.close()
+    bob.close()
