@@ -28,9 +28,7 @@ from typing import Literal
 
 import msgspec
 
-from gateway.core.config import LayerSettings
 from gateway.core.errors import ConfigError
-from gateway.core.project import private_directory
 
 BACKLOG = 1024
 """Connections that wait to be accepted: a second of a busy site while the process restarts."""
@@ -177,9 +175,10 @@ def _is_ipv6(text: str) -> bool:
 def bind(listen: Listen) -> socket.socket:
     """Return the listening socket, non-blocking; the caller closes it.
 
-    A socket that was bound before (``fd``) is taken over. Raises ConfigError that names the
-    setting for an address in use, one that is not this machine's, missing permission, a path
-    that is too long or taken; ValueError for kind ``twisted``, which has no socket of its own.
+    Of one that is bound already (``fd``) it is a duplicate: who bound it closes its own.
+    Raises ConfigError that names the setting for an address in use, one that is not this
+    machine's, missing permission, a path that is too long or taken; ValueError for kind
+    ``twisted``, which has no socket of its own.
     """
     if listen.fd >= 0:
         return _adopt(listen)
@@ -210,7 +209,7 @@ def bind(listen: Listen) -> socket.socket:
 
 def _adopt(listen: Listen) -> socket.socket:
     try:
-        sock = socket.socket(fileno=listen.fd)
+        sock = socket.socket(fileno=os.dup(listen.fd))
     except OSError:
         raise listen.error(
             f"descriptor {listen.fd} is not a socket; the process that starts the gateway passes it"
@@ -218,7 +217,7 @@ def _adopt(listen: Listen) -> socket.socket:
     if sock.type != socket.SOCK_STREAM or not sock.getsockopt(
         socket.SOL_SOCKET, socket.SO_ACCEPTCONN
     ):
-        sock.detach()
+        sock.close()
         raise listen.error(f"descriptor {listen.fd} is not a listening stream socket")
     sock.setblocking(False)
     return sock
@@ -273,36 +272,6 @@ def answers(path: str) -> bool:
             # Only a refused or missing socket is dead; one we may not open is not ours.
             return error.errno not in {errno.ECONNREFUSED, errno.ENOENT}
     return True
-
-
-def bind_hub(settings: LayerSettings, url: str) -> socket.socket:
-    """Return the listening socket of the hub at ``url`` (unix:///path).
-
-    Raises ConfigError if a hub answers there already, or the path cannot be used.
-    """
-    path = url.partition("://")[2]
-    if not path.startswith("/"):
-        raise ConfigError(f"layer.url: {url!r}: a hub's socket is an absolute path, unix:///path")
-    if not settings.url.startswith("unix:"):
-        private_directory(Path(path).parent)
-    if not remove_stale(path):
-        raise ConfigError(
-            f"layer.url: {url!r}: another gateway or hub serves it, or it is no socket; join it "
-            "with --workers none, stop it, or set another layer.url"
-        )
-    mode = int(settings.socket_mode, 8)
-    sock = bind(Listen(kind="unix", text=url, setting="layer.url", path=path, mode=mode))
-    group = settings.socket_group
-    if group:
-        import shutil  # noqa: PLC0415 - rarely needed, and it imports every archive format
-
-        try:
-            shutil.chown(path, group=group)
-        except (LookupError, OSError) as error:
-            sock.close()
-            remove_stale(path)
-            raise ConfigError(f"layer.socket_group: {group!r}: {error}") from None
-    return sock
 
 
 def place(sock: socket.socket) -> str:

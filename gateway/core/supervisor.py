@@ -31,7 +31,8 @@ import msgspec
 
 from gateway.core.child import CANNOT_START, DRAINED, MARGIN, VARIABLE, Orders, Role
 from gateway.core.config import Settings
-from gateway.core.listen import Listen, bind, bind_hub
+from gateway.core.listen import Listen
+from gateway.core.listeners import Listeners, bind_hub
 
 log = logging.getLogger("gateway.supervisor")
 
@@ -78,9 +79,8 @@ class Supervisor:
     ) -> None:
         self._settings = settings
         self._command = list(command)
-        self._listen = listen
+        self._listeners = Listeners(listen)
         self._url = url
-        self._sockets: dict[str, list[socket.socket | None]] = {}
         self._hub: socket.socket | None = None
         self._children = [
             Child("gateway", 0),
@@ -106,7 +106,8 @@ class Supervisor:
             before = {number: signal.signal(number, _noted) for number in wanted}
             old = signal.set_wakeup_fd(signals.fileno(), warn_on_full_buffer=False)
             try:
-                self._bind()
+                self._hub = bind_hub(self._settings.layer, self._url)
+                self._listeners.bind()
                 self._selector.register(wake, selectors.EVENT_READ)
                 self._watch(wake)
             finally:
@@ -114,27 +115,11 @@ class Supervisor:
                 for number, handler in before.items():
                     signal.signal(number, handler)
                 self._selector.close()
-                self._release_listeners()
+                self._listeners.close()
                 self._release_hub()
         return self._status
 
     # ------------------------------------------------ sockets
-
-    def _bind(self) -> None:
-        self._hub = bind_hub(self._settings.layer, self._url)
-        for name, endpoints in self._listen.items():
-            bound = self._sockets[name] = []
-            bound.extend(None if e.kind == "twisted" else bind(e) for e in endpoints)
-
-    def _release_listeners(self) -> None:
-        """Close the listeners, so that with the gateway's own closed nobody gets in."""
-        for name, bound in self._sockets.items():
-            for endpoint, sock in zip(self._listen[name], bound, strict=False):
-                if sock is not None:
-                    sock.close()
-                if endpoint.kind == "unix" and sock is not None:
-                    Path(endpoint.path).unlink(missing_ok=True)
-        self._sockets = {}
 
     def _release_hub(self) -> None:
         if self._hub is not None:
@@ -177,11 +162,7 @@ class Supervisor:
 
     def _start(self, child: Child) -> None:
         ours, theirs = socket.socketpair()
-        bound = self._sockets if child.role == "gateway" else {}
-        listen = {
-            name: [-1 if sock is None else sock.fileno() for sock in sockets]
-            for name, sockets in bound.items()
-        }
+        listen = self._listeners.descriptors() if child.role == "gateway" else {}
         hub = self._hub.fileno() if self._hub is not None and child.role == "gateway" else -1
         told = Orders(
             child.role, child.number, theirs.fileno(), hub, listen, first=child.starts == 0
@@ -269,7 +250,7 @@ class Supervisor:
         self._stopping = True
         for child in self._children:
             child.due = None
-        self._release_listeners()
+        self._listeners.close()
         self._deadline = time.monotonic() + self._settings.gateway.grace + MARGIN
         gateway = self._children[0]
         if gateway.process is None:
