@@ -193,7 +193,7 @@ class Delivery:
     ``attempt`` counts from 1 (2 and more after a release).
     """
 
-    __slots__ = ("attempt", "channel", "payloads", "settled", "source", "tag")
+    __slots__ = ("attempt", "channel", "payloads", "settled", "since", "source", "tag")
 
     def __init__(
         self, channel: str, payloads: Sequence[bytes], tag: int, attempt: int, source: Any
@@ -207,6 +207,8 @@ class Delivery:
         """The layer's own: the connection or reader by which it came."""
         self.settled = 0
         """How many of its messages the taker has settled."""
+        self.since = 0.0
+        """The layer's own: when it was begun."""
 
     @property
     def messages(self) -> list[Message]:

@@ -18,7 +18,6 @@ from typing import Any, Final
 
 from gateway.core.errors import LayerError
 from gateway.core.layers.base import (
-    MESSAGE,
     OK,
     Delivery,
     Edge,
@@ -37,8 +36,6 @@ log = logging.getLogger("gateway.layer")
 
 TICK: Final = 0.1
 """Seconds between two looks at the clock of an open edge: leases and expiries last longer."""
-EDGE_CREDIT: Final = 1000
-"""Deliveries that an edge's ``listen`` takes between two turns of its loop."""
 
 
 class Shared:
@@ -242,7 +239,7 @@ class MemoryLayer(Verbs):
         if entry.tag:
             self.state.give_back(self._link, entry.tag)
         else:
-            self._link.process.inbox.insert(0, (MESSAGE, entry.name, entry.payloads[0]))
+            self.state.put_back(self._link.process, entry.name, entry.payloads[0])
 
     def intake(self, channels: Iterable[str], credit: int = 32) -> Intake:
         return MemoryIntake(self, [receivable(channel) for channel in channels], credit)
@@ -448,20 +445,8 @@ class MemoryEdge(Edge):
             self._state.post(self._link, checked(channel), (payload,))
 
     def listen(self, channel: str) -> None:
-        reader = Reader(self._link, EDGE_CREDIT, self._heard, standing=True)
         with self._lock:
-            self._state.read(reader, [receivable(channel)])
-
-    def _heard(self, entry: Entry) -> None:
-        process = self._link.process
-        empty = not process.inbox
-        for payload in entry.payloads[entry.done :]:
-            process.inbox.append((MESSAGE, entry.name, payload))
-            process.inbox_bytes += len(payload)
-        if empty:
-            self._notify()
-        number = len(entry.payloads) - entry.done
-        self._state.settle(self._link, entry.tag, (OK,) * number, ())
+            self._state.listen(self._link, receivable(channel))
 
     def leave(self) -> None:
         self._layer.close()

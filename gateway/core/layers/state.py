@@ -40,6 +40,7 @@ from gateway.core.layers.base import (
     JOIN,
     MAX_TRIES,
     MESSAGE,
+    OK,
     OUTCOME,
     PART,
     RELEASED,
@@ -63,8 +64,12 @@ SPENT: Final = Outcome(RELEASED, cause="expired")
 WITHDRAWN: Final = Outcome(RELEASED, cause="cancelled")
 ITEM_SIZE: Final = 64
 """Bytes that an inbox item without payload counts for: about what its tuple takes."""
+LISTEN_CREDIT: Final = 1000
+"""Any number does: what an edge listens to is settled as it comes."""
 MANY_CHANNELS: Final = 10_000
 """From so many channels on, empty ones that nobody reads are forgotten."""
+MANY_PROCESSES: Final = 10_000
+"""So many ended processes are remembered by name, so that none rejoins as what it was."""
 
 
 class Entry:
@@ -262,6 +267,7 @@ class State:
         self._seqs = itertools.count(1)
         self._tags = itertools.count(1)
         self._turns = itertools.count()
+        self._ended: dict[str, None] = {}
         self._checks: list[tuple[float, int, Channel]] = []
         self._delayed: list[tuple[float, int, Entry]] = []
         self._ticked = clock()
@@ -269,10 +275,15 @@ class State:
     # ---------------------------------------------------------------- processes
 
     def join(self, name: str | None, *, leased: bool) -> Link:
-        """Begin a link of the process ``name``; of a new one for None or an unknown name."""
+        """Begin a link of the process ``name``, new or known; of a new one under a new name for
+        None or a name whose lease has ended.
+        """  # noqa: D205 - one sentence
         process = self.processes.get(name) if name is not None else None
         if process is None:
-            process = Process(name or names.new_process(), next(self._epochs), leased=leased)
+            fresh = name is None or name in self._ended
+            process = Process(
+                names.new_process() if fresh else name or "", next(self._epochs), leased=leased
+            )
             self.processes[process.name] = process
         link = Link(process)
         process.links.add(link)
@@ -300,6 +311,9 @@ class State:
             return
         process.alive = False
         self.processes.pop(process.name, None)
+        self._ended[process.name] = None
+        if len(self._ended) > MANY_PROCESSES:
+            del self._ended[next(iter(self._ended))]
         for link in list(process.links):
             for reader in list(link.readers):
                 self.unread(reader)
@@ -545,7 +559,8 @@ class State:
             "reason": outcome.reason,
             "cause": outcome.cause,
         }
-        self._item(process, (MESSAGE, f"outcome.{process.name}!", codec.encode(told)), 0)
+        payload = codec.encode(told)
+        self._item(process, (MESSAGE, f"outcome.{process.name}!", payload), len(payload))
 
     # ---------------------------------------------------------------- queues and readers
 
@@ -760,6 +775,23 @@ class State:
                 process.inbox_bytes -= len(item[2])
                 return Entry(_NOWHERE, item[1], (item[2],), 0, None, None, 0.0, 0.0, 0)
         return None
+
+    def put_back(self, process: Process, name: str, payload: bytes) -> None:
+        """Put back what was taken from the inbox and not read."""
+        process.inbox.insert(0, (MESSAGE, name, payload))
+        process.inbox_bytes += ITEM_SIZE + len(payload)
+
+    def listen(self, link: Link, name: str) -> None:
+        """Have a channel's messages put into the inbox of an edge, settled as they come."""
+
+        def push(entry: Entry) -> None:
+            process = link.process
+            number = len(entry.payloads) - entry.done
+            for payload in entry.payloads[entry.done :]:
+                self._item(process, (MESSAGE, entry.name, payload), len(payload))
+            self.settle(link, entry.tag, (OK,) * number, ())
+
+        self.read(Reader(link, LISTEN_CREDIT, push, standing=True), [name])
 
     def _serve_inbox(self, process: Process) -> None:
         while process.waiters and process.inbox:

@@ -1,0 +1,515 @@
+"""The asyncio client of a hub: one running loop of a process, over one connection.
+
+What is said in one turn of the loop leaves in one write. While the hub is away questions
+fail with `LayerUnavailable`, takes wait, an edge's posts are answered ``failed``; a task
+reconnects with a doubling delay.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from gateway.core.errors import LayerUnavailable
+from gateway.core.layers import wire
+from gateway.core.layers.base import (
+    ANNOUNCED,
+    DOWN,
+    FAILED,
+    FENCED,
+    FULL,
+    OUTCOME,
+    UP,
+    Delivery,
+    Edge,
+    Item,
+    Outcome,
+    Send,
+)
+from gateway.core.layers.codec import checked, checked_group
+from gateway.core.layers.threads import ANSWER, MAX_BACKOFF, Hand
+from gateway.core.layers.verbs import (
+    DO_ANNOUNCE,
+    DO_END,
+    DO_GROUP_ADD,
+    DO_GROUP_DISCARD,
+    DO_POST,
+    DO_REGISTER,
+    DO_SEND_GROUP,
+    DO_WITHDRAW,
+    receivable,
+)
+from gateway.core.metrics import Drop
+
+if TYPE_CHECKING:
+    from gateway.core.layers.unix import UnixLayer
+
+log = logging.getLogger("gateway.layer")
+
+LAYER_LOST: Final = Outcome(FAILED, cause="layer_lost")
+
+
+class LoopClient(asyncio.Protocol):
+    """One connection to the hub, for one loop."""
+
+    def __init__(self, layer: UnixLayer, loop: asyncio.AbstractEventLoop) -> None:
+        self.layer = layer
+        self.loop = loop
+        self.edge: LoopEdge | None = None
+        self.intakes: dict[int, LoopIntake] = {}
+        self.connected = False
+        self.hand = Hand(self)
+        self._transport: asyncio.Transport | None = None
+        self._frames = wire.Frames()
+        self._out: list[Any] = []
+        self._scheduled = False
+        self._rids = itertools.count(1)
+        self._calls: dict[int, asyncio.Future[Any]] = {}
+        self._hello = 0
+        self._closed = False
+        self._connecting: asyncio.Task[None] | None = None
+        self._beat: asyncio.TimerHandle | None = None
+
+    def is_closed(self) -> bool:
+        """Return whether the loop is gone."""
+        return self.loop.is_closed()
+
+    # ---------------------------------------------------------------- the connection
+
+    async def _ready(self) -> None:
+        """Connect if that was never tried. Raises `LayerUnavailable` while the hub is away."""
+        if self.connected:
+            return
+        if self._closed:
+            raise LayerUnavailable("this layer was closed")
+        if self._connecting is None or self._connecting.done():
+            self._connecting = self.loop.create_task(self._connect(once=True))
+        with suppress(LayerUnavailable):
+            await asyncio.wait({self._connecting}, timeout=ANSWER)
+        if not self.connected:
+            self.keep_connected()
+            raise LayerUnavailable(
+                f"no hub answers at {self.layer.path}; is `gateway run` or `gateway hub` running?"
+            )
+
+    def keep_connected(self) -> None:
+        """Connect in the background, until it works."""
+        if self.connected or self._closed:
+            return
+        if self._connecting is None or self._connecting.done():
+            self._connecting = self.loop.create_task(self._connect(once=False))
+
+    async def _connect(self, *, once: bool) -> None:
+        backoff = 0.05
+        while not self._closed:
+            try:
+                await self.loop.create_unix_connection(lambda: self, self.layer.path)
+                return
+            except OSError:
+                if once:
+                    return
+            await asyncio.sleep(backoff)
+            backoff = min(backoff * 2, MAX_BACKOFF)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport  # type: ignore[assignment]
+        self.connected = True
+        self.hand = Hand(self)
+        self._frames = wire.Frames()
+        self._hello = next(self._rids)
+        self._out = [(wire.HELLO, self._hello, wire.VERSION, self.layer.process)]
+        if self.layer.said is not None:
+            self._out.append((DO_ANNOUNCE, 0, self.layer.said))
+        if self.edge is not None:
+            self._out.append((wire.EDGE, 0))
+            self._out.extend((wire.LISTEN, 0, channel) for channel in self.edge.listening)
+        for number, intake in self.intakes.items():
+            self._out.append((wire.SUBSCRIBE, 0, number, intake.channels, intake.credit))
+        self.flush()
+        self._next_beat()
+
+    def _next_beat(self) -> None:
+        self._beat = self.loop.call_later(self.layer.options.lease / 4, self._beaten)
+
+    def _beaten(self) -> None:
+        self.say((wire.BEAT, 0))
+        self._next_beat()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._beat is not None:
+            self._beat.cancel()
+        self.connected = False
+        self._transport = None
+        self._out = []
+        calls, self._calls = self._calls, {}
+        for call in calls.values():
+            if not call.done():
+                call.set_exception(LayerUnavailable("the connection to the hub was lost"))
+        for intake in self.intakes.values():
+            intake.ready.clear()
+        if self._closed:
+            return
+        log.warning("the connection to the hub was lost (%s); reconnecting", exc or "closed")
+        if self.edge is not None:
+            self.edge.down()
+        self._connecting = None
+        self.keep_connected()
+
+    def close(self) -> None:
+        """Say good-bye; the lease ends."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._connecting is not None:
+            self._connecting.cancel()
+        if self._beat is not None:
+            self._beat.cancel()
+        if self._transport is not None:
+            self.say((wire.BYE, 0))
+            self.flush()
+            self._transport.close()
+        for intake in list(self.intakes.values()):
+            intake.close()
+
+    async def aclose(self) -> None:
+        """Say good-bye, and let the loop close the transport."""
+        self.close()
+        if self._connecting is not None:
+            await asyncio.wait({self._connecting})
+        await asyncio.sleep(0)
+
+    # ---------------------------------------------------------------- outwards
+
+    def say(self, command: Any) -> None:
+        """Have a command written at the end of this turn of the loop."""
+        self._out.append(command)
+        if not self._scheduled:
+            self._scheduled = True
+            self.loop.call_soon(self.flush)
+
+    def flush(self) -> None:
+        """Write what is to be said."""
+        self._scheduled = False
+        if self._out and self._transport is not None and not self._transport.is_closing():
+            out, self._out = self._out, []
+            self._transport.write(wire.pack(out))
+
+    async def ask(self, op: int, *args: Any) -> Any:
+        """Run one operation and return its result. Raises what it raised."""
+        await self._ready()
+        rid = next(self._rids)
+        call = self._calls[rid] = self.loop.create_future()
+        self.say((op, rid, *args))
+        try:
+            async with asyncio.timeout(ANSWER):
+                return await call
+        except TimeoutError:
+            raise LayerUnavailable(f"the hub did not answer within {ANSWER:.0f} s") from None
+        finally:
+            self._calls.pop(rid, None)
+
+    async def pull(self, channels: Sequence[str], block: float, *, inbox: bool) -> Delivery | None:
+        """Take one delivery within ``block`` seconds; while the hub is away, wait as long."""
+        end = self.loop.time() + block
+        while True:
+            try:
+                await self._ready()
+                return await self._pull(channels, end, inbox=inbox, wait=block > 0)
+            except LayerUnavailable:
+                if self.loop.time() >= end:
+                    if block > 0:
+                        return None
+                    raise
+                await asyncio.sleep(min(0.05, max(0.0, end - self.loop.time())))
+
+    async def _pull(
+        self, channels: Sequence[str], end: float, *, inbox: bool, wait: bool
+    ) -> Delivery | None:
+        rid = next(self._rids)
+        call = self._calls[rid] = self.loop.create_future()
+        self.say((wire.PULL, rid, channels, inbox, wait))
+        try:
+            await asyncio.wait({call}, timeout=end - self.loop.time() if wait else ANSWER)
+            if not call.done():
+                self.say((wire.UNPULL, 0, rid))
+                await asyncio.wait({call}, timeout=ANSWER)
+        except asyncio.CancelledError:
+            if call.done():
+                self._unwanted(call)
+            else:
+                call.add_done_callback(self._unwanted)
+                self.say((wire.UNPULL, 0, rid))
+            raise
+        if not call.done():
+            self._calls.pop(rid, None)
+            raise LayerUnavailable(f"the hub did not answer within {ANSWER:.0f} s")
+        handed = call.result()
+        return None if handed is None else self.delivery(handed)
+
+    def _unwanted(self, call: asyncio.Future[Any]) -> None:
+        """Put back what came for a pull that was cancelled."""
+        if call.cancelled() or call.exception() is not None or call.result() is None:
+            return
+        tag, name, payloads, _ = call.result()
+        self.say((wire.PUT_BACK, 0, tag, name, payloads[0]))
+
+    def delivery(self, handed: Sequence[Any]) -> Delivery:
+        """Return the delivery that the hub handed over: tag, name, payloads, attempt."""
+        return Delivery(handed[1], handed[2], handed[0], handed[3], self.hand)
+
+    def settle(
+        self, delivery: Delivery, outcomes: Sequence[Outcome], sends: Sequence[Send]
+    ) -> None:
+        """Settle at the end of this turn of the loop."""
+        if not delivery.tag:
+            if sends:
+                raise ValueError("what was taken from an inbox is settled already: use aapply()")
+            return
+        if not self.connected or delivery.source is not self.hand:
+            self.layer.late(delivery, len(outcomes))
+            return
+        self.say((wire.SETTLE, 0, delivery.tag, wire.pack_outcomes(outcomes), sends))
+
+    def put_back(self, delivery: Delivery) -> None:
+        """Give back what is left of a delivery that was not begun."""
+        if self.connected and delivery.source is self.hand:
+            self.say((wire.PUT_BACK, 0, delivery.tag))
+
+    # ---------------------------------------------------------------- inwards
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            events = self._frames.feed(data)
+        except (ValueError, msgspec.DecodeError) as error:
+            log.error("what came from the hub was no frame: %s", error)  # noqa: TRY400
+            if self._transport is not None:
+                self._transport.abort()
+            return
+        for event in events:
+            code = event[0]
+            if code == wire.ITEMS:
+                if self.edge is not None:
+                    self.edge.heard(wire.unpack_items(event[1]))
+            elif code == wire.DELIVER:
+                intake = self.intakes.get(event[1])
+                if intake is not None:
+                    intake.push(self.delivery(event[2:]))
+                else:  # closed meanwhile
+                    self.say((wire.PUT_BACK, 0, event[2]))
+            elif code == wire.ENDED:
+                self._ended()
+            else:
+                self._answer(event)
+
+    def _answer(self, event: list[Any]) -> None:
+        rid = event[1]
+        if rid == self._hello:
+            self._hello = 0
+            if event[0] == wire.REPLY:
+                name, known, options = event[2]
+                self.layer.welcomed(name, options)
+                if self.edge is not None:
+                    self.edge.up(name, known=known)
+            else:
+                log.error("the hub refused us: %s", event[3])
+                self._ended()
+            return
+        call = self._calls.pop(rid, None)
+        if call is None or call.done():
+            return
+        if event[0] == wire.ERROR:
+            call.set_exception(wire.unpack_error(event[2], event[3]))
+        else:
+            call.set_result(event[2])
+
+    def _ended(self) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            log.error("%s is not known to the hub any more; rejoining", self.layer.process)
+            self._transport.abort()
+
+
+class LoopIntake:
+    """The wish of one loop: deliveries handed over ahead, up to the credit."""
+
+    def __init__(self, client: LoopClient, channels: Sequence[str], credit: int) -> None:
+        self._client = client
+        self.channels = channels
+        self.credit = credit
+        self.ready: deque[Delivery] = deque()
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._closed = False
+        self._number = next(client._rids)  # noqa: SLF001 - one mechanism in two classes
+        client.intakes[self._number] = self
+        if client.connected:
+            client.say((wire.SUBSCRIBE, 0, self._number, channels, credit))
+        else:
+            client.keep_connected()
+
+    def push(self, delivery: Delivery) -> None:
+        """Take what the hub handed over, and wake one who waits."""
+        self.ready.append(delivery)
+        self._wake()
+
+    def _wake(self) -> None:
+        while self._waiting:
+            future = self._waiting.popleft()
+            if not future.done():
+                future.set_result(None)
+                return
+
+    async def take(self, block: float | None) -> Delivery | None:
+        """Return the next delivery. See `Intake.atake`."""
+        client = self._client
+        end = None if block is None else client.loop.time() + block
+        while not self.ready:
+            left = None if end is None else end - client.loop.time()
+            if self._closed or (left is not None and left <= 0):
+                return None
+            future = client.loop.create_future()
+            self._waiting.append(future)
+            try:
+                async with asyncio.timeout(left):
+                    await future
+            except TimeoutError:
+                pass
+            except asyncio.CancelledError:
+                if self.ready:
+                    self._wake()
+                raise
+        return self.ready.popleft()
+
+    def close(self) -> None:
+        """Take no more; give back what was not begun."""
+        if self._closed:
+            return
+        self._closed = True
+        client = self._client
+        client.intakes.pop(self._number, None)
+        if client.connected:
+            client.say((wire.CLOSE, next(client._rids), self._number))  # noqa: SLF001
+        while self.ready:
+            client.put_back(self.ready.popleft())
+        for future in self._waiting:
+            if not future.done():
+                future.set_result(None)
+
+
+class LoopEdge(Edge):
+    """The face of a protocol server, over the loop's connection."""
+
+    def __init__(self, client: LoopClient, deliver: Callable[[list[Item]], None]) -> None:
+        self._client = client
+        self._deliver = deliver
+        self.process = client.layer.process
+        self.available = False
+        self.announced: frozenset[str] | None = None
+        self.listening: list[str] = []
+        self._open: dict[int, tuple[str, int]] = {}
+        """Channel and number of messages of each post that is not settled."""
+        self._begun = False
+        if client.connected:
+            client.say((wire.EDGE, 0))
+            self.available = self._begun = True
+        else:
+            client.keep_connected()
+
+    # ---------------------------------------------------------------- what happens to it
+
+    def heard(self, items: list[Item]) -> None:
+        """Pass items on."""
+        for item in items:
+            code = item[0]
+            if code == OUTCOME:
+                left = self._open.get(item[1])
+                if left is not None:
+                    if left[1] > 1:
+                        self._open[item[1]] = (left[0], left[1] - 1)
+                    else:
+                        del self._open[item[1]]
+            elif code == FULL:
+                self._open.pop(item[1], None)
+            elif code == ANNOUNCED:
+                self.announced = None if item[1] is None else frozenset(item[1])
+        self._deliver(items)
+
+    def up(self, name: str, *, known: bool) -> None:
+        """Take note that the hub is there; ``known``: it had not forgotten us."""
+        self.available = True
+        first, self._begun = not self._begun, True
+        fenced = name != self.process
+        self.process = name
+        if fenced:
+            self._deliver([(FENCED,)])
+        if not first:
+            self._deliver([(UP, not known)])
+
+    def down(self) -> None:
+        """Take note that the hub is away; what was not settled is lost."""
+        self.available = False
+        self.announced = None
+        items: list[Item] = []
+        for receipt, (_, number) in self._open.items():
+            items += [(OUTCOME, receipt, index, LAYER_LOST) for index in range(number)]
+        self._client.layer.metrics.drop(Drop.LAYER_LOST, len(items), where="edge")
+        self._open.clear()
+        self._deliver([*items, (DOWN,)])
+
+    # ---------------------------------------------------------------- verbs
+
+    def post(
+        self,
+        channel: str,
+        payloads: Sequence[bytes],
+        receipt: int | None = None,
+        expiry: float | None = None,
+    ) -> None:
+        number = len(payloads)
+        if not self.available:
+            self._client.layer.metrics.drop(Drop.LAYER_LOST, number, where="edge")
+            if receipt is not None:
+                items = [(OUTCOME, receipt, index, LAYER_LOST) for index in range(number)]
+                self._client.loop.call_soon(self._deliver, items)
+            return
+        if receipt is not None:
+            self._open[receipt] = (channel, number)
+        self._client.say((DO_POST, 0, channel, payloads, receipt, expiry))
+
+    def cancel(self, receipt: int) -> None:
+        self._say(DO_WITHDRAW, receipt)
+
+    def register(self, connection: str, channel: str, disconnect: bytes) -> None:
+        self._say(DO_REGISTER, connection, channel, disconnect)
+
+    def end(self, connection: str, channel: str = "", disconnect: bytes | None = None) -> None:
+        self._say(DO_END, connection, channel, disconnect)
+
+    def group_add(self, group: str, channel: str, meta: bytes | None = None) -> None:
+        self._say(DO_GROUP_ADD, checked_group(group), checked(channel), meta)
+
+    def group_discard(self, group: str, channel: str) -> None:
+        self._say(DO_GROUP_DISCARD, checked_group(group), checked(channel))
+
+    def group_send(self, group: str, payload: bytes, exclude: Iterable[str] = ()) -> None:
+        self._say(DO_SEND_GROUP, checked_group(group), payload, list(exclude))
+
+    def send(self, channel: str, payload: bytes) -> None:
+        self.post(checked(channel), (payload,))
+
+    def listen(self, channel: str) -> None:
+        self.listening.append(receivable(channel))
+        self._say(wire.LISTEN, channel)
+
+    def _say(self, code: int, *fields: Any) -> None:
+        if self.available:
+            self._client.say((code, 0, *fields))
+
+    def leave(self) -> None:
+        self._client.layer.closed = True
+        self._client.close()
