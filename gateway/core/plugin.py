@@ -396,6 +396,14 @@ class ProtocolPlugin(ABC):
         self.config = config
         self.context = context
 
+    @classmethod
+    def warnings(cls, config: Any) -> Iterable[str]:
+        """Return what an operator should know of this installation: slow parts, risky settings.
+
+        Logged at start and shown by ``gateway check``.
+        """
+        return ()
+
     @abstractmethod
     async def start(self) -> None:
         """Return once traffic can flow. A failure stops the gateway's start."""
