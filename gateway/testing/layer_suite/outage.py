@@ -1,0 +1,128 @@
+"""A layer that cannot be reached."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from gateway.core.errors import LayerUnavailable
+from gateway.core.layers import codec
+from gateway.core.layers.base import DOWN, OK, OUTCOME, UP, Delivery, Outcome
+from gateway.testing.layer_suite.harness import Harness
+
+LOST = Outcome("failed", cause="layer_lost")
+
+
+class Outage(Harness):
+    """``LayerUnavailable``, ``DOWN`` and ``UP``."""
+
+    def test_verbs(self) -> None:
+        """While the layer is away verbs raise LayerUnavailable; when it is back they work."""
+        layer = self.join()
+        layer.send("x", {})
+        self.cut()
+        for verb in (
+            lambda: layer.send("x", {}),
+            lambda: layer.send_many("x", [{}], receipt=1),
+            lambda: layer.send_group("g", {}),
+            layer.announced,
+            layer.global_statistics,
+        ):
+            with pytest.raises(LayerUnavailable):
+                verb()
+        self.mend()
+        self.until(lambda: self.reached(layer))
+        layer.send("x", {"n": 1})
+        assert self.received(layer, "x") == {"n": 1}
+
+    def reached(self, layer: object) -> bool:
+        """Return whether ``layer`` answers."""
+        try:
+            layer.announced()  # type: ignore[attr-defined] # a Layer
+        except LayerUnavailable:
+            return False
+        return True
+
+    def test_bad_names_come_first(self) -> None:
+        """What is wrong with a call is said even while the layer is away."""
+        layer = self.join()
+        self.cut()
+        with pytest.raises(ValueError, match=r"."):
+            layer.send("a b", {})
+        with pytest.raises(TypeError):
+            layer.send("x", {"a": object()})
+
+    def test_takers_wait(self) -> None:
+        """``take``, ``receive`` and ``Intake.take`` wait instead, and go on when it is back."""
+        layer, sender = self.join(), self.join()
+        intake = layer.intake(["x"])
+        assert intake.take(0.01) is None
+        found: list[Delivery | None] = []
+        thread = threading.Thread(target=lambda: found.append(intake.take()))
+        thread.start()
+        self.cut()
+        assert layer.take(["y"], block=0.02) is None
+        assert layer.receive(["y"], block=0.02) == (None, None)
+        self.mend()
+        self.until(lambda: self.reached(sender))
+        sender.send("x", {"n": 1})
+        thread.join(self.patience)
+        assert [delivery.messages for delivery in found if delivery] == [[{"n": 1}]]
+        intake.close()
+
+    def test_settling(self) -> None:
+        """A settlement of what was in hand when the layer went away is not raised."""
+        layer = self.join()
+        layer.send("x", {})
+        delivery = self.taken(layer, "x")
+        self.cut()
+        layer.settle(delivery, [OK])
+        self.mend()
+        self.until(lambda: self.reached(layer))
+
+    def test_an_edge(self) -> None:
+        """An edge hears DOWN; what is posted and cannot be known is answered ``failed``, cause
+        ``layer_lost``, at once; then UP, and it works again.
+        """  # noqa: D205 - one sentence
+        server, worker = self.server(), self.join()
+        server.post("x", {}, receipt=1)
+        self.until(lambda: worker.channel_statistics("x").pending == 1)
+        self.cut()
+        server.wait(lambda: server.news(DOWN) == [(DOWN,)], "DOWN")
+        assert server.edge.available is False
+        server.post("x", {}, {}, receipt=2)
+        self.until(lambda: len(server.news(OUTCOME)) >= 2)
+        told = [item for item in server.news(OUTCOME) if item[1] == 2]
+        assert told == [(OUTCOME, 2, 0, LOST), (OUTCOME, 2, 1, LOST)]
+        self.mend()
+        server.wait(lambda: server.news(UP) == [(UP, True)], "UP")
+        assert server.edge.available is True
+        self.until(lambda: self.reached(worker))
+        server.post("x", {"n": 3}, receipt=3)
+        worker.settle(self.taken(worker, "x"), [OK])
+        server.wait(lambda: (OUTCOME, 3, 0, OK) in server.items, "the outcome")
+
+    def test_registered_again(self) -> None:
+        """After UP with True the edge registers and joins again, and both count."""
+        server, worker = self.server(), self.join()
+        name = f"x.{server.process}!a"
+        self.cut()
+        server.wait(lambda: server.news(DOWN), "DOWN")
+        self.mend()
+        server.wait(lambda: server.news(UP) == [(UP, True)], "UP")
+        self.until(lambda: self.reached(worker))
+        assert worker.group_channels("g") == []
+        server.do(lambda edge: edge.group_add("g", name))
+        server.do(lambda edge: edge.register(name, "gone", codec.encode({"code": 1})))
+        self.until(lambda: worker.group_channels("g") == [name])
+        self.kill(server.layer)
+        assert self.received(worker, "gone") == {"code": 1}
+
+    def test_announced_again(self) -> None:
+        """A worker announces again by itself what it had announced."""
+        layer, worker = self.join(), self.join()
+        worker.announce(["x"])
+        self.cut()
+        self.mend()
+        self.until(lambda: self.reached(layer) and layer.announced() == frozenset({"x"}))
