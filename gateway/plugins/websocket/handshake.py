@@ -1,0 +1,171 @@
+"""The opening handshake of RFC 6455 section 4, the server's side. Pure.
+
+A request is checked before the application is asked, the answer made after it has said yes.
+Extensions are not negotiated: a server may ignore them all (section 9.1).
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import re
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+import msgspec
+
+from gateway.core.errors import LocalProtocolError, RemoteProtocolError
+from gateway.core.web import Head, Header
+
+_GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 section 1.3
+_TOKEN: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")  # RFC 9110 section 5.6.2
+_UNFIT: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")  # RFC 9110 section 5.5; a tab may be
+_OURS: Final = frozenset(
+    (b"connection", b"upgrade", b"content-length", b"transfer-encoding", b"trailer", b"te")
+)
+
+
+class Accept(msgspec.Struct, frozen=True):
+    """The answer that opens the connection."""
+
+    subprotocol: str | None = None
+    headers: Sequence[Header] = ()
+
+
+class Refuse(msgspec.Struct, frozen=True):
+    """The answer that refuses it, an ordinary HTTP response."""
+
+    status: int
+    content: bytes = b""
+    headers: Sequence[Header] = ()
+
+
+class Offer(msgspec.Struct, frozen=True):
+    """What a valid handshake brings: the client's key, the subprotocols it offers."""
+
+    key: bytes
+    subprotocols: list[str]
+
+
+def refusal(status: int, reason: str, headers: Sequence[Header] = ()) -> Refuse:
+    """Return a refusal with a text for people; whatever ``reason`` holds, it is a body."""
+    text = (
+        (b"content-type", b"text/plain; charset=utf-8"),
+        (b"x-content-type-options", b"nosniff"),
+    )
+    return Refuse(status, reason.encode("utf-8", "replace"), (*headers, *text))
+
+
+def asks(head: Head) -> bool:
+    """Return whether a request asks for the WebSocket protocol, well or badly."""
+    upgrade = head.header(b"upgrade")
+    # RFC 9110 section 7.8: an Upgrade in an HTTP/1.0 request is ignored; HTTP/2 has none.
+    return (
+        upgrade is not None
+        and head.http_version == "1.1"
+        and b"websocket" in _items(head, b"upgrade")
+    )
+
+
+def check(head: Head) -> Offer:
+    """Return what a handshake offers.
+
+    Raises `RemoteProtocolError` whose ``answer`` is the `Refuse` to send. Quotations are from
+    RFC 6455 section 4.2.1.
+    """
+    if head.method != "GET":
+        # "An HTTP/1.1 or higher GET request"
+        raise _bad("a WebSocket is opened with GET", 405, ((b"allow", b"GET"),))
+    if b"upgrade" not in _items(head, b"connection"):
+        # "A |Connection| header field that includes the token "Upgrade""
+        raise _bad("the Connection header does not name Upgrade")
+    if head.header(b"transfer-encoding") or head.header(b"content-length") not in (None, b"0"):
+        # Its bytes would be read as frames.
+        raise _bad("a handshake has no body")
+    versions = _values(head, b"sec-websocket-version")
+    if len(versions) > 1:
+        # Section 11.3.5: "MUST NOT appear more than once in an HTTP request"
+        raise _bad("several Sec-WebSocket-Version headers")
+    if versions != [b"13"]:
+        # "A |Sec-WebSocket-Version| header field, with a value of 13"; section 4.4 for the answer
+        raise _bad(
+            "only version 13 of the WebSocket protocol is spoken here",
+            426,
+            ((b"upgrade", b"websocket"), (b"sec-websocket-version", b"13")),
+        )
+    keys = _values(head, b"sec-websocket-key")
+    if len(keys) != 1 or not _is_key(keys[0]):
+        # "a base64-encoded value that, when decoded, is 16 bytes in length"
+        raise _bad("one Sec-WebSocket-Key of 16 bytes in base64 is needed")
+    if len(_values(head, b"origin")) > 1:
+        # RFC 6454 section 7.3: "MUST NOT include more than one Origin header field"
+        raise _bad("several Origin headers")
+    names: list[str] = []
+    for value in _values(head, b"sec-websocket-protocol"):
+        for item in value.split(b","):
+            name = item.strip(b" \t")
+            # Section 4.1: "The elements that comprise this value MUST be non-empty strings
+            # with characters in the range U+0021 to U+007E not including separator characters
+            # […] and MUST all be unique strings."
+            if not _TOKEN.match(name) or name.decode() in names:
+                raise _bad("a Sec-WebSocket-Protocol that is not a list of different tokens")
+            names.append(name.decode())
+    return Offer(keys[0], names)
+
+
+def _bad(reason: str, status: int = 400, headers: Sequence[Header] = ()) -> RemoteProtocolError:
+    return RemoteProtocolError(reason, refusal(status, reason, headers))
+
+
+def _values(head: Head, name: bytes) -> list[bytes]:
+    return [value.strip(b" \t") for key, value in head.headers if key == name]
+
+
+def _items(head: Head, name: bytes) -> list[bytes]:
+    """Return the items of a comma-separated header, lower-case, its lines together."""
+    return [
+        item.strip(b" \t").lower() for value in _values(head, name) for item in value.split(b",")
+    ]
+
+
+def _is_key(value: bytes) -> bool:
+    try:
+        return len(value) == 24 and len(base64.b64decode(value, validate=True)) == 16
+    except binascii.Error:
+        return False
+
+
+def accept_key(key: bytes) -> bytes:
+    """Return the Sec-WebSocket-Accept for a Sec-WebSocket-Key (RFC 6455 section 4.2.2)."""
+    digest = hashlib.sha1(key + _GUID, usedforsecurity=False).digest()
+    return base64.b64encode(digest)
+
+
+def switching(key: bytes, accept: Accept) -> bytes:
+    """Return the head that opens the connection, whole."""
+    lines = [
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Accept: " + accept_key(key)
+    ]
+    if accept.subprotocol is not None:
+        lines.append(b"Sec-WebSocket-Protocol: " + accept.subprotocol.encode())
+    lines.extend(name + b": " + value for name, value in accept.headers)
+    return b"\r\n".join(lines) + b"\r\n\r\n"
+
+
+def checked_headers(headers: Iterable[Header]) -> list[Header]:
+    """Return an application's headers as lower-case bytes.
+
+    Raises `LocalProtocolError` for what would break the response apart (RFC 9110 section 5.5)
+    or is the gateway's own business.
+    """
+    found: list[Header] = []
+    for name, value in headers:
+        name = name.lower()  # noqa: PLW2901 - as messages spell them
+        if not _TOKEN.match(name) or _UNFIT.search(value):
+            raise LocalProtocolError(f"the header {name!r} has characters that none may have")
+        if name in _OURS or name.startswith(b"sec-websocket-"):
+            raise LocalProtocolError(f"the header {name.decode()} is the gateway's own")
+        found.append((name, value.strip(b" \t")))
+    return found

@@ -1,0 +1,380 @@
+"""WebSocket connections as messages: states, decisions, close codes. Pure.
+
+::
+
+    PENDING ──accept──► OPEN ──close, either side──► CLOSING ──peer's close──► CLOSED
+       └──────refuse───────────────────────────────────────────────────────────► CLOSED
+
+``received`` takes the events of `frames`; ``Write`` carries ready frames, or the `Accept`
+that opens the connection; ``Close`` carries a last frame, or the `Refuse` of a handshake.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+from gateway.core.errors import LocalProtocolError
+from gateway.core.plugin import (
+    ACCEPTED,
+    REJECTED,
+    RELEASED,
+    UNROUTED,
+    Accepted,
+    Action,
+    Close,
+    Drop,
+    Emit,
+    Message,
+    Outcome,
+    Peer,
+    Refusal,
+    Session,
+    Timer,
+    Write,
+)
+from gateway.core.web import Head
+from gateway.plugins.websocket import frames
+from gateway.plugins.websocket.config import WebsocketConfig
+from gateway.plugins.websocket.frames import Closed, Event, Fault, Ping
+from gateway.plugins.websocket.handshake import Accept, Refuse, checked_headers, refusal
+
+CONNECT: Final = "connect"
+RECEIVE: Final = "receive"
+"""The tokens of what is emitted."""
+
+NORMAL: Final = 1000
+GOING_AWAY: Final = 1001
+POLICY: Final = 1008
+TOO_BIG: Final = 1009
+INTERNAL: Final = 1011
+RESTART: Final = 1012
+TRY_LATER: Final = 1013
+"""Close codes (RFC 6455 section 7.4.1, and IANA's registry for 1012 and 1013)."""
+
+_RETRY: Final = ((b"retry-after", b"1"),)  # a second: what lacked room or a worker, comes back soon
+_PING_FRAME: Final = frames.control_frame(frames.PING)
+
+_UNREACHED: Final = {
+    Refusal.FULL: (503, TRY_LATER, "the application is busy"),
+    Refusal.DRAINING: (503, GOING_AWAY, "the gateway is shutting down"),
+    Refusal.UNAVAILABLE: (503, RESTART, "the application cannot be reached"),
+    Refusal.TOO_BIG: (431, TOO_BIG, "too big for one message"),
+    Refusal.TOO_SLOW: (503, TRY_LATER, "too much waits to be worked on"),
+    Refusal.TIMEOUT: (503, INTERNAL, "no answer in time"),
+    Refusal.BROKEN: (500, INTERNAL, "the gateway made a mistake"),
+}
+"""What never reached a consumer: HTTP status before acceptance, close code after, words."""
+
+
+class State(enum.Enum):
+    """Where a connection stands."""
+
+    PENDING = "pending"
+    """The handshake waits for a decision."""
+    OPEN = "open"
+    """Accepted; messages flow."""
+    CLOSING = "closing"
+    """We sent our close frame and wait for the peer's; nothing more is sent or emitted."""
+    CLOSED = "closed"
+    """Refused, or closed by both."""
+
+
+PENDING, OPEN, CLOSING, CLOSED = State
+
+
+class WebsocketSession(Session):
+    """One connection, from its handshake to its end.
+
+    ``drop(cause)`` counts what is dropped or replaced (`Context.drop`).
+    """
+
+    __slots__ = (
+        "_awaiting",
+        "_code",
+        "_config",
+        "_drop",
+        "_head",
+        "_heard",
+        "_offered",
+        "_path",
+        "_reason",
+        "paused",
+        "state",
+    )
+
+    def __init__(
+        self,
+        config: WebsocketConfig,
+        head: Head,
+        subprotocols: list[str],
+        drop: Callable[[Drop], None],
+    ) -> None:
+        self._config = config
+        self._head: Head | None = head
+        self._offered = subprotocols
+        self._path = head.path
+        self._drop = drop
+        self._code = frames.ABNORMAL
+        self._reason = ""
+        self._heard = False
+        self._awaiting = False
+        self.paused = False
+        """Whether the transport reads nothing now, so that silence says nothing."""
+        self.state = PENDING
+
+    # ------------------------------------------------ the peer
+
+    def opened(self, peer: Peer) -> Iterable[Action]:
+        """Ask the application; the handshake waits meanwhile."""
+        head = self._head
+        if head is None:
+            raise RuntimeError("a session is opened once")
+        self._head = None
+        message = {
+            "scheme": "wss" if head.scheme == "https" else "ws",
+            "path": head.path,
+            "raw_path": head.raw_path,
+            "query_string": head.query_string,
+            "root_path": head.root_path,
+            "headers": head.headers,
+            "subprotocols": self._offered,
+        }
+        return (
+            Timer("decision", self._config.decision_timeout),
+            Emit("connect", message, CONNECT),
+        )
+
+    def received(self, data: list[Event]) -> Iterable[Action]:
+        """Take events in order."""
+        self._heard = True
+        actions: list[Action] = []
+        if self._awaiting:
+            self._awaiting = False
+            actions.append(Timer("pong", None))
+            actions.append(Timer("ping", self._config.ping_interval))
+        for event in data:
+            kind = event.__class__
+            if self.state is OPEN:
+                if kind is str:
+                    message = {"path": self._path, "text": event}
+                    actions.append(Emit("receive", message, RECEIVE))
+                elif kind is bytes:
+                    message = {"path": self._path, "bytes": event}
+                    actions.append(Emit("receive", message, RECEIVE))
+                elif isinstance(event, Ping):
+                    # RFC 6455 section 5.5.3: "identical "Application data""
+                    actions.append(Write(frames.control_frame(frames.PONG, event.payload)))
+                elif isinstance(event, Closed | Fault):
+                    actions.append(self._peer_ends(event))
+            elif isinstance(event, Closed | Fault):
+                if self.state is CLOSING:
+                    actions.append(self._peer_ends(event))
+            elif kind is str or kind is bytes:
+                self._drop(Drop.CLOSED)
+        return actions
+
+    def _peer_ends(self, event: Closed | Fault) -> Action:
+        first = self.state is OPEN
+        self.state = CLOSED
+        self._reason = event.reason
+        if isinstance(event, Closed):
+            self._code = event.code
+            # RFC 6455 section 5.5.1: "the endpoint typically echos the status code it received"
+            return Close(frames.close_frame(event.code) if first else b"")
+        return Close(frames.close_frame(event.code, event.reason) if first else b"")
+
+    def eof(self) -> Iterable[Action]:
+        """End: the peer left without a close frame."""
+        self.state = CLOSED
+        return (Close(),)
+
+    def ended(self) -> Message:
+        """Return the disconnect: RFC 6455 section 7.1.5 says which code."""
+        return {"path": self._path, "code": self._code, "reason": self._reason}
+
+    # ------------------------------------------------ the application
+
+    @classmethod
+    def frame(cls, reply: Message) -> bytes | None:
+        """Return the frame of a group's message that is nothing but data."""
+        if len(reply) != 1:
+            return None
+        if (text := reply.get("text")) is not None:
+            return frames.text_frame(text)
+        if (payload := reply.get("bytes")) is not None:
+            return frames.binary_frame(payload)
+        return None
+
+    def send(self, conversation: str | None, reply: Message, token: Any) -> Iterable[Action]:
+        """Do what a reply says. Raises `LocalProtocolError` where it makes no sense now."""
+        if self.state is OPEN:
+            if (output := self.frame(reply)) is not None:
+                return (Write(output),)
+        elif self.state is not PENDING:
+            self._drop(Drop.GONE)
+            return ()
+        text, payload = reply.get("text"), reply.get("bytes")
+        output = (
+            frames.text_frame(text)
+            if text is not None
+            else None
+            if payload is None
+            else frames.binary_frame(payload)
+        )
+        close = reply.get("close", False)
+        actions: list[Action] = []
+        if self.state is PENDING:
+            if (
+                reply.get("accept") is False
+                or "status" in reply
+                or (close is not False and output is None and not reply.get("accept"))
+            ):
+                return self._refused_by(reply, output, close)
+            if output is not None or reply.get("accept"):
+                actions += self._accept(reply)
+            elif "subprotocol" in reply or "headers" in reply:
+                raise LocalProtocolError("subprotocol and headers go with accept")
+        elif reply.get("accept") is False or not reply.keys().isdisjoint(
+            ("subprotocol", "headers", "status", "content")
+        ):
+            raise LocalProtocolError("the connection is accepted already")
+        if output is not None:
+            actions.append(Write(output))
+        if close is not False:
+            actions += self._close(self._code_of(close, NORMAL), reply.get("reason", ""))
+        return actions
+
+    def _accept(self, reply: Message) -> list[Action]:
+        subprotocol = reply.get("subprotocol")
+        if subprotocol is not None and subprotocol not in self._offered:
+            # RFC 6455 section 4.2.2: "The value chosen MUST be derived from the client's handshake"
+            raise LocalProtocolError(f"the client did not offer the subprotocol {subprotocol!r}")
+        if "content" in reply:
+            raise LocalProtocolError("content goes with a refusal")
+        answer = Accept(subprotocol, checked_headers(reply.get("headers", ())))
+        self.state = OPEN
+        self._offered = []
+        actions: list[Action] = [Accepted(), Timer("decision", None), Write(answer)]
+        if self._config.ping_interval:
+            actions.append(Timer("ping", self._config.ping_interval))
+        return actions
+
+    def _refused_by(self, reply: Message, output: bytes | None, close: Any) -> list[Action]:
+        if output is not None or reply.get("accept") or "subprotocol" in reply:
+            raise LocalProtocolError("a reply accepts or refuses, not both")
+        if close is not False and close is not True and not frames.may_be_sent(close):
+            self._drop(Drop.FOREIGN_CODE)
+        status = reply.get("status", 403)
+        headers = checked_headers(reply.get("headers", ()))
+        if "content" in reply:
+            return self._refuse(Refuse(status, reply["content"], headers))
+        return self._refuse(refusal(status, reply.get("reason", ""), headers))
+
+    def _refuse(self, answer: Refuse) -> list[Action]:
+        self.state = CLOSED
+        return [Timer("decision", None), Close(answer)]
+
+    def _close(self, code: int, reason: str = "") -> list[Action]:
+        """Begin the closing handshake (RFC 6455 section 7.1.2)."""
+        self.state = CLOSING
+        return [
+            Timer("ping", None),
+            Timer("pong", None),
+            Write(frames.close_frame(code, reason)),
+            Timer("close", self._config.close_timeout),
+        ]
+
+    def _code_of(self, close: Any, default: int) -> int:
+        if close is True or close is None:
+            return default
+        if frames.may_be_sent(close):
+            return int(close)
+        self._drop(Drop.FOREIGN_CODE)
+        return default
+
+    # ------------------------------------------------ what became of it
+
+    def outcome(self, token: Any, outcome: Outcome) -> Iterable[Action]:
+        """Decide what is pending, and answer for what failed."""
+        if self.state is OPEN:
+            return () if outcome.kind == ACCEPTED else self._open_outcome(outcome)
+        if self.state is PENDING and token == CONNECT:
+            return self._pending_outcome(outcome)
+        return ()
+
+    def _pending_outcome(self, outcome: Outcome) -> Iterable[Action]:
+        kind = outcome.kind
+        if kind == ACCEPTED:
+            # Where nobody routes connects there is nobody to accept explicitly.
+            implicit = self._config.implicit_accept or outcome.cause == "unannounced"
+            return self._accept({}) if implicit else ()
+        if kind == REJECTED:
+            code = outcome.code
+            if code is not None and not 400 <= code <= 599:
+                self._drop(Drop.FOREIGN_CODE)
+                code = None
+            return self._refuse(refusal(code or 403, outcome.reason))
+        if kind == UNROUTED:
+            return self._refuse(refusal(404, "nothing is here"))
+        if kind == RELEASED:
+            return self._refuse(refusal(503, "nobody was there to answer", _RETRY))
+        return self._refuse(refusal(500, "the application failed"))
+
+    def _open_outcome(self, outcome: Outcome) -> Iterable[Action]:
+        kind = outcome.kind
+        if kind == REJECTED:
+            return self._close(self._code_of(outcome.code, POLICY), outcome.reason)
+        if kind == RELEASED:
+            return self._close(RESTART, "nobody was there to answer")
+        if self._config.on_failure == "keep":
+            return ()
+        if outcome.cause in ("lost", "layer_lost"):
+            return self._close(RESTART, "the application was restarted")
+        return self._close(INTERNAL, "the application failed")
+
+    def refused(self, token: Any, refusal_: Refusal) -> Iterable[Action]:
+        """Tell the peer that its message never reached the application."""
+        status, code, reason = _UNREACHED[refusal_]
+        if self.state is OPEN:
+            return self._close(code, reason)
+        if self.state is PENDING and token == CONNECT:
+            return self._refuse(refusal(status, reason, _RETRY if status == 503 else ()))
+        return ()
+
+    # ------------------------------------------------ time
+
+    def timeout(self, name: str) -> Iterable[Action]:
+        """Refuse what nobody decided, ping who is silent, cut off who does not answer."""
+        if name == "decision":
+            if self.state is PENDING:
+                return self._refuse(refusal(503, "nobody decided in time", _RETRY))
+        elif name == "ping":
+            if self.state is OPEN:
+                return self._ping()
+        elif name == "pong":
+            if self.paused:
+                return (Timer("pong", self._config.ping_timeout),)
+            self.state = CLOSED
+            self._reason = "no sign of life after a ping"
+            return (Close(abort=True),)
+        elif self.state is CLOSING:
+            self.state = CLOSED
+            return (Close(abort=True),)
+        return ()
+
+    def _ping(self) -> Iterable[Action]:
+        if self._heard or self.paused:
+            self._heard = False
+            return (Timer("ping", self._config.ping_interval),)
+        self._awaiting = True
+        return (Write(_PING_FRAME), Timer("pong", self._config.ping_timeout))
+
+    def draining(self) -> Iterable[Action]:
+        """Refuse what is pending, begin to close what is open."""
+        if self.state is PENDING:
+            return self._refuse(refusal(503, "the gateway is shutting down", _RETRY))
+        if self.state is OPEN:
+            return self._close(GOING_AWAY, "the gateway is shutting down")
+        return ()

@@ -1,0 +1,219 @@
+"""WebSocket connections on asyncio: one `WebsocketWire` from the claim to the last byte.
+
+Until it is decided the request is an `Exchange` of the http port, which may be refused as any
+request; accepted, its transport is taken over, and the wire is its protocol.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from gateway.core.deadlines import Deadline
+from gateway.core.plugin import Connection
+from gateway.core.web import Exchange
+from gateway.plugins.websocket import frames, handshake
+from gateway.plugins.websocket.engine import Engine
+from gateway.plugins.websocket.frames import Event
+from gateway.plugins.websocket.handshake import Accept, Refuse
+from gateway.plugins.websocket.translate import WebsocketSession
+
+if TYPE_CHECKING:
+    from gateway.plugins.websocket.door import Door
+
+BATCH: Final = 64
+"""Events handed over at once: as many messages as a connection's inbox has room for, so that
+it overshoots by one read at most."""
+
+
+class WebsocketWire(asyncio.Protocol):
+    """One connection's transport: the core's `Wire`, and asyncio's protocol once accepted."""
+
+    __slots__ = (
+        "_connection",
+        "_door",
+        "_engine",
+        "_exchange",
+        "_held",
+        "_key",
+        "_linger",
+        "_open",
+        "_paused",
+        "_reading",
+        "_session",
+        "_transport",
+    )
+
+    def __init__(self, door: Door, exchange: Exchange, key: bytes) -> None:
+        self._door = door
+        self._exchange: Exchange | None = exchange
+        self._key = key
+        door.pending += 1
+        self._connection: Connection | None = None
+        self._session: WebsocketSession | None = None
+        self._transport: asyncio.Transport | None = None
+        self._engine: Engine | None = None
+        self._held = b""
+        self._linger: Deadline | None = None
+        self._open = False
+        self._reading = False
+        self._paused = False
+
+    def begin(self, connection: Connection, session: WebsocketSession) -> None:
+        """Take the connection that this wire carries."""
+        self._connection = connection
+        self._session = session
+        if self._exchange is not None:
+            self._exchange.on_gone(self._gone)
+
+    # ------------------------------------------------ what the core calls
+
+    def write(self, output: bytes | Accept) -> None:
+        """Send a ready frame; or accept: answer the handshake and take its transport over."""
+        if self._open and not isinstance(output, Accept):
+            transport = self._transport
+            if transport is not None and not transport.is_closing():
+                transport.write(output)
+                # RFC 6455 section 5.5.1: after a close frame no data may be sent
+                self._open = output[0] != frames.CLOSE
+        elif isinstance(output, Accept) and (exchange := self._decided()) is not None:
+            self._accept(exchange, output)
+
+    def close(self, data: bytes | Refuse, *, abort: bool) -> None:
+        """End: after a last frame, or with the response that refuses the handshake."""
+        self._open = self._reading = False
+        self._held = b""
+        self._engine = None
+        exchange = self._decided()
+        if exchange is not None:
+            if isinstance(data, Refuse):
+                self._door.refuse(exchange, data)
+            else:
+                exchange.abort()
+            self._door.loop.call_soon(self._lost)
+        elif self._transport is not None and not self._transport.is_closing():
+            if abort:
+                self._transport.abort()
+            elif self._linger is None:
+                if data and not isinstance(data, Refuse):
+                    self._transport.write(data)
+                self._part(self._transport)
+
+    def pause(self) -> None:
+        """Read no more for now."""
+        self._paused = True
+        if self._session is not None:
+            self._session.paused = True
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        """Read on, beginning with what was read and not yet handed over."""
+        self._paused = False
+        if self._session is not None:
+            self._session.paused = False
+        if self._transport is not None and not self._transport.is_closing():
+            self._door.loop.call_soon(self._resume)
+
+    # ------------------------------------------------ what asyncio calls
+
+    def data_received(self, data: bytes) -> None:
+        """Read frames, hand over what they say."""
+        if self._held:
+            data, self._held = self._held + data, b""
+        size = len(data)
+        pos = 0
+        while self._reading:
+            if self._paused:
+                self._held = data[pos:]
+                return
+            events: list[Event] = []
+            engine = self._engine
+            if engine is None:
+                pos = frames.split(data, pos, BATCH, self._door.longest, events)
+                if pos < size and len(events) < BATCH:
+                    engine = self._engine = Engine(self._door.config)
+            if engine is not None:
+                pos = engine.feed(data, pos, events)
+                if engine.idle:
+                    self._engine = None
+            if events and self._connection is not None:
+                self._connection.received(events)
+            if pos >= size:
+                return
+
+    def eof_received(self) -> None:
+        """End the connection: a WebSocket does not end by halves."""
+        if self._reading and self._connection is not None:
+            self._connection.eof()
+
+    def pause_writing(self) -> None:
+        """Tell the core that the peer reads too slowly."""
+        if self._connection is not None:
+            self._connection.writable(False)
+
+    def resume_writing(self) -> None:
+        """Tell the core that the peer has caught up."""
+        if self._connection is not None:
+            self._connection.writable(True)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell the core, once."""
+        if self._linger is not None:
+            self._door.deadlines.forget(self._linger)
+        self._open = self._reading = False
+        self._engine = self._transport = self._linger = None
+        self._held = b""
+        self._lost()
+
+    # ------------------------------------------------ own
+
+    def _accept(self, exchange: Exchange, answer: Accept) -> None:
+        transport, unread = exchange.upgrade()
+        self._transport = transport
+        self._open = self._reading = True
+        transport.set_protocol(self)
+        transport.write(handshake.switching(self._key, answer))
+        self._held = unread
+        # In a turn of its own: the core is in the middle of this session's actions.
+        self._door.loop.call_soon(self._resume)
+
+    def _resume(self) -> None:
+        transport = self._transport
+        if transport is None or transport.is_closing() or self._paused:
+            return
+        if not transport.is_reading():
+            transport.resume_reading()
+        if self._held:
+            self.data_received(b"")
+
+    def _part(self, transport: asyncio.Transport) -> None:
+        """Close so that the last frame arrives.
+
+        RFC 6455 section 7.1.1: shut down the sending side, go on reading until the peer has
+        done the same. A close with unread input would reset the connection, and the reset may
+        overtake the last frame.
+        """
+        if not transport.can_write_eof():
+            transport.close()
+            return
+        transport.write_eof()
+        if not transport.is_reading():
+            transport.resume_reading()
+        self._linger = Deadline(transport.abort)
+        self._door.deadlines.set(self._linger, self._door.config.close_timeout)
+
+    def _decided(self) -> Exchange | None:
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            self._door.pending -= 1
+        return exchange
+
+    def _gone(self) -> None:
+        if self._decided() is not None:
+            self._lost()
+
+    def _lost(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.lost()
