@@ -397,7 +397,7 @@ class ProtocolPlugin(ABC):
         self.context = context
 
     @classmethod
-    def warnings(cls, config: Any) -> Iterable[str]:
+    def warnings(cls, config: Any) -> Iterable[str]:  # noqa: ARG003 - subclasses use it
         """Return what an operator should know of this installation: slow parts, risky settings.
 
         Logged at start and shown by ``gateway check``.
