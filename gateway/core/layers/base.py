@@ -24,7 +24,9 @@ The promises, which `gateway.testing.LayerSuite` tests sentence by sentence:
 * A message is delivered to one reader, at most once.
 * FIFO per channel from one writer to one reader.
 * A message that nobody took expires after ``expiry`` seconds (default 60) and gives its
-  room back then, without anybody receiving.
+  room back then, without anybody receiving. (In a process inbox it waits, within the
+  inbox's bounds, as long as the process lives.)
+* All addresses of a prefix (``x!``) share the capacity of that prefix.
 * The sender may change its dict after sending.
 * A receive from several channels starves none of them.
 * Nothing is dropped without a cause in ``channel_statistics`` and ``global_statistics``.
@@ -466,7 +468,8 @@ class Layer(ABC):
         it; after any other the rest settles ``failed`` (cause ``skipped``).
 
         May return before it is written: settlements of one intake are written together, at
-        the latest when its next ``take`` would wait, or after about 200 µs. Raises
+        the latest when its next ``take`` would wait, or after about 200 µs; so it never waits
+        and may be called on a loop. Raises
         ValueError for more outcomes than messages. A settlement of what is not in hand any
         more is refused and counted (``stale``), never raised.
         """

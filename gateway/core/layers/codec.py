@@ -35,7 +35,7 @@ _decode = msgspec.msgpack.Decoder(dict[str, Any]).decode
 
 
 def encode(message: dict[str, Any]) -> bytes:
-    """Return the payload of a message.
+    """Return the payload of a message. Keys of dicts inside it are not looked at.
 
     Raises TypeError for a value that messages cannot hold, `MessageTooLarge` over one MiB.
     """

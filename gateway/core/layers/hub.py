@@ -259,8 +259,7 @@ class HubClient(asyncio.Protocol):
 
     def _pull(self, rid: int, channels: list[str], inbox: bool, wait: bool) -> None:
         link = self._here()
-        entry = self._state.pull_inbox(link) if inbox else None
-        entry = entry or self._state.pull(link, channels)
+        entry = self._state.pull_any(link, channels, inbox=inbox)
         if entry is not None or not wait:
             self._say((wire.REPLY, rid, _handed(entry)))
             return

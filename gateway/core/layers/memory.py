@@ -157,8 +157,7 @@ class MemoryLayer(Verbs):
 
     def _pull(self, channels: Sequence[str], *, inbox: bool) -> Entry | None:
         self.shared.tick()
-        entry = self.state.pull_inbox(self._link) if inbox else None
-        return entry or self.state.pull(self._link, channels)
+        return self.state.pull_any(self._link, channels, inbox=inbox)
 
     def _wish(self, waiter: _Waiter, channels: Sequence[str], *, inbox: bool) -> Reader:
         reader = Reader(self._link, 1, waiter.push, standing=False)
@@ -242,7 +241,7 @@ class MemoryLayer(Verbs):
             self.state.put_back(self._link.process, entry.name, entry.payloads[0])
 
     def intake(self, channels: Iterable[str], credit: int = 32) -> Intake:
-        return MemoryIntake(self, [receivable(channel) for channel in channels], credit)
+        return MemoryIntake(self, self._standing(channels), credit)
 
     def _settle(
         self, delivery: Delivery, outcomes: Sequence[Outcome], sends: Sequence[Send]

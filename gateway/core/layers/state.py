@@ -239,12 +239,14 @@ class Process:
 class Group:
     """The members of a group, by process; and those that belong to none."""
 
-    __slots__ = ("count", "here", "others")
+    __slots__ = ("count", "expires", "here", "others")
 
     def __init__(self) -> None:
         self.here: dict[Process, dict[str, bytes | None]] = {}
         self.others: dict[str, tuple[float, bytes | None]] = {}
         self.count = 0
+        self.expires = FOREVER
+        """Before this no member expires."""
 
 
 class State:
@@ -391,10 +393,9 @@ class State:
                     self._forget(channel)
         while self._delayed and self._delayed[0][0] <= now:
             entry = heapq.heappop(self._delayed)[2]
-            entry.channel.pending -= len(entry.payloads) - entry.done
-            entry.channel.bytes -= entry.size
             if entry.withdrawn:
                 continue
+            self._wait_no_more(entry)
             if entry.deadline <= now:
                 self._expire(entry)
             else:
@@ -409,6 +410,12 @@ class State:
                 self._schedule(channel, min(e.deadline for e in channel.queue))
             else:
                 self._tidy(channel)
+
+    @staticmethod
+    def _wait_no_more(entry: Entry) -> None:
+        """Give the room of a delayed entry back."""
+        entry.channel.pending -= len(entry.payloads) - entry.done
+        entry.channel.bytes -= entry.size
 
     def _schedule(self, channel: Channel, when: float) -> None:
         if when < channel.check_at:
@@ -736,6 +743,14 @@ class State:
                 return entry
         return None
 
+    def pull_any(self, link: Link, channels: Sequence[str], *, inbox: bool) -> Entry | None:
+        """As `pull`; with ``inbox``, from the inbox of the process too, in turn."""
+        if not inbox:
+            return self.pull(link, channels)
+        if next(self._turns) % 2:
+            return self.pull_inbox(link) or self.pull(link, channels)
+        return self.pull(link, channels) or self.pull_inbox(link)
+
     def give_back(self, link: Link, tag: int) -> None:
         """Put back what was handed over and not begun: no try is counted."""
         entry = link.hand.pop(tag, None)
@@ -859,6 +874,8 @@ class State:
 
     def _out_of_hand(self, entry: Entry) -> None:
         """Return the credit, free the address."""
+        if entry.done:
+            entry.size = sum(map(len, entry.payloads[entry.done :]))
         reader = entry.reader
         entry.reader = None
         channel = entry.channel
@@ -881,17 +898,18 @@ class State:
         entry.not_to = link.process
         now = self.clock()
         spent = not entry.forever and (entry.tries >= MAX_TRIES or entry.deadline <= now)
-        reader_entry = entry
         if spent:
-            self._out_of_hand(reader_entry)
+            self._out_of_hand(entry)
             self._expire(entry)
         elif delay > 0:
-            self._out_of_hand(reader_entry)
+            self._out_of_hand(entry)
             entry.channel.pending += len(entry.payloads) - entry.done
             entry.channel.bytes += entry.size
             self._at(self._delayed, min(now + delay, entry.deadline), entry)
         else:
             reader, entry.reader = entry.reader, None
+            if entry.done:
+                entry.size = sum(map(len, entry.payloads[entry.done :]))
             channel = entry.channel
             channel.in_hand -= len(entry.payloads) - entry.done
             if channel.busy is not None:
@@ -938,6 +956,7 @@ class State:
             self._unqueue(entry.channel, entry)
         else:
             entry.withdrawn = True
+            self._wait_no_more(entry)
         return True
 
     def withdraw(self, link: Link, receipt: int) -> None:
@@ -984,7 +1003,9 @@ class State:
         if owner is None:
             found = self._group(group)
             found.count += channel not in found.others
-            found.others[channel] = (self.clock() + self.options.group_expiry, meta)
+            until = self.clock() + self.options.group_expiry
+            found.others[channel] = (until, meta)
+            found.expires = min(found.expires, until)
             return
         process = self.processes.get(owner)
         if process is None:
@@ -1041,14 +1062,11 @@ class State:
             else:
                 self.messages += 1
                 self._item(process, (GROUP, group, payload, list(exclude)), len(payload))
-        now = self.clock()
-        for member, (until, _) in list(found.others.items()):
-            if until <= now:
-                del found.others[member]
-                found.count -= 1
-            elif member not in exclude:
-                self._quietly(link, member, payload)
-        self._tidy_group(group, found)
+        if found.others:
+            self._expire_members(group, found)
+            for member in list(found.others):
+                if member not in exclude:
+                    self._quietly(link, member, payload)
 
     def group_members(self, link: Link, group: str) -> dict[str, bytes | None]:
         """Return the members and their meta."""
@@ -1066,7 +1084,11 @@ class State:
         """Return how many members there are."""
         self._check(link)
         found = self.groups.get(group)
-        return 0 if found is None else found.count
+        if found is None:
+            return 0
+        if found.others and self.clock() >= found.expires:
+            self._expire_members(group, found)
+        return found.count
 
     def _expire_members(self, group: str, found: Group) -> None:
         now = self.clock()
@@ -1074,6 +1096,7 @@ class State:
             if until <= now:
                 del found.others[member]
                 found.count -= 1
+        found.expires = min((until for until, _ in found.others.values()), default=FOREVER)
         self._tidy_group(group, found)
 
     def _quietly(self, link: Link, channel: str, payload: bytes) -> None:
@@ -1251,7 +1274,7 @@ class State:
                 waiting = sum(1 for item in inbox if item[0] in (MESSAGE, GROUP))
                 held = 0 if process is None else process.inbox_bytes
                 return Statistics(waiting, waiting, held, 0, 0.0, 0, {})
-            found = self.channels.get(name)
+            found = self.channels.get(name[: name.find("!") + 1] or name)
             channels = [] if found is None else [found]
             waiting = held = 0
         oldest = min((c.queue[0].since for c in channels if c.queue), default=now)
@@ -1276,7 +1299,9 @@ class State:
                     entry.sender.receipts.pop(entry.receipt, None)
             self._forget(channel)
         for _, _, entry in self._delayed:
-            entry.withdrawn = True
+            if not entry.withdrawn:
+                entry.withdrawn = True
+                self._wait_no_more(entry)
         for process in self.processes.values():
             process.groups.clear()
             if process.edge is None:

@@ -17,7 +17,7 @@ from gateway.core.errors import ConfigError, LayerError
 from gateway.core.layers.base import OK, Delivery, Edge, Intake, Item, LayerOptions, Outcome, Send
 from gateway.core.layers.loops import LoopClient, LoopEdge, LoopIntake
 from gateway.core.layers.threads import ThreadClient, ThreadIntake
-from gateway.core.layers.verbs import DO_ANNOUNCE, Verbs, receivable
+from gateway.core.layers.verbs import DO_ANNOUNCE, Verbs
 from gateway.core.metrics import Drop, Metrics
 
 log = logging.getLogger("gateway.layer")
@@ -106,7 +106,7 @@ class UnixLayer(Verbs):
         delivery.source.client.settle(delivery, outcomes, sends)
 
     def intake(self, channels: Iterable[str], credit: int = 32) -> Intake:
-        return UnixIntake(self, [receivable(channel) for channel in channels], credit)
+        return UnixIntake(self, self._standing(channels), credit)
 
     def edge(self, deliver: Callable[[list[Item]], None]) -> Edge:
         client = self.loop()

@@ -116,6 +116,15 @@ class Verbs(Layer):
                 )
         return found, inbox
 
+    @staticmethod
+    def _standing(channels: Iterable[str]) -> list[str]:
+        """Return the checked channels of an intake."""
+        found = [receivable(channel) for channel in channels]
+        for channel in found:
+            if names.process_of(channel) is not None:
+                raise ValueError(f"an intake reads no inbox: receive({channel!r}) does")
+        return found
+
     # ---------------------------------------------------------------- the simple face
 
     def send(self, channel: str, message: Message) -> None:
