@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import tempfile
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import uvloop
@@ -21,6 +23,7 @@ from benchmarks.http_load import http_load, request
 from benchmarks.report import Check, Report, Row
 from benchmarks.sample import Sample, Spread
 from benchmarks.servers import Running, Server, running
+from benchmarks.stream import hub, rate
 from benchmarks.ws_load import echo_load, group_load, idle_bytes
 
 CONNECTIONS = 64
@@ -247,6 +250,31 @@ def idle(plan: Plan) -> Report:
     return report
 
 
+def layer(plan: Plan) -> Report:
+    """The unix layer as a pipe, one message a delivery, against a bare stream; see `stream`."""
+    report = Report("layer", "unix layer, messages a second, against a bare Unix socket")
+    count = plan.count(60_000)
+    kinds = {
+        "bare": ("bare-send", "bare-read"),
+        "unix layer": ("layer-send", "layer-read"),
+        "with receipts": ("layer-send-receipts", "layer-read"),
+    }
+    found: dict[str, list[float]] = {name: [] for name in kinds}
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder, hub(Path(folder), count) as path:
+        for number in range(plan.pairs):
+            for name, (sender, reader) in kinds.items():
+                place = f"{folder}/{number}" if name == "bare" else path
+                found[name].append(rate(sender, reader, place, count))
+    report.rows = [Row(name, {"per s": Spread.of(rates)}) for name, rates in found.items()]
+    for name in ("unix layer", "with receipts"):
+        shares = [ours / bare for ours, bare in zip(found[name], found["bare"], strict=True)]
+        if name == "unix layer":
+            report.checks = [Check("rate / bare", Spread.of(shares), 0.4, at_most=False)]
+        else:
+            report.notes = [f"rate / bare, {name}: {Spread.of(shares).middle:.2f}"]
+    return report
+
+
 CASES: dict[str, Callable[[Plan], Report]] = {
     "view": view,
     "middleware": middleware,
@@ -255,5 +283,6 @@ CASES: dict[str, Callable[[Plan], Report]] = {
     "one": one_connection,
     "group": group,
     "idle": idle,
+    "layer": layer,
     "sleep": sleep,
 }

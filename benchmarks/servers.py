@@ -77,12 +77,12 @@ def running(server: Server) -> Iterator[Running]:
             roots.append(stack.enter_context(_redis(store)))
             environment["BENCH_REDIS"] = f"unix://{store}"
         log = folder / "log"
-        process = stack.enter_context(_process(server.argv, environment, log))
+        process = stack.enter_context(child(server.argv, environment, log))
         roots.insert(0, process.pid)
         try:
             port = _wait_until_ready(process)
         except ServerError as error:
-            raise ServerError(f"{server.name}: {error}\n{_tail(log)}") from None
+            raise ServerError(f"{server.name}: {error}\n{tail(log)}") from None
         yield Running(server, roots, port)
 
 
@@ -108,9 +108,10 @@ def _answers(port: int) -> bool:
 
 
 @contextlib.contextmanager
-def _process(
+def child(
     argv: tuple[str, ...], environment: dict[str, str], log: Path
 ) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a process, its output in ``log``; end it and all that it started at the end."""
     with log.open("wb") as output:
         process = subprocess.Popen(
             argv,
@@ -149,16 +150,17 @@ def _belongs(pid: int, session: int) -> bool:
 def _redis(store: Path) -> Iterator[int]:
     argv = ("redis-server", "--port", "0", "--unixsocket", str(store), "--save", "")
     log = store.with_suffix(".log")
-    with _process((*argv, "--appendonly", "no"), dict(os.environ), log) as process:
+    with child((*argv, "--appendonly", "no"), dict(os.environ), log) as process:
         deadline = time.monotonic() + START_SECONDS
         while not store.exists():
             if process.poll() is not None or time.monotonic() > deadline:
-                raise ServerError(f"redis-server did not start\n{_tail(log)}")
+                raise ServerError(f"redis-server did not start\n{tail(log)}")
             time.sleep(0.05)
         yield process.pid
 
 
-def _tail(log: Path) -> str:
+def tail(log: Path) -> str:
+    """Return the last lines of a log."""
     return "\n".join(log.read_text(errors="replace").splitlines()[-20:])
 
 
