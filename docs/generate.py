@@ -11,7 +11,6 @@ import argparse
 import ast
 import importlib
 import inspect
-import io
 import re
 import sys
 import textwrap
@@ -193,7 +192,7 @@ def settings() -> Iterator[str]:
 def sentence(thing: Any) -> str:
     """Return what a docstring says, without the name it may begin with, from a capital on."""
     text = prose(thing.__doc__ or "")
-    text = re.sub(r"^`\[\w+\]`:\s*", "", text)
+    text = re.sub(r"^`[^`]+`:\s*", "", text)
     return text[:1].upper() + text[1:]
 
 
@@ -232,7 +231,7 @@ def messages(name: str) -> Iterator[str]:
     for kind, schema in module.KINDS.items():
         yield f"### `{name}.{kind}`"
         yield ""
-        yield prose(schema.__doc__ or "")
+        yield sentence(schema)
         yield ""
         yield from keys_table(schema)
         yield ""
@@ -277,41 +276,43 @@ def signature(function: Callable[..., Any]) -> str:
 
 
 def command_line() -> Iterator[str]:
-    """Yield the help of every command."""
+    """Yield the options of all commands, then every command with its own."""
     from gateway import cli
 
-    parser = cli.parser()
-    yield from fenced(parser)
-    for action in parser._subparsers._group_actions:  # argparse has no public way to them
-        for name, child in action.choices.items():
-            yield f"## `gateway {name}`"
-            yield ""
-            yield from fenced(child)
-
-
-def fenced(parser: argparse.ArgumentParser) -> Iterator[str]:
-    """Yield the help of one parser as a block."""
-    parser.formatter_class = wide(parser.formatter_class)
-    out = io.StringIO()
-    parser.print_help(out)
-    yield "```text"
-    yield out.getvalue().rstrip()
-    yield "```"
+    _, commands = cli._parser()
+    known = {name: options(parser) for name, parser in commands.items()}
+    shared = [
+        row for row in next(iter(known.values())) if all(row in rows for rows in known.values())
+    ]
+    yield "## Options of every command"
     yield ""
+    yield from table(("option", "meaning"), shared)
+    for name, rows in known.items():
+        yield ""
+        yield f"## `gateway {name}`"
+        yield ""
+        yield commands[name].description or ""
+        own = [row for row in rows if row not in shared]
+        if own:
+            yield ""
+            yield from table(("option", "meaning"), own)
 
 
-def wide(formatter: type[argparse.HelpFormatter]) -> Callable[..., argparse.HelpFormatter]:
-    """Return a formatter that does not ask the terminal for its width."""
-    return lambda prog: formatter(prog, width=88, max_help_position=30)
+def options(parser: argparse.ArgumentParser) -> list[tuple[str, str]]:
+    """Return the options of a command, as they are written, and what they mean."""
+    rows = []
+    for action in parser._actions:  # argparse has no public way to them
+        if action.help is not argparse.SUPPRESS and "--help" not in action.option_strings:
+            words = " ".join([*action.option_strings, action.metavar or ""])
+            rows.append((f"`{words.strip()}`", action.help or ""))
+    return rows
 
 
 def benchmarks() -> Iterator[str]:
     """Yield the figures of benchmarks/README.md: what stands between its two marks."""
     text = (ROOT / "benchmarks" / "README.md").read_text()
     found = re.search(r"<!-- figures -->\n(.*?)<!-- end -->", text, re.DOTALL)
-    if found is None:
-        raise SystemExit("benchmarks/README.md lacks <!-- figures --> … <!-- end -->")
-    yield found[1].strip()
+    yield found[1].strip() if found else ""
 
 
 REGIONS: dict[str, Callable[..., Iterator[str]]] = {

@@ -103,10 +103,9 @@ def run(page: Path, room: Path) -> None:
         elif block.language == "console":
             commands.append(code)
     if script:
-        (room / "_page.py").write_text(
-            f"exec(compile({script!r}, {str(page)!r}, 'exec'), {{'__name__': '__main__'}})\n"
-        )
-        shell([sys.executable, "-W", "error", "_page.py"], room)
+        (room / "_page").write_text(script)
+        runner = f"exec(compile(open('_page').read(), {str(page)!r}, 'exec'))"
+        shell([sys.executable, "-W", "error", "-c", runner], room)
     for code in commands:
         for part in re.split(r"^\$ ", code, flags=re.MULTILINE)[1:]:
             command, _, expected = part.partition("\n")
