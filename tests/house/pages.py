@@ -104,7 +104,10 @@ def run(page: Path, room: Path) -> None:
             commands.append(code)
     if script:
         (room / "_page").write_text(script)
-        runner = f"exec(compile(open('_page').read(), {str(page)!r}, 'exec'))"
+        runner = (
+            "import pathlib; "
+            f"exec(compile(pathlib.Path('_page').read_text(), {str(page)!r}, 'exec'))"
+        )
         shell([sys.executable, "-W", "error", "-c", runner], room)
     for code in commands:
         for part in re.split(r"^\$ ", code, flags=re.MULTILINE)[1:]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+import os
 import re
 import subprocess
 import tomllib
@@ -190,3 +191,13 @@ def test_drop_is_documented_and_provoked(drop: Drop) -> None:
     tests = [path for path in (ROOT / "tests").rglob("test_*.py") if path.parent.name != "house"]
     tests += list((ROOT / "gateway" / "testing").glob("*.py"))
     assert any(said.search(path.read_text()) for path in tests), "no test provokes it"
+
+
+def test_front_door() -> None:
+    """`make` alone names every target, and what runs before a change is taken is `make test`."""
+    said = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for target in ("venv", "demo", "test", "lint", "bench", "docs", "autobahn", "clean"):
+        assert re.search(rf"^  make {target} +\w", said, re.MULTILINE), target
+    run = ROOT / ".ci" / "run"
+    assert os.access(run, os.X_OK)
+    assert "make test" in run.read_text()
