@@ -67,6 +67,8 @@ class Exchange(ABC):
     not at all with ``decline`` (before ``respond``).
     """
 
+    __slots__ = ()
+
     head: Head
     paused: bool
     """Whether the client takes no more now; `on_writable` says when it does."""

@@ -1,0 +1,135 @@
+"""The settings table ``[http]``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+Seconds = Annotated[float, Meta(gt=0)]
+Count = Annotated[int, Meta(ge=1)]
+
+
+class HttpConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[http]``: where the gateway serves HTTP, and its limits."""
+
+    listen: Annotated[
+        str | tuple[str, ...],
+        Meta(
+            description="Where to listen, one endpoint or several: tcp:8000, 127.0.0.1:8000, "
+            "unix:/run/site.sock. Without an interface: loopback."
+        ),
+    ] = "127.0.0.1:8000"
+    root_path: Annotated[
+        str,
+        Meta(
+            pattern="^(/.*[^/])?$",
+            description="Where the application is mounted (SCRIPT_NAME), with a leading and "
+            "without a trailing slash. Empty: at the root.",
+        ),
+    ] = ""
+    server_header: Annotated[
+        str,
+        Meta(
+            pattern="^[!-~ ]*$",
+            description="Value of the Server header. Empty: none is sent. The default names no "
+            "version, which would only help an attacker.",
+        ),
+    ] = "gateway"
+    request_line: Annotated[
+        Count,
+        Meta(
+            description="Bytes of a request line; longer: 414. 8192: RFC 9112 section 3 asks for "
+            "8000 at least."
+        ),
+    ] = 8192
+    header_bytes: Annotated[
+        Count,
+        Meta(
+            description="Bytes of a request's head, request line included; more: 431. 65536: "
+            "room for the largest cookies that browsers keep for one site."
+        ),
+    ] = 65536
+    header_count: Annotated[
+        Count,
+        Meta(description="Header lines of a request; more: 431. 100: browsers send about 20."),
+    ] = 100
+    max_body: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="Bytes of a request body; more: 413. 1 GiB: bodies are streamed, so this "
+            "guards the application's disk, not the gateway's memory.",
+        ),
+    ] = 1024 * 1024 * 1024
+    body_inline: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=512 * 1024,
+            description="Bytes of a body that travel with the request; the rest follows in pieces "
+            "of its own. 65536: nearly every form, and far below a message's 1 MiB.",
+        ),
+    ] = 65536
+    header_timeout: Annotated[
+        Seconds,
+        Meta(
+            description="Seconds for a whole request head, from its first byte; then 408. 10: "
+            "enough for the slowest phone, little for who holds sockets open on purpose."
+        ),
+    ] = 10.0
+    body_timeout: Annotated[
+        Seconds,
+        Meta(
+            description="Seconds without a byte of an unfinished body; then 408. 30: a mobile "
+            "client's change of cell."
+        ),
+    ] = 30.0
+    idle_timeout: Annotated[
+        Seconds,
+        Meta(
+            description="Seconds that a connection is kept between requests. 75: above the 60 of "
+            "common load balancers, so that they, not we, end it."
+        ),
+    ] = 75.0
+    timeout: Annotated[
+        Seconds,
+        Meta(
+            description="Seconds from the complete request head, or the last piece of its body, "
+            "to the beginning of the response; then 504. 120: longer than any view should take."
+        ),
+    ] = 120.0
+    write_timeout: Annotated[
+        Seconds,
+        Meta(
+            description="Seconds in which a client that has been sent more than it takes must "
+            "make room; then it is cut off. 60: a phone in a tunnel returns sooner or not at all."
+        ),
+    ] = 60.0
+    queue_timeout: Annotated[
+        float,
+        Meta(
+            ge=0,
+            description="Seconds that a request waits for room in the application's queue; then "
+            "503. 1: a burst passes, an overload is told at once.",
+        ),
+    ] = 1.0
+    max_connections: Annotated[
+        Count,
+        Meta(
+            description="Open connections of one gateway process; beyond: 503. 10000: about "
+            "120 MB of the gateway's memory."
+        ),
+    ] = 10_000
+    max_pipelined: Annotated[
+        Count,
+        Meta(
+            description="Bytes of following requests that wait for the running one's response; "
+            "beyond, the socket is read no further. 65536: one head of the largest size."
+        ),
+    ] = 65536
+
+    def endpoints(self) -> tuple[str, ...]:
+        """Return ``listen`` as a tuple."""
+        return (self.listen,) if isinstance(self.listen, str) else self.listen

@@ -1,0 +1,241 @@
+"""`HttpExchange`: one request in the hands of a claim."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable
+from typing import TYPE_CHECKING, Final
+
+from gateway.core.errors import LocalProtocolError
+from gateway.core.web import Exchange, Head, Header
+from gateway.plugins.http.head import RequestHead
+from gateway.plugins.http.response import CONTINUE, Stream, complete
+
+if TYPE_CHECKING:
+    from gateway.plugins.http.transport import HttpProtocol
+
+MOST_UNREAD: Final = 65536
+"""Bytes of body that wait for the claim before the socket is read no further."""
+
+
+class HttpExchange(Exchange):
+    """The seam of `gateway.core.web` over one HTTP/1 connection.
+
+    The head of the response waits for the end of the loop's turn, so that it leaves in one
+    write with what the claim says at once; a response that is complete by then has a
+    ``Content-Length``.
+    """
+
+    __slots__ = (
+        "_complete",
+        "_cut",
+        "_held",
+        "_iterated",
+        "_on_gone",
+        "_on_writable",
+        "_over",
+        "_protocol",
+        "_stream",
+        "_unread",
+        "_unread_bytes",
+        "_waiter",
+        "head",
+        "later",
+        "paused",
+    )
+
+    def __init__(self, protocol: HttpProtocol, head: RequestHead, later: int) -> None:
+        self.head: Head = head
+        self.later = later
+        """Index of the first claim to ask if this one declines."""
+        self.paused = False
+        self._protocol = protocol
+        self._unread: deque[bytes] = deque()
+        self._unread_bytes = 0
+        self._complete = not head.length
+        self._cut = False
+        self._iterated = False
+        self._waiter: asyncio.Future[None] | None = None
+        self._stream: Stream | None = None
+        self._held: tuple[int, list[Header], list[bytes]] | None = None
+        self._over = False
+        self._on_gone: list[Callable[[], None]] = []
+        self._on_writable: list[Callable[[bool], None]] = []
+
+    # ------------------------------------------------ the claim's side
+
+    async def body(self) -> AsyncIterator[bytes]:
+        """Iterate over the request body as it comes; raises ConnectionError if it is cut off."""
+        if not self._iterated:
+            self._iterated = True
+            if self._protocol.request.expects_continue and not self._complete:
+                self._protocol.write(CONTINUE)
+        while True:
+            while self._unread:
+                piece = self._unread.popleft()
+                self._unread_bytes -= len(piece)
+                if self._unread_bytes <= MOST_UNREAD:
+                    self._protocol.hold_body(False)
+                yield piece
+            if self._cut:
+                raise ConnectionError("the client left before it sent the whole body")
+            if self._complete:
+                return
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+
+    def respond(self, status: int, headers: Iterable[Header] = ()) -> None:
+        """Send the head of the response. Once.
+
+        Raises RuntimeError the second time, `LocalProtocolError` for a status or headers
+        that cannot be sent.
+        """
+        if self._stream is not None:
+            raise RuntimeError("the response has begun")
+        if not 200 <= status <= 599:
+            raise LocalProtocolError(f"{status} is no final status code")
+        if self._over:
+            return
+        fields = list(headers)
+        protocol = self._protocol
+        self._stream = Stream(
+            protocol.request,
+            status,
+            fields,
+            keep_alive=protocol.reusable(),
+            stamp=protocol.stamp(),
+        )
+        self._held = (status, fields, [])
+        asyncio.get_running_loop().call_soon(self._flush)
+
+    def write(self, data: bytes) -> None:
+        """Send a piece of the response body. Ignored once the client is gone."""
+        if self._held is not None:
+            self._held[2].append(data)
+        elif not self._over:
+            self._protocol.write(self._begun().piece(data, more=True))
+
+    def end(self) -> None:
+        """Complete the response."""
+        if self._over:
+            return
+        stream = self._begun()
+        protocol = self._protocol
+        if self._held is None:
+            data, keep_alive = stream.piece(b"", more=False), stream.keep_alive
+        else:
+            status, fields, pieces = self._held
+            data, keep_alive = complete(
+                protocol.request,
+                status,
+                fields,
+                b"".join(pieces),
+                keep_alive=protocol.reusable(),
+                stamp=protocol.stamp(),
+            )
+        self._finish()
+        protocol.write(data)
+        protocol.finish(keep_alive=keep_alive)
+
+    def abort(self) -> None:
+        """Cut the response off: the client sees that it is not complete."""
+        if not self._over:
+            self._finish()
+            self._protocol.cut_off()
+
+    def on_gone(self, callback: Callable[[], None]) -> None:
+        """Call back once if the client leaves before the response is complete."""
+        if self._cut:
+            callback()
+        else:
+            self._on_gone.append(callback)
+
+    def on_writable(self, callback: Callable[[bool], None]) -> None:
+        """Call back with False and True as the client stops and goes on taking data."""
+        self._on_writable.append(callback)
+
+    def decline(self) -> None:
+        """Hand it on: to the next claim that matches, else as an ``http.request``.
+
+        Raises RuntimeError once the response has begun or the body was read.
+        """
+        self._untouched("decline")
+        if self._over:
+            return
+        self._finish()
+        self._protocol.declined(self, [*self._unread], complete=self._complete)
+
+    def upgrade(self) -> tuple[asyncio.Transport, bytes]:
+        """Take the connection over, nothing answered yet: its transport and unread bytes.
+
+        Raises RuntimeError where there is a body, or HTTP/1.0, or a response; ConnectionError
+        if the client is gone.
+        """
+        self._untouched("upgrade")
+        if self._cut:
+            raise ConnectionError("the client left")
+        if self._protocol.request.length or self.head.http_version != "1.1":
+            raise RuntimeError("only an HTTP/1.1 request without a body can be upgraded")
+        self._finish()
+        return self._protocol.hand_over()
+
+    def _untouched(self, verb: str) -> None:
+        if self._stream is not None or self._iterated:
+            raise RuntimeError(f"too late to {verb}: the response has begun or the body was read")
+
+    def _begun(self) -> Stream:
+        if self._stream is None:
+            raise RuntimeError("respond() comes first")
+        return self._stream
+
+    def _flush(self) -> None:
+        if self._held is None or self._stream is None:
+            return
+        pieces = self._held[2]
+        self._held = None
+        content = b"".join(pieces)
+        self._protocol.write(self._stream.begin + self._stream.piece(content, more=True))
+
+    def _finish(self) -> None:
+        self._over = True
+        self._held = None
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    # ------------------------------------------------ the transport's side
+
+    @property
+    def begun(self) -> bool:
+        """Whether the claim has begun to answer."""
+        return self._stream is not None
+
+    def received(self, data: bytes | None) -> None:
+        """Take content of the body, None at its end."""
+        if data is None:
+            self._complete = True
+        else:
+            self._unread.append(data)
+            self._unread_bytes += len(data)
+            if self._unread_bytes > MOST_UNREAD:
+                self._protocol.hold_body(True)
+        self._wake()
+
+    def writable(self, yes: bool) -> None:
+        """Hear whether the client takes more now."""
+        self.paused = not yes
+        for callback in self._on_writable:
+            callback(yes)
+
+    def gone(self) -> None:
+        """Hear that the client left."""
+        if self._over:
+            return
+        self._cut = True
+        self._finish()
+        callbacks, self._on_gone = self._on_gone, []
+        for callback in callbacks:
+            callback()

@@ -1,0 +1,234 @@
+"""Responses as bytes: status line, headers, framing. Pure.
+
+Framing is decided here and nowhere else (RFC 9112 6): what an application says of
+``Transfer-Encoding``, ``Connection`` (but for ``close``) and other headers between two hops is
+left out; its ``Content-Length`` is checked and kept or completed; its ``Date`` and ``Server``
+take the place of ours. So no response ever has two of them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from functools import lru_cache
+from http import HTTPStatus
+from typing import Final
+
+from gateway.core.errors import LocalProtocolError
+from gateway.core.web import Header
+from gateway.plugins.http.head import RequestHead
+
+CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+_PHRASES = {int(status): status.phrase for status in HTTPStatus}
+_STATUS_LINES: Final = {
+    code: f"HTTP/1.1 {code} {_PHRASES.get(code, '')}".encode() for code in range(200, 600)
+}
+_END = b"\r\n\r\n"
+_CLOSE = b"\r\nconnection: close\r\n\r\n"
+_KEEP = b"\r\nconnection: keep-alive\r\n\r\n"
+_FIELD_BYTES = bytes(b for b in range(256) if b == 9 or (b >= 32 and b != 127))
+_TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch
+_NUMBER = re.compile(rb"[0-9]{1,18}").fullmatch
+_OURS = frozenset(
+    (
+        b"connection",
+        b"content-length",
+        b"date",
+        b"keep-alive",
+        b"proxy-connection",
+        b"server",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+    )
+)
+TEXT: Final[tuple[Header, ...]] = ((b"content-type", b"text/plain; charset=utf-8"),)
+OCTETS: Final[tuple[Header, ...]] = ((b"content-type", b"application/octet-stream"),)
+
+
+class Fields:
+    """An application's headers, checked; ready to be written."""
+
+    __slots__ = ("_replaced", "block", "close", "length", "stamp")
+
+    def __init__(self, headers: Iterable[Header], stamp: bytes) -> None:
+        self._replaced: tuple[bytes, ...] = ()
+        self.stamp = stamp
+        """Our ``Date`` and ``Server`` lines, less those that the application has itself."""
+        self.length: int | None = None
+        """What the application's ``Content-Length`` says."""
+        self.close = False
+        """Whether the application asks for ``Connection: close``."""
+        parts: list[bytes] = []
+        count = 0
+        for name, value in headers:
+            line = _line(name) or self._ours(name.lower(), value)
+            if line:
+                parts.append(line)
+                parts.append(value)
+                count += 1
+        self.block = block = b"".join(parts)
+        # Every line brings one CRLF; any other control character would end a line early.
+        if len(block.translate(None, _FIELD_BYTES)) != 2 * count:
+            raise LocalProtocolError("a header's value holds a control character")
+
+    def _ours(self, name: bytes, value: bytes) -> bytes:
+        """Take note of a header that is the gateway's business; return its line, if it stays."""
+        if name == b"content-length":
+            if _NUMBER(value) is None or self.length not in {None, int(value)}:
+                raise LocalProtocolError("Content-Length is not one number")
+            self.length = int(value)
+        elif name == b"connection":
+            self.close |= b"close" in [part.strip() for part in value.lower().split(b",")]
+        elif name in {b"date", b"server"}:
+            if name in self._replaced:
+                raise LocalProtocolError(f"more than one {name.decode()}")
+            self._replaced += (name,)
+            line = b"\r\n" + name + b": "
+            before, found, after = self.stamp.partition(line)
+            if found:
+                self.stamp = before + after[len(after.partition(b"\r\n")[0]) :]
+            return line
+        return b""
+
+
+@lru_cache(maxsize=4096)
+def _line(name: bytes) -> bytes:
+    """Return how a header's line begins, nothing for one of `_OURS`."""
+    if _TOKEN(name) is None:
+        raise LocalProtocolError("a header's name is not a token")
+    name = name.lower()
+    return b"" if name in _OURS else b"\r\n" + name + b": "
+
+
+def complete(
+    head: RequestHead,
+    status: int,
+    headers: Iterable[Header],
+    content: bytes,
+    *,
+    keep_alive: bool,
+    stamp: bytes,
+) -> tuple[bytes, bool]:
+    r"""Return a whole response, and whether the connection may be used again.
+
+    ``stamp`` is ``\r\ndate: …\r\nserver: …``. Raises `LocalProtocolError` where the
+    application's headers cannot be sent.
+    """
+    fields = Fields(headers, stamp)
+    keep_alive = keep_alive and not fields.close
+    if not keep_alive:
+        end = _CLOSE
+    elif head.http_version == "1.0":
+        end = _KEEP
+    else:
+        end = _END
+    length = len(content)
+    if status in {204, 304}:
+        # RFC 9110 8.6: no Content-Length in 204; in 304 only what a 200 would have.
+        if status == 304 and fields.length is not None:
+            end = b"\r\ncontent-length: %d%b" % (fields.length, end)
+        content = b""
+        return b"".join((_STATUS_LINES[status], fields.block, fields.stamp, end)), keep_alive
+    if status == 205:  # RFC 9110 15.3.6: never with content
+        content, length = b"", 0
+    elif fields.length is not None and fields.length != length:
+        if length or head.method != "HEAD":
+            raise LocalProtocolError("Content-Length is not the content's length")
+        length = fields.length
+    if head.method == "HEAD":
+        content = b""
+    return (
+        b"%b%b\r\ncontent-length: %d%b%b%b"
+        % (_STATUS_LINES[status], fields.block, length, fields.stamp, end, content),
+        keep_alive,
+    )
+
+
+class Stream:
+    """A response whose content comes in pieces.
+
+    Raises `LocalProtocolError` where the application's headers cannot be sent.
+    """
+
+    __slots__ = ("_chunked", "_left", "_silent", "begin", "keep_alive")
+
+    def __init__(
+        self,
+        head: RequestHead,
+        status: int,
+        headers: Iterable[Header],
+        *,
+        keep_alive: bool,
+        stamp: bytes,
+    ) -> None:
+        fields = Fields(headers, stamp)
+        keep_alive = keep_alive and not fields.close
+        modern = head.http_version == "1.1"
+        self._silent = head.method == "HEAD" or status in {204, 205, 304}
+        self._left = None if self._silent else fields.length
+        self._chunked = False
+        framing = b""
+        if status == 205:
+            framing = b"\r\ncontent-length: 0"
+        elif fields.length is not None and status != 204:
+            framing = b"\r\ncontent-length: %d" % fields.length
+        elif status not in {204, 304}:
+            if modern:
+                # In answer to HEAD too: RFC 9112 6.1, it says what GET would do.
+                framing = b"\r\ntransfer-encoding: chunked"
+                self._chunked = not self._silent
+            elif not self._silent:
+                keep_alive = False  # RFC 9112 6.3: the end of the connection is the end
+        self.keep_alive = keep_alive
+        end = _CLOSE if not keep_alive else _END if modern else _KEEP
+        self.begin = b"".join((_STATUS_LINES[status], fields.block, framing, fields.stamp, end))
+        """The head of the response."""
+
+    def piece(self, content: bytes, *, more: bool) -> bytes:
+        """Return what to write for a piece of content; after the last one the response is whole.
+
+        Raises `LocalProtocolError` where it breaks the ``Content-Length`` that was sent.
+        """
+        if self._silent:
+            return b""
+        if self._chunked:
+            if not more:
+                return (
+                    b"%x\r\n%b\r\n0\r\n\r\n" % (len(content), content) if content else b"0\r\n\r\n"
+                )
+            return b"%x\r\n%b\r\n" % (len(content), content) if content else b""
+        if self._left is not None:
+            self._left -= len(content)
+            if self._left < 0 or (self._left and not more):
+                raise LocalProtocolError("the content is not as long as Content-Length says")
+        return content
+
+
+def plain(
+    head: RequestHead,
+    status: int,
+    text: str = "",
+    *,
+    keep_alive: bool,
+    stamp: bytes,
+    headers: Iterable[Header] = (),
+) -> bytes:
+    """Return a whole response of the gateway's own, in plain text."""
+    content = (text or f"{status} {_PHRASES.get(status, '')}".rstrip()).encode() + b"\n"
+    data, _ = complete(head, status, (*TEXT, *headers), content, keep_alive=keep_alive, stamp=stamp)
+    return data
+
+
+def refusal(status: int, sentence: str, stamp: bytes) -> bytes:
+    """Return the answer to what could not be read; the connection ends after it."""
+    content = sentence.encode() + b"\n"
+    return b"%b\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: %d%b%b%b" % (
+        _STATUS_LINES[status],
+        len(content),
+        stamp,
+        _CLOSE,
+        content,
+    )

@@ -1,0 +1,63 @@
+"""`HttpPlugin`: the listeners, the claims, start and stop."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from gateway.core.listen import Listen, bind
+from gateway.core.plugin import Context, ProtocolPlugin
+from gateway.plugins.http import messages
+from gateway.plugins.http.config import HttpConfig
+from gateway.plugins.http.transport import Port
+
+
+class HttpPlugin(ProtocolPlugin):
+    """HTTP/1.1 and HTTP/1.0 over TCP and Unix sockets."""
+
+    name: ClassVar[str] = "http"
+    Config: ClassVar[type[HttpConfig]] = HttpConfig
+    messages: ClassVar[Any] = messages
+
+    def __init__(self, config: HttpConfig, context: Context) -> None:
+        super().__init__(config, context)
+        self._port = Port(config, context)
+        # uvloop closes, in silence, a server that nobody holds.
+        self._servers: list[asyncio.Server] = []
+
+    async def start(self) -> None:
+        """Listen at every endpoint. Raises ConfigError for one that http cannot serve."""
+        self._port.claims = self.context.claims()
+        for endpoint in self.context.endpoints():
+            self._servers.append(await self._listen(endpoint))
+
+    async def _listen(self, endpoint: Listen) -> asyncio.Server:
+        if endpoint.kind == "twisted" or endpoint.tls:
+            raise endpoint.error("http listens at tcp:, unix: and fd: endpoints")
+        sock = bind(endpoint)
+        loop = self.context.loop
+        if sock.family == socket.AF_UNIX:
+            return await loop.create_unix_server(self._port.protocol, sock=sock)
+        return await loop.create_server(self._port.protocol, sock=sock, backlog=endpoint.backlog)
+
+    async def stop(self) -> None:
+        """Listen no more, close what is idle, let requests finish until this is cancelled."""
+        port = self._port
+        port.draining = True
+        for server in self._servers:
+            server.close()
+        for connection in list(port.connections):
+            connection.drain()
+        try:
+            if port.connections:
+                await port.emptied.wait()
+        finally:
+            for connection in list(port.connections):
+                connection.abort()
+            self._servers.clear()
+
+    def health(self) -> Mapping[str, Any]:
+        """Return the number of open connections."""
+        return {"ok": True, "connections": len(self._port.connections)}

@@ -1,0 +1,536 @@
+"""One HTTP/1 connection on asyncio: bytes, timers, whose turn it is. Decides nothing.
+
+A connection is in one `Phase` at a time; the phase says what its one deadline means. One
+request is answered at a time: what follows waits, unread, in ``_rest``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import select
+import time
+from collections.abc import Iterable
+from email.utils import formatdate
+from typing import Any, Final, cast
+
+from gateway.core.deadlines import Deadline
+from gateway.core.plugin import Action, Connection, Context, Drop, Peer
+from gateway.core.web import Claim
+from gateway.plugins.http.body import Body, ChunkedBody, LengthBody
+from gateway.plugins.http.config import HttpConfig
+from gateway.plugins.http.exchange import HttpExchange
+from gateway.plugins.http.head import CHUNKED, HeadReader, RequestHead
+from gateway.plugins.http.refusals import Refused
+from gateway.plugins.http.response import refusal
+from gateway.plugins.http.translate import HttpSession, Site
+from gateway.plugins.http.upload import Flow
+
+LINGER: Final = 2.0
+"""Seconds that a client gets to read our last words while we drop its own: closing with unread
+input makes TCP reset the connection and the answer be lost (RFC 9112 9.6)."""
+GLANCE: Final = 1.0
+"""Seconds between looks whether the client of a paused socket is still there."""
+_LEFT = getattr(select, "POLLRDHUP", 0) | select.POLLHUP | select.POLLERR
+
+
+class Phase(enum.Enum):
+    """What the connection waits for."""
+
+    IDLE = "idle"
+    """A request."""
+    HEAD = "header-timeout"
+    """The rest of a request's head."""
+    BODY = "body"
+    """More of a request's body."""
+    RESPONSE = "response"
+    """The beginning of the response."""
+    STREAM = "stream"
+    """The rest of the response; there is no deadline for it."""
+    WRITE = "write"
+    """The client's reading what it was sent."""
+    LINGER = "linger"
+    """The client's closing; its bytes are dropped."""
+    OVER = "over"
+    """Nothing: closed, or handed over."""
+
+
+_CUT = frozenset((Phase.WRITE, Phase.LINGER))
+
+
+class Port:
+    """What the connections of one http plugin share."""
+
+    def __init__(self, config: HttpConfig, context: Context) -> None:
+        self.config = config
+        self.context = context
+        self.claims: list[Claim] = []
+        self.connections: set[HttpProtocol] = set()
+        self.draining = False
+        self.emptied: asyncio.Event = asyncio.Event()
+        """Set once no connection is left."""
+        self.site = Site(config, Stamp(config.server_header), context.drop)
+
+    def protocol(self) -> HttpProtocol:
+        """Return the protocol of a new connection."""
+        return HttpProtocol(self)
+
+
+class Stamp:
+    """The Date and Server lines, made anew each second."""
+
+    __slots__ = ("_lines", "_second", "_server")
+
+    def __init__(self, server: str) -> None:
+        self._server = f"\r\nserver: {server}" if server else ""
+        self._second = 0
+        self._lines = b""
+
+    def __call__(self) -> bytes:
+        """Return the lines, each with a CRLF before it."""
+        second = int(time.time())
+        if second != self._second:
+            self._second = second
+            self._lines = f"\r\ndate: {formatdate(second, usegmt=True)}{self._server}".encode()
+        return self._lines
+
+
+class HttpProtocol(asyncio.Protocol):
+    """The connection; and the `gateway.core.plugin.Wire` of the request that it serves."""
+
+    __slots__ = (
+        "_body",
+        "_connection",
+        "_deadline",
+        "_exchange",
+        "_full",
+        "_hold_body",
+        "_hold_rest",
+        "_hold_session",
+        "_paused",
+        "_peer",
+        "_phase",
+        "_port",
+        "_reader",
+        "_rest",
+        "_session",
+        "_transport",
+        "_until",
+        "_working",
+        "request",
+    )
+
+    request: RequestHead
+    """The head of the request that is being served."""
+    _transport: asyncio.Transport
+    _peer: Peer
+    _reader: HeadReader
+
+    def __init__(self, port: Port) -> None:
+        self._port = port
+        self._rest = b""
+        self._body: Body | None = None
+        self._session: HttpSession | None = None
+        self._connection: Connection | None = None
+        self._exchange: HttpExchange | None = None
+        self._phase = Phase.IDLE
+        self._deadline = Deadline(self._due)
+        self._until = 0.0
+        self._working = False
+        self._full = False
+        self._paused = False
+        self._hold_session = False
+        self._hold_body = False
+        self._hold_rest = False
+
+    # ------------------------------------------------ asyncio's calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin."""
+        self._transport = cast("asyncio.Transport", transport)
+        self._peer = Peer(
+            _address(transport.get_extra_info("peername")),
+            _address(transport.get_extra_info("sockname")),
+        )
+        port = self._port
+        self._reader = HeadReader(port.config, self._peer)
+        port.connections.add(self)
+        if len(port.connections) > port.config.max_connections:
+            port.context.drop(Drop.LIMITED)
+            self._say(refusal(503, "too many connections", port.site.stamp()))
+        else:
+            self._enter(Phase.IDLE, port.config.idle_timeout)
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes."""
+        if self._phase is Phase.LINGER or self._phase is Phase.OVER:
+            return
+        self._rest = self._rest + data if self._rest else data
+        self._work()
+
+    def eof_received(self) -> bool:
+        """Take the end of the client's bytes for its leaving; asyncio closes, once it can."""
+        self._gone()
+        return False
+
+    def pause_writing(self) -> None:
+        """Hear that the client takes no more now."""
+        self._full = True
+        if self._phase is not Phase.LINGER:
+            self._enter(Phase.WRITE, self._port.config.write_timeout)
+        self._tell_writable(False)
+
+    def resume_writing(self) -> None:
+        """Hear that the client takes more again."""
+        self._full = False
+        if self._phase is Phase.WRITE:
+            if self._session is None and self._exchange is None:
+                self._enter(Phase.IDLE, self._port.config.idle_timeout)
+            else:
+                self._enter(Phase.STREAM)
+        self._tell_writable(True)
+        self._work()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End."""
+        self._gone()
+        self._phase = Phase.OVER
+        self._port.context.deadlines.forget(self._deadline)
+        self._leave()
+
+    # ------------------------------------------------ reading
+
+    def _work(self) -> None:
+        """Read what can be read now."""
+        if self._working:
+            return
+        self._working = True
+        try:
+            while self._rest and self._phase is not Phase.OVER:
+                if self._body is not None:
+                    self._read_body(self._body)
+                elif self._session is not None or self._exchange is not None or self._full:
+                    break
+                else:
+                    head = self._reader.read(self._rest)
+                    if head is None:
+                        if self._phase is not Phase.HEAD:
+                            self._enter(Phase.HEAD, self._port.config.header_timeout)
+                        break
+                    self._rest = self._rest[self._reader.size :]
+                    self._begin(head)
+        except Refused as refused:
+            self._refuse(refused)
+        finally:
+            self._working = False
+        waiting = self._body is None and len(self._rest) > self._port.config.max_pipelined
+        if waiting is not self._hold_rest:
+            self._hold_rest = waiting
+            self._regulate()
+
+    def _begin(self, head: RequestHead) -> None:
+        self.request = head
+        if head.length:
+            self._body = (
+                ChunkedBody(self._port.config.max_body)
+                if head.length == CHUNKED
+                else LengthBody(head.length)
+            )
+            self._enter(Phase.BODY, self._port.config.body_timeout)
+        else:
+            self._enter(Phase.RESPONSE, self._port.config.timeout)
+        if self._port.claims:
+            self._offer(0)
+        else:
+            self._serve()
+
+    def _offer(self, first: int) -> None:
+        """Give the request to the first claim that wants it, else to the application."""
+        claims = self._port.claims
+        for index in range(first, len(claims)):
+            if claims[index].match(self.request):
+                self._exchange = exchange = HttpExchange(self, self.request, index + 1)
+                if self._phase is Phase.RESPONSE:
+                    self._enter(Phase.STREAM)
+                try:
+                    claims[index].open(exchange)
+                except Exception:
+                    self._port.context.log.exception("a claim on %s raised", self.request.path)
+                    self.cut_off()
+                return
+        self._serve()
+
+    def _serve(self) -> None:
+        """Hand the request to the application."""
+        self._session = session = HttpSession(self.request, self._port.site)
+        connection = self._port.context.attach(session, self, self._peer)
+        if self._session is session:
+            self._connection = connection
+            if self._full:
+                connection.writable(False)
+        else:  # answered already
+            connection.lost()
+
+    def _read_body(self, body: Body) -> None:
+        data = body.feed(self._rest)
+        self._rest = body.rest
+        if body.complete:
+            self._body = None
+        if self._phase is Phase.BODY:
+            if body.complete:
+                self._await_response()
+            else:
+                self._enter(Phase.BODY, self._port.config.body_timeout)
+        reader = self._exchange or self._connection
+        if reader is not None and data:
+            reader.received(data)
+        if body.complete:
+            reader = self._exchange or self._connection
+            if reader is not None:
+                reader.received(None)
+
+    def _await_response(self) -> None:
+        if self._exchange is None:
+            self._enter(Phase.RESPONSE, self._port.config.timeout)
+        else:
+            self._enter(Phase.STREAM)
+
+    def _refuse(self, refused: Refused) -> None:
+        """Answer what cannot be read; where a response has begun, cut it off."""
+        self._port.context.count("refused", why=refused.id)
+        begun = (self._session is not None and self._session.begun) or (
+            self._exchange is not None and self._exchange.begun
+        )
+        self._gone()
+        if begun:
+            self._transport.abort()
+        else:
+            self._say(refusal(refused.status, str(refused), self._port.site.stamp()))
+
+    # ------------------------------------------------ the Wire of a session
+
+    def write(self, output: Any) -> None:
+        """Send bytes; or stop and start reading the body (`Flow`)."""
+        if output.__class__ is bytes:
+            if output and not self._transport.is_closing():
+                self._transport.write(output)
+        else:
+            self.hold_body(output is Flow.PAUSE)
+
+    def close(self, data: Any, *, abort: bool) -> None:
+        """End the exchange, after sending ``data``; with ``abort``, the connection."""
+        if abort or self._session is None:
+            self.cut_off()
+            return
+        if data and not self._transport.is_closing():
+            self._transport.write(data)
+        self.finish(keep_alive=self._session.keep_alive)
+
+    def pause(self) -> None:
+        """Read no more for now."""
+        self._hold_session = True
+        self._regulate()
+
+    def resume(self) -> None:
+        """Read on."""
+        self._hold_session = False
+        self._regulate()
+
+    # ------------------------------------------------ the ground of an Exchange
+
+    def stamp(self) -> bytes:
+        """Return our Date and Server lines."""
+        return self._port.site.stamp()
+
+    def reusable(self) -> bool:
+        """Return whether the connection can carry another request after this one."""
+        return self.request.keep_alive and self._body is None and not self._port.draining
+
+    def hold_body(self, yes: bool) -> None:
+        """Stop reading the body, or go on."""
+        if yes is not self._hold_body:
+            self._hold_body = yes
+            self._regulate()
+
+    def finish(self, *, keep_alive: bool) -> None:
+        """Have done with the request: take the next one, or close."""
+        connection = self._connection
+        self._session = self._connection = self._exchange = None
+        if connection is not None:
+            connection.lost()
+        if self._phase is Phase.OVER or self._transport.is_closing():
+            return
+        if not keep_alive or self._body is not None or self._port.draining:
+            self._say(b"")
+            return
+        if not self._full:
+            self._enter(Phase.IDLE, self._port.config.idle_timeout)
+        if self._paused:
+            self._hold_session = self._hold_body = False
+            self._regulate()
+        if self._rest:
+            self._work()
+
+    def cut_off(self) -> None:
+        """End the connection at once; the client sees that the response is not complete."""
+        self._gone()
+        self._transport.abort()
+
+    def declined(self, exchange: HttpExchange, pieces: list[bytes], *, complete: bool) -> None:
+        """Ask the claims after the one that declined, with the body as far as it was read."""
+        if self._exchange is not exchange:
+            return
+        self._exchange = None
+        self.hold_body(False)
+        if self._phase is Phase.STREAM:
+            self._enter(Phase.RESPONSE, self._port.config.timeout)
+        self._offer(exchange.later)
+        for piece in pieces:
+            self._pass_on(piece)
+        if complete and self.request.length:
+            self._pass_on(None)
+
+    def _pass_on(self, data: bytes | None) -> None:
+        reader = self._exchange or self._connection
+        if reader is not None:
+            reader.received(data)
+
+    def hand_over(self) -> tuple[asyncio.Transport, bytes]:
+        """Leave the connection to somebody else's protocol."""
+        rest, self._rest = self._rest, b""
+        self._exchange = None
+        self._hold_session = self._hold_body = self._hold_rest = False
+        self._regulate()
+        self._phase = Phase.OVER
+        self._port.context.deadlines.forget(self._deadline)
+        self._leave()
+        return self._transport, rest
+
+    # ------------------------------------------------ the end
+
+    def drain(self) -> None:
+        """Close once nothing is being served."""
+        if self._session is not None:
+            self._session.keep_alive = False
+        elif self._exchange is None and self._phase is not Phase.LINGER:
+            self._say(b"")
+
+    def abort(self) -> None:
+        """Close at once."""
+        self._transport.abort()
+
+    def _say(self, data: bytes) -> None:
+        """Send last words and close; let the client read them if it is still sending."""
+        transport = self._transport
+        if transport.is_closing():
+            return
+        unread = bool(data or self._rest or self._body is not None)
+        self._rest = b""
+        self._body = None
+        if data:
+            transport.write(data)
+        if unread and transport.can_write_eof():
+            self._hold_session = self._hold_body = self._hold_rest = False
+            self._regulate()
+            self._enter(Phase.LINGER, LINGER)
+            transport.write_eof()
+        else:
+            self._phase = Phase.OVER
+            transport.close()
+
+    def _gone(self) -> None:
+        """Tell whom it concerns that the client left, or may as well have."""
+        session, connection, exchange = self._session, self._connection, self._exchange
+        self._session = self._connection = self._exchange = None
+        if connection is not None:
+            if session is not None:
+                connection.run(session.gone())
+            connection.lost()
+        if exchange is not None:
+            exchange.gone()
+
+    def _leave(self) -> None:
+        port = self._port
+        port.connections.discard(self)
+        if not port.connections:
+            port.emptied.set()
+
+    def _tell_writable(self, yes: bool) -> None:
+        listener = self._exchange or self._connection
+        if listener is not None:
+            listener.writable(yes)
+
+    def _regulate(self) -> None:
+        """Read, or do not, as the holds say."""
+        paused = self._hold_session or self._hold_body or self._hold_rest
+        if paused is self._paused or self._transport.is_closing():
+            return
+        self._paused = paused
+        if paused:
+            self._transport.pause_reading()
+            # A paused socket shows no end of file: look for it from time to time, and let
+            # the client's time for its body stand still meanwhile.
+            if self._phase is Phase.BODY:
+                self._await_response()
+            else:
+                self._enter(self._phase, self._until - self._port.context.loop.time())
+        else:
+            self._transport.resume_reading()
+            if self._body is not None and self._phase in {Phase.RESPONSE, Phase.STREAM}:
+                self._enter(Phase.BODY, self._port.config.body_timeout)
+
+    # ------------------------------------------------ time
+
+    def _enter(self, phase: Phase, seconds: float = float("inf")) -> None:
+        """Begin a phase that may last so long."""
+        self._phase = phase
+        deadlines = self._port.context.deadlines
+        if self._paused:
+            self._until = self._port.context.loop.time() + seconds
+            deadlines.set(self._deadline, max(0.0, min(seconds, GLANCE)))
+        elif seconds == float("inf"):
+            self._until = seconds
+            deadlines.clear(self._deadline)
+        else:
+            self._until = self._port.context.loop.time() + seconds
+            deadlines.set(self._deadline, seconds)
+
+    def _due(self) -> None:
+        """Do what the phase's end, or a glance at a paused socket, calls for."""
+        if self._paused:
+            if self._left():
+                self.cut_off()
+                return
+            left = self._until - self._port.context.loop.time()
+            if left > 0.0:
+                self._enter(self._phase, left)
+                return
+        phase = self._phase
+        if phase in _CUT:
+            self._port.context.drop(Drop.LIMITED)
+            self.cut_off()
+        elif phase is Phase.HEAD:
+            self._refuse(Refused("header-timeout"))
+        elif phase is Phase.IDLE:
+            self._say(b"")
+        elif self._connection is not None and self._session is not None:
+            if phase is Phase.BODY or (phase is Phase.RESPONSE and not self._session.begun):
+                self._run(self._session.timeout(phase.value))
+        elif phase is Phase.BODY:
+            self._refuse(Refused("body-timeout"))
+
+    def _run(self, actions: Iterable[Action]) -> None:
+        if self._connection is not None:
+            self._connection.run(actions)
+
+    def _left(self) -> bool:
+        """Return whether the client's end of a paused socket is closed."""
+        sock = self._transport.get_extra_info("socket")
+        poll = select.poll()
+        poll.register(sock.fileno(), _LEFT)
+        return bool(poll.poll(0))
+
+
+def _address(name: Any) -> tuple[str, int] | None:
+    """Return (host, port) of a socket's name, None for a Unix socket."""
+    return (name[0], name[1]) if isinstance(name, tuple) else None
