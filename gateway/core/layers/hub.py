@@ -23,7 +23,7 @@ from gateway.core.errors import LayerError
 from gateway.core.layers import wire
 from gateway.core.layers.base import LayerOptions
 from gateway.core.layers.memory import TICK, MemoryLayer, Shared
-from gateway.core.layers.state import Entry, Link, Process, Reader
+from gateway.core.layers.records import Entry, Link, Process, Reader
 from gateway.core.layers.verbs import OPS
 from gateway.core.metrics import Metrics
 

@@ -29,7 +29,8 @@ from gateway.core.layers.base import (
     Send,
 )
 from gateway.core.layers.codec import checked, checked_group
-from gateway.core.layers.state import FOREVER, Entry, Link, Reader, State
+from gateway.core.layers.records import FOREVER, Entry, Link, Reader
+from gateway.core.layers.state import State
 from gateway.core.layers.verbs import OPS, Verbs, off_loop, receivable
 
 log = logging.getLogger("gateway.layer")

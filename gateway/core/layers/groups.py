@@ -1,0 +1,154 @@
+"""Groups: members by process, so that a send costs one item a process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from gateway.core import names
+from gateway.core.errors import ChannelFull
+from gateway.core.layers.base import GROUP, JOIN, PART, LayerOptions
+from gateway.core.layers.inboxes import ITEM_SIZE
+from gateway.core.layers.queues import Queues
+from gateway.core.layers.records import FOREVER, Group, Link, Process
+from gateway.core.metrics import Drop
+
+
+class Groups(Queues):
+    """Who is in which group, and sends to all of them."""
+
+    def __init__(self, options: LayerOptions, clock: Callable[[], float]) -> None:
+        super().__init__(options, clock)
+        self.groups: dict[str, Group] = {}
+
+    def group_add(self, link: Link, group: str, channel: str, meta: bytes | None = None) -> None:
+        """Add a member; a connection's own process hears ``JOIN`` if somebody else did it."""
+        adder = self._check(link)
+        owner = names.process_of(channel)
+        if owner is None:
+            found = self._group(group)
+            found.count += channel not in found.others
+            until = self.clock() + self.options.group_expiry
+            found.others[channel] = (until, meta)
+            found.expires = min(found.expires, until)
+            return
+        process = self.processes.get(owner)
+        if process is None:
+            self._drop(None, Drop.GONE, 1)
+            return
+        found = self._group(group)
+        members = found.here.setdefault(process, {})
+        found.count += channel not in members
+        members[channel] = meta
+        process.groups.setdefault(channel, set()).add(group)
+        if process.edge is not None and not (adder is process and link is process.edge):
+            self._item(process, (JOIN, group, channel, meta), len(meta or b""))
+
+    def group_discard(self, link: Link, group: str, channel: str) -> None:
+        """End a membership; a connection's own process hears ``PART`` if somebody else did it."""
+        asker = self._check(link)
+        found = self.groups.get(group)
+        if found is None:
+            return
+        owner = names.process_of(channel)
+        process = None if owner is None else self.processes.get(owner)
+        if process is None:
+            found.count -= found.others.pop(channel, None) is not None
+            self._tidy_group(group, found)
+        elif channel in found.here.get(process, ()):
+            self._leave(process, group, channel)
+            groups = process.groups[channel]
+            groups.discard(group)
+            if not groups:
+                del process.groups[channel]
+            if process.edge is not None and not (asker is process and link is process.edge):
+                self._item(process, (PART, group, channel), 0)
+
+    def send_group(
+        self, link: Link, group: str, payload: bytes, exclude: Sequence[str] = ()
+    ) -> None:
+        """Send to all members: one item per process, one message per other member."""
+        self._check(link)
+        found = self.groups.get(group)
+        if found is None:
+            return
+        size = len(payload) + ITEM_SIZE
+        for process, members in list(found.here.items()):
+            if process.edge is None:
+                for member in members:
+                    if member not in exclude:
+                        self._quietly(link, member, payload)
+            elif (
+                len(process.inbox) >= self.options.process_capacity
+                or process.inbox_bytes + size > self.options.process_bytes
+            ):
+                self.full += 1
+                self._drop(None, Drop.FULL, 1)
+            else:
+                self.messages += 1
+                self._item(process, (GROUP, group, payload, list(exclude)), len(payload))
+        if found.others:
+            self._expire_members(group, found)
+            for member in list(found.others):
+                if member not in exclude:
+                    self._quietly(link, member, payload)
+
+    def group_members(self, link: Link, group: str) -> dict[str, bytes | None]:
+        """Return the members and their meta."""
+        self._check(link)
+        found = self.groups.get(group)
+        if found is None:
+            return {}
+        self._expire_members(group, found)
+        members = {name: meta for name, (_, meta) in found.others.items()}
+        for mine in found.here.values():
+            members.update(mine)
+        return members
+
+    def group_count(self, link: Link, group: str) -> int:
+        """Return how many members there are."""
+        self._check(link)
+        found = self.groups.get(group)
+        if found is None:
+            return 0
+        if found.others and self.clock() >= found.expires:
+            self._expire_members(group, found)
+        return found.count
+
+    def _expire_members(self, group: str, found: Group) -> None:
+        now = self.clock()
+        for member, (until, _) in list(found.others.items()):
+            if until <= now:
+                del found.others[member]
+                found.count -= 1
+        found.expires = min((until for until, _ in found.others.values()), default=FOREVER)
+        self._tidy_group(group, found)
+
+    def _quietly(self, link: Link, channel: str, payload: bytes) -> None:
+        """Send for a group: who has no room is left out, counted."""
+        try:
+            self.send(link, channel, (payload,))
+        except ChannelFull:
+            self._drop(None, Drop.FULL, 1)
+
+    def _group(self, name: str) -> Group:
+        found = self.groups.get(name)
+        if found is None:
+            found = self.groups[name] = Group()
+        return found
+
+    def _leave(self, process: Process, group: str, channel: str) -> None:
+        found = self.groups[group]
+        members = found.here[process]
+        del members[channel]
+        found.count -= 1
+        if not members:
+            del found.here[process]
+        self._tidy_group(group, found)
+
+    def _leave_all(self, process: Process, channel: str) -> None:
+        for group in process.groups.pop(channel, ()):
+            self._leave(process, group, channel)
+
+    def _tidy_group(self, name: str, found: Group) -> None:
+        if not found.here and not found.others:
+            self.groups.pop(name, None)

@@ -1,0 +1,167 @@
+"""Settlement: what became of a delivery, and what a consumer sends with it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Final
+
+from gateway.core.errors import ChannelFull
+from gateway.core.layers.base import (
+    ACCEPTED,
+    FAILED,
+    GROUP_ADD,
+    GROUP_DISCARD,
+    GROUP_SEND,
+    MAX_TRIES,
+    MESSAGE,
+    OK,
+    RELEASED,
+    SEND,
+    Outcome,
+    Send,
+)
+from gateway.core.layers.groups import Groups
+from gateway.core.layers.inboxes import LOST
+from gateway.core.layers.records import Entry, Link, Reader
+from gateway.core.metrics import Drop
+
+log = logging.getLogger("gateway.layer")
+
+SKIPPED: Final = Outcome(FAILED, cause="skipped")
+REFUSED: Final = Outcome(FAILED, cause="full")
+LISTEN_CREDIT: Final = 1000
+"""Any number does: what an edge listens to is settled as it comes."""
+
+
+class Settlement(Groups):
+    """What is in hand, until it is settled."""
+
+    def settle(
+        self, link: Link, tag: int, outcomes: Sequence[Outcome], sends: Sequence[Send]
+    ) -> bool:
+        """Settle the next messages of what ``link`` holds; return False if that came too late."""
+        process = link.process
+        entry = link.hand.get(tag)
+        if entry is None or not process.alive:
+            self._drop(None, Drop.STALE, 0)
+            self.drops[Drop.STALE] = self.drops.get(Drop.STALE, 0) + len(outcomes)
+            return False
+        refused = False
+        for action in sends:
+            try:
+                self._do(link, action)
+            except ChannelFull as error:
+                refused = True
+                self._drop(None, Drop.FULL, 1)
+                log.warning("a send of a consumer of %s was refused: %s", entry.name, error)
+        sender, receipt = entry.sender, entry.receipt
+        last = len(outcomes) - 1
+        for place, outcome in enumerate(outcomes):
+            if place == last and refused:
+                outcome = REFUSED  # noqa: PLW2901 - the refusal stands for it
+            if outcome.kind == ACCEPTED:
+                if sender is not None:
+                    self._tell(sender, receipt or 0, entry.done, outcome)
+                entry.done += 1
+                entry.channel.in_hand -= 1
+                if entry.done == len(entry.payloads):
+                    self._finish(link, entry)
+                    return True
+                continue
+            if outcome.kind == RELEASED:
+                self._release(link, entry, outcome.delay)
+                return True
+            if sender is not None:
+                self._tell(sender, receipt or 0, entry.done, outcome)
+            entry.done += 1
+            entry.channel.in_hand -= 1
+            if sender is not None:
+                for index in range(entry.done, len(entry.payloads)):
+                    self._tell(sender, receipt or 0, index, SKIPPED)
+            else:
+                self._drop(entry.channel, Drop.FAILED, len(entry.payloads) - entry.done)
+            self._finish(link, entry)
+            return True
+        return True
+
+    def _finish(self, link: Link, entry: Entry) -> None:
+        link.hand.pop(entry.tag, None)
+        if entry.sender is not None and entry.receipt is not None:
+            entry.sender.receipts.pop(entry.receipt, None)
+        self._out_of_hand(entry)
+
+    def _release(self, link: Link, entry: Entry, delay: float) -> None:
+        link.hand.pop(entry.tag, None)
+        entry.tries += 1
+        entry.not_to = link.process
+        now = self.clock()
+        spent = not entry.forever and (entry.tries >= MAX_TRIES or entry.deadline <= now)
+        if spent:
+            self._out_of_hand(entry)
+            self._expire(entry)
+        elif delay > 0:
+            self._out_of_hand(entry)
+            entry.channel.pending += len(entry.payloads) - entry.done
+            entry.channel.bytes += entry.size
+            self._at(self._delayed, min(now + delay, entry.deadline), entry)
+        else:
+            reader, entry.reader = entry.reader, None
+            if entry.done:
+                entry.size = sum(map(len, entry.payloads[entry.done :]))
+            channel = entry.channel
+            channel.in_hand -= len(entry.payloads) - entry.done
+            if channel.busy is not None:
+                channel.busy.discard(entry.name)
+            self._requeue(entry)
+            if reader is not None and reader.standing:
+                reader.credit += 1
+                self._feed(reader)
+
+    def _lose(self, entry: Entry) -> None:
+        """Its taker is lost."""
+        reader = entry.reader
+        if reader is not None:
+            reader.link.hand.pop(entry.tag, None)
+        self._out_of_hand(entry)
+        if entry.forever:
+            self._requeue(entry)
+            return
+        self._fail(entry, Drop.FAILED, LOST)
+
+    def listen(self, link: Link, name: str) -> None:
+        """Have a channel's messages put into the inbox of an edge, settled as they come."""
+
+        def push(entry: Entry) -> None:
+            process = link.process
+            number = len(entry.payloads) - entry.done
+            for payload in entry.payloads[entry.done :]:
+                self._item(process, (MESSAGE, entry.name, payload), len(payload))
+            self.settle(link, entry.tag, (OK,) * number, ())
+
+        self.read(Reader(link, LISTEN_CREDIT, push, standing=True), [name])
+
+    def apply(self, link: Link, sends: Sequence[Send]) -> None:
+        """Do several sends; raise the first `ChannelFull` after trying all."""
+        self._check(link)
+        first: ChannelFull | None = None
+        for action in sends:
+            try:
+                self._do(link, action)
+            except ChannelFull as error:
+                first = first or error
+        if first is not None:
+            raise first
+
+    def _do(self, link: Link, action: Send) -> None:
+        code = action[0]
+        if code == SEND:
+            self.send(link, action[1], (action[2],))
+        elif code == GROUP_SEND:
+            self.send_group(link, action[1], action[2], action[3])
+        elif code == GROUP_ADD:
+            self.group_add(link, action[1], action[2], action[3])
+        elif code == GROUP_DISCARD:
+            self.group_discard(link, action[1], action[2])
+        else:
+            raise ValueError(f"{code!r} is not the code of a send")
