@@ -6,14 +6,15 @@ Every command begins here, and so does every child process, which sees the same 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import msgspec
 
 from gateway.core.config import Settings
 from gateway.core.errors import ConfigError
-from gateway.core.listen import Listen, answers, parse
+from gateway.core.listen import Listen, parse
+from gateway.core.loop import HAS_UVLOOP
 from gateway.core.plugin import Application
 from gateway.core.project import Project, default_layer_url, find_project
 from gateway.core.registry import Loaded, Registry
@@ -79,6 +80,14 @@ class Boot(msgspec.Struct, frozen=True, kw_only=True):
             found[name] = [parse(text, f"{name}.listen") for text in texts]
         return found
 
+    def warnings(self) -> Iterator[str]:
+        """Iterate over what an operator should know although it stops nothing."""
+        yield from self.sources.warnings
+        if not HAS_UVLOOP:
+            yield "uvloop is not installed, and asyncio's own loop is slower: pip install uvloop"
+        for plugin in self.plugins:
+            yield from plugin.kind.warnings(self.settings.tables[plugin.name])
+
 
 def boot(
     options: Options, environ: Mapping[str, str] = os.environ, *, load_plugins: bool = True
@@ -140,9 +149,3 @@ def _add_options(sources: Sources, options: Options) -> str | None:
 
 def _quoted(text: str) -> str:
     return msgspec.json.encode(text).decode()
-
-
-def layer_elsewhere(url: str) -> bool:
-    """Return whether the layer at ``url`` is served by another process already."""
-    scheme, _, path = url.partition("://")
-    return scheme != "memory" and (scheme != "unix" or answers(path))

@@ -1,0 +1,161 @@
+"""What each command does: `gateway.cli` reads the options, this composes the parts.
+
+Every function returns the exit status and raises GatewayError for what stops the start.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+import msgspec
+
+from gateway.core import child, logs, loop
+from gateway.core.boot import Boot, Options, boot
+from gateway.core.errors import ConfigError, GatewayError
+from gateway.core.layers import open_layer
+from gateway.core.sources import CORE, Row
+from gateway.core.supervisor import Supervisor
+
+DONE: Final = 0
+PROBLEMS: Final = 1
+
+
+def run(options: Options, arguments: Sequence[str]) -> int:
+    """Serve: as a child that the supervisor started, as the supervisor, or alone.
+
+    ``arguments`` are the command line, with which children are started.
+    """
+    told = child.orders()
+    if told is not None and told.role == "worker":
+        return worker(options, told)
+    started = boot(options)
+    if told is None and started.workers:
+        return _supervise(started, arguments)
+    logs.set_up(started.settings.log, "gateway" if told else "")
+    from gateway.core import process  # noqa: PLC0415 - the supervisor stays small without it
+
+    return loop.run(lambda: process.serve(started, told))
+
+
+def _supervise(started: Boot, arguments: Sequence[str]) -> int:
+    started.need_application()
+    logs.set_up(started.settings.log, "supervisor")
+    # -P: a package named gateway in the current directory is not ours.
+    command = [sys.executable, "-P", "-m", "gateway", *arguments]
+    return Supervisor(
+        started.settings,
+        command,
+        started.endpoints(),
+        started.layer_url,
+        started.workers or 0,
+    ).run()
+
+
+def worker(options: Options, told: child.Orders | None = None) -> int:
+    """Run one worker until a signal, on the layer that the settings name."""
+    started = boot(options, load_plugins=False)
+    logs.set_up(started.settings.log, f"worker {told.number}" if told else "")
+    application = started.need_application()
+    if told is not None:
+        child.watch_parent(told.parent, started.settings.workers.grace)
+    url = started.layer_url
+    os.environ["GATEWAY_LAYER_URL"] = url  # what the application's own code sends through
+    layer = open_layer(url, **started.settings.layer.options())
+    return application.run_worker(layer, started.settings)
+
+
+def hub(options: Options) -> int:
+    """Run the unix:// layer alone until a signal."""
+    started = boot(options, load_plugins=False)
+    logs.set_up(started.settings.log, "hub")
+    from gateway.core import process  # noqa: PLC0415 - as above
+
+    return loop.run(lambda: process.serve_hub(started))
+
+
+def plugins(options: Options) -> int:
+    """Print the installed plugins with the settings of those that were asked for."""
+    started = boot(options)
+    loaded = {plugin.name: plugin for plugin in started.plugins}
+    for name, point in sorted(started.registry.available.items()):
+        found = loaded.get(name)
+        if found is None:
+            _say(f"{name}  ({point.module}; not asked for)")
+            continue
+        _say(f"{name}  ({found.distribution}, {found.module.__name__}; {found.asked_by})")
+        for line in _first_paragraph(found.module.__doc__):
+            _say(f"  {line}")
+        for row in started.sources.rows(name, started.settings.tables[name]):
+            _say(f"    {row.key} = {_shown(row.value)}")
+            if row.description:
+                _say(f"        {row.description}")
+    return DONE
+
+
+def check(options: Options) -> int:
+    """Print the effective settings with their origins, warnings and problems; start nothing."""
+    try:
+        started = boot(options)
+    except GatewayError as error:
+        _say(f"problem: {error}")
+        return PROBLEMS
+    for row in _rows(started):
+        _say(f"{row.key} = {_shown(row.value)}  # {row.origin}")
+    _say(f"# layer: {started.layer_url}")
+    for text in started.warnings():
+        _say(f"warning: {text}")
+    problems = list(_problems(started))
+    for text in problems:
+        _say(f"problem: {text}")
+    _say(f"{len(problems)} problem{'' if len(problems) == 1 else 's'}")
+    return PROBLEMS if problems else DONE
+
+
+def routes(options: Options) -> int:
+    """Print which consumer gets what."""
+    rows = boot(options, load_plugins=False).need_application().routes()
+    table = [("channel", "filters", "consumer"), *rows]
+    widths = [max(len(row[column]) for row in table) for column in range(2)]
+    for channel, filters, consumer in table:
+        _say(f"{channel:<{widths[0]}}  {filters:<{widths[1]}}  {consumer}")
+    return DONE
+
+
+def _rows(started: Boot) -> Iterator[Row]:
+    names, asked_by = started.sources.plugins()
+    yield Row("plugins", list(names), asked_by, "", list(names))
+    tables = {name: getattr(started.settings, name) for name in CORE}
+    for name, table in (tables | dict(started.settings.tables)).items():
+        yield from started.sources.rows(name, table)
+
+
+def _problems(started: Boot) -> Iterator[str]:
+    if started.workers is not None and started.application is None:
+        try:
+            started.need_application()
+        except ConfigError as error:
+            yield str(error)
+    try:
+        started.endpoints()
+    except ConfigError as error:
+        yield str(error)
+    if started.application is not None:
+        try:
+            started.application.channels()
+        except Exception as error:  # noqa: BLE001 - the application's own code
+            yield f"the application's routing: {type(error).__name__}: {error}"
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+
+
+def _shown(value: object) -> str:
+    return msgspec.json.encode(value, enc_hook=str).decode()
+
+
+def _first_paragraph(doc: str | None) -> list[str]:
+    return [line.strip() for line in (doc or "").strip().split("\n\n", 1)[0].splitlines()]

@@ -1,0 +1,235 @@
+"""One process of the gateway, from its first signal handler to its exit status.
+
+It opens the layer (with the hub in it where nobody else serves one), starts the server,
+waits for a signal, drains. The hub ends last: workers settle through it until they end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import gateway
+from gateway.core.boot import Boot
+from gateway.core.child import DRAINED, Orders
+from gateway.core.errors import ConfigError, GatewayError
+from gateway.core.layers import open_layer
+from gateway.core.layers.base import Layer, LayerOptions
+from gateway.core.layers.hub import Hub
+from gateway.core.listen import answers
+from gateway.core.listeners import Listeners, bind_hub
+from gateway.core.metrics import Metrics
+from gateway.core.plugin import RunningWorker
+from gateway.core.server import Server
+from gateway.core.watchdog import Watchdog
+
+log = logging.getLogger("gateway.process")
+
+LAYER_VARIABLE = "GATEWAY_LAYER_URL"
+
+
+class Stop:
+    """SIGTERM and SIGINT: the first asks to stop, the second ends the process at once."""
+
+    def __init__(self) -> None:
+        self.asked = asyncio.Event()
+        self.files: list[str] = []
+        """Socket files to remove when the process ends at once."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._signalled, signal.Signals(number).name)
+
+    def _signalled(self, name: str) -> None:
+        if not self.asked.is_set():
+            log.info("%s: draining; the same again stops at once", name)
+            self.asked.set()
+            return
+        log.warning("%s again: stopping at once", name)
+        self.remove_files()
+        sys.stdout.flush()
+        # No handler, thread or peer may hold up what was asked for twice.
+        os._exit(1)
+
+    def remove_files(self) -> None:
+        """Remove the socket files of this process."""
+        for path in self.files:
+            Path(path).unlink(missing_ok=True)
+
+
+class Process:
+    """The gateway process: alone, or as the supervisor's child with its ``orders``."""
+
+    def __init__(self, boot: Boot, orders: Orders | None) -> None:
+        self._boot = boot
+        self._orders = orders
+        self._settings = boot.settings
+        self._url = boot.layer_url
+        self._metrics = Metrics()
+        self._listeners = Listeners(boot.endpoints())
+        self._watchdog = Watchdog(self._settings.gateway.watchdog, self._metrics)
+        self._stop = Stop()
+        self._line: socket.socket | None = None
+        self._released = asyncio.Event()
+        self._hub: Hub | None = None
+        self._layer: Layer | None = None
+        self._server: Server | None = None
+        self._worker: RunningWorker | None = None
+
+    async def run(self) -> int:
+        """Serve until asked to stop; return 0. Raises GatewayError if it cannot start."""
+        starting = asyncio.ensure_future(self._start())
+        asked = asyncio.ensure_future(self._stop.asked.wait())
+        try:
+            await asyncio.wait({starting, asked}, return_when=asyncio.FIRST_COMPLETED)
+            if not starting.done():
+                starting.cancel()
+                await asyncio.wait({starting})
+            if not starting.cancelled():
+                starting.result()
+                await asked
+        finally:
+            asked.cancel()
+            await self._end()
+        return 0
+
+    # ------------------------------------------------ start
+
+    async def _start(self) -> None:
+        if self._orders is None:
+            self._listeners.bind()
+        else:
+            self._listeners.adopt(self._orders.listen)
+            self._line = socket.socket(fileno=self._orders.parent)
+            self._line.setblocking(False)
+            asyncio.get_running_loop().add_reader(self._line, self._hear)
+        self._layer = await self._open_layer()
+        if self._boot.workers == 0:
+            self._worker = await self._start_worker()
+        self._server = Server(self._boot, self._layer, self._listeners, self._metrics)
+        await self._server.start()
+        if self._settings.gateway.watchdog:
+            self._watchdog.start()
+        for text in self._boot.warnings():
+            log.warning("%s", text)
+        if self._orders is None or self._orders.first:
+            for line in banner(self._boot, self._listeners):
+                sys.stdout.write(line + "\n")
+            sys.stdout.flush()
+        # What lives now lives until the end: no collection need look at it again.
+        gc.collect()
+        gc.freeze()
+
+    async def _open_layer(self) -> Layer:
+        os.environ[LAYER_VARIABLE] = self._url
+        options = self._settings.layer.options()
+        scheme, _, path = self._url.partition("://")
+        if self._orders is not None:
+            sock = socket.socket(fileno=self._orders.hub)
+        elif scheme == "unix" and not answers(path):
+            sock = bind_hub(self._settings.layer, self._url)
+            self._stop.files.append(path)
+        else:
+            return open_layer(self._url, **options)
+        self._hub = Hub(LayerOptions(**options))
+        await self._hub.serve(sock)
+        return self._hub.layer()
+
+    async def _start_worker(self) -> RunningWorker:
+        application = self._boot.need_application()
+        layer = open_layer(self._url, **self._settings.layer.options())
+        try:
+            return await asyncio.to_thread(application.start_worker, layer, self._settings)
+        except GatewayError:
+            raise
+        except Exception as error:
+            raise ConfigError(
+                f"the application cannot start: {type(error).__name__}: {error}"
+            ) from error
+
+    def _hear(self) -> None:
+        """Notice that the supervisor hung up: it died, or the workers have ended."""
+        if self._line is not None and not self._line.recv(64):
+            asyncio.get_running_loop().remove_reader(self._line)
+            self._released.set()
+            self._stop.asked.set()
+
+    # ------------------------------------------------ end
+
+    async def _end(self) -> None:
+        """End what has started, whatever that is."""
+        self._watchdog.stop()
+        if self._server is not None and self._server.started:
+            await self._server.drain()
+            log.info("drained")
+        self._listeners.close()
+        if self._worker is not None:
+            await asyncio.to_thread(self._worker.stop, self._settings.workers.grace)
+        if self._line is not None:
+            if self._server is not None and self._server.started:
+                await self._await_workers(self._line)
+            asyncio.get_running_loop().remove_reader(self._line)
+            self._line.close()
+        if self._layer is not None:
+            await self._layer.aclose()
+        if self._hub is not None:
+            await self._hub.stop()
+        self._stop.remove_files()
+
+    async def _await_workers(self, line: socket.socket) -> None:
+        """Keep the hub until the supervisor says that no worker needs it."""
+        if not self._released.is_set():
+            line.send(DRAINED)
+            await self._released.wait()
+
+
+def banner(boot: Boot, listeners: Listeners) -> Iterator[str]:
+    """Iterate over the lines that a start prints: what listens where, and how to stop it."""
+    settings = boot.settings
+    what = boot.project.settings or "no application of its own"
+    yield f"gateway {gateway.__version__} serves {what}"
+    for loaded in boot.plugins:
+        places = [
+            p if p.startswith("unix:") else f"{loaded.name}://{p}"
+            for p in listeners.places(loaded.name)
+        ]
+        where = ", ".join(places) or f"on {', '.join(loaded.kind.requires) or 'no port'}"
+        yield f"  {loaded.name:<10} {where}"
+    yield f"  {'layer':<10} {boot.layer_url}"
+    threads = settings.workers.threads
+    if boot.workers is None:
+        yield f"  {'workers':<10} none here; start them with: gateway worker"
+    elif boot.workers == 0:
+        yield f"  {'workers':<10} {threads} threads in this process"
+    else:
+        yield f"  {'workers':<10} {boot.workers} of {threads} threads each"
+    yield f"  {'stop':<10} Ctrl-C or SIGTERM; again to stop at once"
+
+
+async def serve(boot: Boot, orders: Orders | None) -> int:
+    """Run the gateway process to its end. Raises GatewayError if it cannot start."""
+    return await Process(boot, orders).run()
+
+
+async def serve_hub(boot: Boot) -> int:
+    """Run the hub alone until a signal. Raises ConfigError if it cannot start."""
+    url = boot.layer_url
+    sock = bind_hub(boot.settings.layer, url)
+    stop = Stop()
+    stop.files.append(url.partition("://")[2])
+    hub = Hub(LayerOptions(**boot.settings.layer.options()))
+    try:
+        await hub.serve(sock)
+        sys.stdout.write(f"gateway {gateway.__version__} hub at {url}\n")
+        sys.stdout.flush()
+        await stop.asked.wait()
+    finally:
+        await hub.stop()
+        stop.remove_files()
+    return 0
