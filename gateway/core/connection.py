@@ -1,0 +1,303 @@
+"""The engine of one gateway process: everything between its plugins and one `Edge`.
+
+How a transport uses it (``context`` is the plugin's `PluginContext`)::
+
+    connection = context.attach(session, wire, Peer(client=…, server=…))
+    connection.received(data)      # input, for session.received; ignored once it is closing
+    connection.writable(False)     # the outgoing buffer is full …
+    connection.writable(True)      # … and empty again: what waited is sent, acks are answered
+    connection.eof()               # the peer will send no more
+    connection.run(actions)        # actions of a method that the transport called itself
+    connection.lost()              # once, whoever ended it; context.detach does the same
+
+and is driven by it through its `Wire`: ``write``, ``close``, ``pause``, ``resume``.
+``session.opened`` is called within ``attach``, so a wire may be written to before ``attach``
+has returned. Whatever a transport calls from within a wire's method is put off until the
+session has returned: a session is never called while it is being called.
+
+Open, accepted, over
+    A plugin whose ``KINDS`` has ``connect`` emits that first; its group messages wait for
+    `Accepted`, which registers the connection, so that one disconnect message follows,
+    whatever ends it. Any other (http) is open from the start, is never registered, and emits
+    what it has to say of the end itself, before ``lost``.
+
+What waits when it ends
+    If the peer's own input (``received``, ``eof``) or the transport alone led to the end,
+    what the session has emitted is still delivered, in order, and then the disconnect.
+    If the application, a timeout, an error or the gateway ended it, what waits is dropped,
+    counted ``closed``; the disconnect waits only for what is in a consumer's hands.
+
+Room and workers
+    A message that finds its channel full, or no worker at all, waits: a connect or a
+    request ``queue_timeout``, any other ``full_timeout`` for room and
+    ``unavailable_timeout`` for a worker. Then the session hears ``refused(token, FULL)``
+    or ``outcome(token, released)``. While the layer is away a connect or request is refused
+    ``UNAVAILABLE`` at once; what was in flight is refused likewise, and its connection closes.
+    A ``connect``, ``subscribe`` or ``recipient`` that nobody routes is ``accepted`` where the
+    plugin's ``receive`` is routed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from gateway.core.config import GatewaySettings
+from gateway.core.context import PluginContext
+from gateway.core.conversation import Connection, Conversation
+from gateway.core.deadlines import Deadlines
+from gateway.core.errors import PluginError
+from gateway.core.flow import Flow
+from gateway.core.groups import Groups
+from gateway.core.layers import codec
+from gateway.core.layers.base import (
+    ANNOUNCED,
+    DOWN,
+    FAILED,
+    FENCED,
+    FULL,
+    GROUP,
+    JOIN,
+    MESSAGE,
+    OUTCOME,
+    PART,
+    UP,
+    Edge,
+    Item,
+    Layer,
+    Outcome,
+)
+from gateway.core.metrics import Drop, Metrics
+from gateway.core.plugin import Message, ProtocolPlugin
+from gateway.core.reply import ack_of
+
+log = logging.getLogger(__name__)
+
+_encode = msgspec.msgpack.Encoder().encode
+
+LOOK: Final = 0.02
+"""Seconds between two looks at what a shutdown waits for."""
+
+GONE: Final = Outcome(FAILED, reason="the connection is gone", cause="gone")
+
+
+class Engine:
+    """The connections of one gateway process over one edge of the layer.
+
+    ``layer`` is a `Layer`, whose edge is opened, or an `Edge` that hands its items to
+    ``deliver``. ``unavailable_timeout`` (seconds) is ``[layer] unavailable_timeout``.
+    """
+
+    def __init__(
+        self,
+        layer: Layer | Edge,
+        settings: GatewaySettings,
+        metrics: Metrics,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        unavailable_timeout: float = 30.0,
+    ) -> None:
+        self.settings = settings
+        self.metrics = metrics
+        self.loop = loop
+        self.deadlines = Deadlines(loop)
+        self.edge = layer.edge(self.deliver) if isinstance(layer, Layer) else layer
+        self.flow = Flow(self.edge, settings, loop, unavailable_timeout)
+        self.groups = Groups(self)
+        self.process = self.edge.process
+        self.by_channel: dict[str, Conversation] = {}
+        """Every living conversation by its reply channel."""
+        self.attached = 0
+        """How many connections there have been; the last one's number."""
+        self.acks = 0
+        """How many acknowledgements were asked for; the last one's token."""
+        self.draining = False
+        self._ends: list[tuple[str, str, bytes | None]] = []
+        """Ends that the layer could not be told, for when it is back."""
+        self._listeners: dict[str, tuple[str, Callable[[str, Message], None]]] = {}
+        metrics.gauge("gateway_unsettled", lambda: len(self.flow.flights))
+
+    def context(
+        self,
+        plugin_class: type[ProtocolPlugin],
+        config: Any,
+        *,
+        listeners: Sequence[Any] = (),
+        claims: Sequence[Any] = (),
+    ) -> PluginContext:
+        """Return the context of a plugin to start. ``claims`` may grow until it is started.
+
+        Raises PluginError where its messages module lacks ``KINDS`` or ``REPLY``.
+        """
+        return PluginContext(self, plugin_class, config, listeners, claims)
+
+    @property
+    def available(self) -> bool:
+        """Whether the layer can be reached now."""
+        return self.edge.available
+
+    # ------------------------------------------------ what the layer says
+
+    def deliver(self, items: list[Item]) -> None:
+        """Take what the edge hears, in order. A failure costs one item, not the rest."""
+        for item in items:
+            try:
+                code = item[0]
+                if code == OUTCOME:
+                    if self.groups.busy:
+                        self._catch_up(item[1])
+                    self.flow.outcome(item[1], item[2], item[3])
+                elif code == MESSAGE:
+                    conversation = self.by_channel.get(item[1])
+                    if conversation is None:
+                        self._other(item[1], item[2])
+                    else:
+                        if self.groups.busy:
+                            self.groups.catch_up(conversation)
+                        conversation.owner.reply(conversation, item[2])
+                else:
+                    self._seldom(code, item)
+            except Exception:
+                self.metrics.count("gateway_errors_total")
+                log.exception("what the layer said could not be done")
+
+    def _seldom(self, code: int, item: Item) -> None:
+        if code == GROUP:
+            self.groups.send(item[1], item[2], item[3])
+        elif code == JOIN:
+            self.groups.join(item[1], item[2], item[3])
+        elif code == PART:
+            self.groups.part(item[1], item[2])
+        elif code == FULL:
+            self.flow.refused(item[1], item[2])
+        elif code == ANNOUNCED:
+            self.flow.announce(item[1])
+        elif code == DOWN:
+            self.flow.down()
+        elif code == UP:
+            self._up(rejoined=item[1])
+        elif code == FENCED:
+            self._fenced()
+
+    def _catch_up(self, receipt: int) -> None:
+        conversation = self.flow.flights.get(receipt)
+        if conversation is not None:
+            self.groups.catch_up(conversation)
+
+    def _other(self, channel: str, payload: bytes) -> None:
+        """Take a message for no living conversation: of a listener, or for one that is gone."""
+        listener = self._listeners.get(channel)
+        if listener is None and "!" in channel:
+            listener = self._listeners.get(channel[: channel.index("!") + 1])
+        if listener is not None:
+            listener[1](channel, codec.decode(payload))
+            return
+        self.metrics.drop(Drop.GONE, where=channel.partition(".")[0])
+        ack = ack_of(payload)
+        if ack is not None:
+            self.acknowledge(*ack, channel, GONE)
+
+    def _up(self, *, rejoined: bool) -> None:
+        self.process = self.edge.process
+        if rejoined:
+            # Whatever was in flight was refused when the layer went away; what it forgot:
+            for channel in self._listeners:
+                self.edge.listen(channel)
+            for connection in self._connections():
+                connection.register()
+            self.groups.rejoin()
+        ends, self._ends = self._ends, []
+        for end in ends:
+            self.edge.end(*end)
+        self.flow.up()
+
+    def _fenced(self) -> None:
+        """Close every connection and emit nothing: somebody else speaks for them now."""
+        log.error("the lease of %s has ended: every connection is closed", self.process)
+        self.flow.forget()
+        self.groups.clear()
+        self._ends.clear()
+        for connection in self._connections():
+            connection.abort(mute=True)
+        self.process = self.edge.process
+
+    # ------------------------------------------------ what connections say
+
+    def acknowledge(self, ack: int, channel: str, reply_channel: str, outcome: Outcome) -> None:
+        """Answer the ``ack`` of a reply."""
+        answer = {
+            "ack": ack,
+            "outcome": outcome.kind,
+            "code": outcome.code,
+            "reason": outcome.reason,
+            "reply_channel": reply_channel,
+        }
+        self.edge.send(channel, _encode(answer))
+
+    def ended(self, connection: Connection, disconnect: bytes | None) -> None:
+        """Forget a connection of which nothing is unsettled, and offer its disconnect."""
+        groups = connection.groups
+        if groups is not None:
+            self.groups.leave(connection)
+            for channel in {member.reply_channel for _, member in groups}:
+                if channel != connection.reply_channel:
+                    self._end(channel, "", None)
+        if disconnect is not None:
+            self._end(connection.reply_channel, connection.context.disconnect, disconnect)
+        elif groups is not None:
+            self._end(connection.reply_channel, "", None)
+
+    def _end(self, reply_channel: str, channel: str, disconnect: bytes | None) -> None:
+        if self.edge.available:
+            self.edge.end(reply_channel, channel, disconnect)
+        else:
+            self._ends.append((reply_channel, channel, disconnect))
+
+    def listen(self, name: str, channel: str, deliver: Callable[[str, Message], None]) -> None:
+        """Read a channel for the plugin ``name``. Raises PluginError if another one does."""
+        if channel in self._listeners:
+            other = self._listeners[channel][0]
+            raise PluginError(f"plugins {other!r} and {name!r} both read channel {channel!r}")
+        self._listeners[channel] = (name, deliver)
+        self.edge.listen(channel)
+
+    def unlisten(self, name: str) -> None:
+        """Hand no more messages of channels to the plugin ``name``."""
+        for channel, (owner, _) in list(self._listeners.items()):
+            if owner == name:
+                del self._listeners[channel]
+
+    # ------------------------------------------------ shutting down
+
+    async def drain(self, grace: float) -> None:
+        """Tell every session to end, wait up to ``grace`` seconds, then cut off what is left.
+
+        From now on connects and requests are refused ``DRAINING``; nothing must be listening
+        any more. What consumers have in hand may still be unsettled when it returns: `settled`
+        waits for that.
+        """
+        self.draining = True
+        for connection in self._connections():
+            connection.drain()
+        await self._wait(lambda: not self.by_channel, grace)
+        for connection in self._connections():
+            connection.abort()
+
+    async def settled(self, grace: float) -> bool:
+        """Wait up to ``grace`` seconds until nothing is unsettled; return whether it is so."""
+        return await self._wait(lambda: not self.flow.flights and not self.by_channel, grace)
+
+    async def _wait(self, done: Callable[[], bool], grace: float) -> bool:
+        deadline = self.loop.time() + grace
+        while not done():
+            if self.loop.time() >= deadline:
+                return False
+            await asyncio.sleep(LOOK)
+        return True
+
+    def _connections(self) -> list[Connection]:
+        return [found for found in self.by_channel.values() if isinstance(found, Connection)]

@@ -1,0 +1,205 @@
+"""What one started plugin has of the engine: its `Context`, and what is computed once for it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, get_type_hints
+
+import msgspec
+
+from gateway.core import plugin
+from gateway.core.conversation import Connection
+from gateway.core.errors import PluginError
+from gateway.core.flow import Kind
+from gateway.core.metrics import Drop
+from gateway.core.plugin import Emit, Message, Peer, ProtocolPlugin, Session, Wire
+from gateway.core.reply import ReplyReader
+
+if TYPE_CHECKING:
+    from gateway.core.connection import Engine
+
+SERVER_LOST: Final = "server-lost"
+"""What a disconnect says that the layer offers for a process that is lost."""
+
+
+IDLE_POLL: Final = 0.02
+"""Seconds between looks of `PluginContext.idle`: a shutdown takes no longer for it."""
+
+
+class PluginContext(plugin.Context):
+    """The context of one plugin. Made by `Engine.context`.
+
+    A plugin's ``Config`` may have the fields ``window``, ``inbox_messages``, ``inbox_bytes``,
+    ``outbox_messages``, ``outbox_bytes``, ``slow_consumer``, ``full_timeout`` and
+    ``queue_timeout`` (seconds that a connect or request waits for room); each that it lacks
+    is taken from ``[gateway]``, ``queue_timeout`` from ``full_timeout``.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        plugin_class: type[ProtocolPlugin],
+        config: Any,
+        listeners: Sequence[Any],
+        claims: Sequence[Any],
+    ) -> None:
+        self.engine = engine
+        self.name = plugin_class.name
+        self.log = logging.getLogger(f"gateway.plugins.{self.name}")
+        self.loop = engine.loop
+        self.deadlines = engine.deadlines
+        self.open = 0
+        """Its living connections."""
+        self._listeners = listeners
+        self._claims = claims
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._read_bounds(config)
+        self._read_schemas(plugin_class.messages)
+        engine.metrics.gauge("gateway_connections", lambda: self.open, plugin=self.name)
+
+    def _read_bounds(self, config: Any) -> None:
+        settings = self.engine.settings
+
+        def setting(name: str) -> Any:
+            own = getattr(config, name, None)
+            return getattr(settings, name) if own is None else own
+
+        self.window: int = setting("window")
+        self.inbox_messages: int = setting("inbox_messages")
+        self.inbox_bytes: int = setting("inbox_bytes")
+        self.outbox_messages: int = setting("outbox_messages")
+        self.outbox_bytes: int = setting("outbox_bytes")
+        self.slow_consumer: str = setting("slow_consumer")
+        self.full_timeout: float = setting("full_timeout")
+        queue_timeout = getattr(config, "queue_timeout", None)
+        self.queue_timeout: float = self.full_timeout if queue_timeout is None else queue_timeout
+
+    def _read_schemas(self, messages: Any) -> None:
+        try:
+            kinds: dict[str, Any] = messages.KINDS
+            self.reader = ReplyReader(messages.REPLY)
+        except (AttributeError, TypeError) as error:
+            raise PluginError(
+                f"plugin {self.name!r}: its messages module needs KINDS (kind -> TypedDict) and "
+                f"REPLY (TypedDict): {error}"
+            ) from None
+        metrics = self.engine.metrics
+        self.accepts_all = "connect" not in kinds
+        """Whether its connections are open from the start: nothing decides on them."""
+        self.kinds: dict[str, Kind] = {}
+        for name in kinds:
+            opening = self.accepts_all or name == "connect"
+            self.kinds[name] = Kind(
+                self.name,
+                name,
+                opening=opening,
+                patience=self.queue_timeout if opening else self.full_timeout,
+                emitted=metrics.counter("gateway_messages_total", plugin=self.name, kind=name),
+            )
+        self.replies = metrics.counter("gateway_replies_total", plugin=self.name)
+        self.fanned_out = metrics.counter("gateway_group_deliveries_total", plugin=self.name)
+        self.disconnect = f"{self.name}.disconnect"
+        self.server_lost = _server_lost(kinds.get("disconnect"))
+
+    # ------------------------------------------------ connections
+
+    def attach(self, session: Session, wire: Wire, peer: Peer) -> Connection:
+        """Begin a connection: give it a reply channel and call ``session.opened``."""
+        engine = self.engine
+        engine.attached = number = engine.attached + 1
+        reply_channel = f"{self.name}.send.{engine.process}!{number:x}"
+        connection = Connection(self, reply_channel, session, wire, peer)
+        engine.by_channel[reply_channel] = connection
+        self.open += 1
+        connection.run(session.opened(peer))
+        return connection
+
+    def emit(self, connection: plugin.Connection, emit: Emit) -> None:
+        """Emit for a session from outside its methods (a transport's own event)."""
+        connection.run((emit,))
+
+    def detach(self, connection: plugin.Connection) -> None:
+        """End a connection from the plugin's side, as if the transport were gone."""
+        connection.lost()
+
+    def connections(self) -> Iterator[Connection]:
+        """Iterate over the plugin's living connections, as they are now."""
+        for found in list(self.engine.by_channel.values()):
+            if isinstance(found, Connection) and found.context is self:
+                yield found
+
+    # ------------------------------------------------ channels
+
+    def listen(self, channel: str, deliver: Callable[[str, Message], None]) -> None:
+        """Read a normal channel, or a prefix that ends in ``!``, that the plugin declares."""
+        self.engine.listen(self.name, channel, deliver)
+
+    def routed(self, kind: str) -> bool | None:
+        """Return whether a living worker routes ``NAME.kind``; None while no worker lives."""
+        announced = self.engine.flow.announced
+        return None if announced is None else f"{self.name}.{kind}" in announced
+
+    # ------------------------------------------------ the rest
+
+    def endpoints(self) -> list[Any]:
+        """Return the plugin's listeners (`gateway.core.listen.Listen`), bound or to bind."""
+        return list(self._listeners)
+
+    def claims(self) -> list[Any]:
+        """Return the claims on requests of the http port, highest priority first."""
+        return sorted(self._claims, key=lambda claim: -claim.priority)
+
+    @property
+    def draining(self) -> bool:
+        """Whether the gateway is shutting down."""
+        return self.engine.draining
+
+    async def idle(self) -> None:
+        """Return once the plugin has no connection any more; for its ``stop``."""
+        while self.open:
+            await asyncio.sleep(IDLE_POLL)
+
+    def spawn(self, coro: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run a coroutine until the plugin stops; its exceptions are logged."""
+        task = self.loop.create_task(coro)
+        self._tasks.add(task)
+        task.add_done_callback(partial(_ended, self._tasks, self.log))
+        return task
+
+    def count(self, name: str, n: int = 1, **labels: str) -> None:
+        """Add to the plugin's counter ``gateway_NAME_name``."""
+        self.engine.metrics.count(f"gateway_{self.name}_{name}", n, **labels)
+
+    def drop(self, cause: Drop, n: int = 1) -> None:
+        """Count ``n`` dropped things by cause."""
+        self.engine.metrics.drop(cause, n, where=self.name)
+
+    async def close(self) -> None:
+        """End its tasks and its listening. Called after the plugin's ``stop``."""
+        self.engine.unlisten(self.name)
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _ended(tasks: set[asyncio.Task[None]], log: logging.Logger, task: asyncio.Task[None]) -> None:
+    tasks.discard(task)
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("a task of the plugin failed", exc_info=error)
+
+
+def _server_lost(schema: Any) -> Message:
+    """Return what marks the disconnect of a lost process, as far as its schema allows it."""
+    hints = {} if schema is None else get_type_hints(schema)
+    for key in ("code", "reason"):
+        if key in hints:
+            try:
+                msgspec.convert(SERVER_LOST, hints[key])
+            except msgspec.ValidationError:
+                continue
+            return {key: SERVER_LOST}
+    return {}

@@ -1,0 +1,435 @@
+"""From conversations to the layer and back: windows, runs, outcomes, waiting for room.
+
+A conversation is in one of four places::
+
+    idle ──push──► flying ──OUTCOME──► idle              (the hot path)
+                     │ FULL
+                     ▼
+                   waiting for room (`Queue` of the full channel) ──probe──► flying
+    idle ──no worker, or no layer──► parked ──ANNOUNCED or UP──► idle
+
+and in each of them its own queue takes what its session emits meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any, Final
+
+from gateway.core.config import GatewaySettings
+from gateway.core.deadlines import Clock
+from gateway.core.layers.base import ACCEPTED, FAILED, RELEASED, UNROUTED, Edge, Outcome
+from gateway.core.metrics import Counter, Drop
+from gateway.core.plugin import Refusal
+
+if TYPE_CHECKING:
+    from gateway.core.conversation import Connection, Conversation
+
+RETRY: Final = 0.02
+"""Seconds between probes of a full channel: a burst drains within a few of them."""
+PARKED: Final = 0.1
+"""Seconds between looks at what waits for a worker: its patience is counted in seconds."""
+MOST_PROBES: Final = 64
+"""Conversations let go in one retry of a channel that refused nothing of late."""
+
+UNANNOUNCED: Final = Outcome(UNROUTED, cause="unannounced")
+IMPLIED: Final = Outcome(ACCEPTED, cause="unannounced")
+"""A ``connect`` that nobody routes is accepted where ``receive`` is routed."""
+NO_WORKER: Final = Outcome(RELEASED, cause="no_worker")
+
+IMPLIED_KINDS: Final = frozenset({"connect", "subscribe", "recipient"})
+ALONE: Final = frozenset({"connect", "disconnect"})
+
+
+class Kind:
+    """One kind of message that a plugin emits."""
+
+    __slots__ = ("alone", "channel", "emitted", "fallback", "name", "opening", "patience")
+
+    def __init__(
+        self, plugin: str, name: str, *, opening: bool, patience: float, emitted: Counter
+    ) -> None:
+        self.name = name
+        self.channel = f"{plugin}.{name}"
+        self.opening = opening
+        """Whether it begins something that a peer waits for: a connect, a request."""
+        self.patience = patience
+        """Seconds that it waits for room."""
+        self.alone = name in ALONE
+        """Whether it never shares a delivery."""
+        self.fallback = f"{plugin}.receive" if name in IMPLIED_KINDS else ""
+        """The channel whose route stands for a missing one of this kind."""
+        self.emitted = emitted
+
+
+Entry = tuple[Kind, bytes, Any]
+"""One message on its way: its kind, its payload, the author's token."""
+
+
+class Queue:
+    """The conversations that wait for room on one full channel, longest waiting first."""
+
+    __slots__ = ("probes", "refused", "waiting")
+
+    def __init__(self) -> None:
+        self.waiting: deque[Conversation] = deque()
+        self.refused = True
+        """Whether the layer refused something since the last retry."""
+        self.probes = 1
+
+    def join(self, conversation: Conversation) -> None:
+        """Wait, after those that have waited longer: a probe that failed goes back in front."""
+        conversation.place = self
+        waiting = self.waiting
+        position = len(waiting)
+        if position and waiting[-1].since > conversation.since:
+            position = next(i for i, c in enumerate(waiting) if c.since > conversation.since)
+        waiting.insert(position, conversation)
+
+
+class Flow:
+    """The deliveries of one process that are on their way to a consumer."""
+
+    def __init__(
+        self, edge: Edge, settings: GatewaySettings, clock: Clock, unavailable_timeout: float
+    ) -> None:
+        self.edge = edge
+        self.announced = edge.announced
+        self.flights: dict[int, Conversation] = {}
+        self.loose: dict[int, Connection] = {}
+        """Posts outside every conversation, by receipt."""
+        self.full: dict[str, Queue] = {}
+        self.parked: list[Conversation] = []
+        self._clock = clock
+        self._unavailable_timeout = unavailable_timeout
+        self._run_messages = settings.run_messages
+        self._run_bytes = settings.run_bytes
+        self._receipt = 0
+        self._timer: Any = None
+
+    # ------------------------------------------------ on the way out
+
+    def push(self, conversation: Conversation, entry: Entry) -> None:
+        """Take one message of a conversation: send it, or keep it until its turn comes."""
+        kind = entry[0]
+        kind.emitted.value += 1
+        if conversation.flight is None and not conversation.queue and not self.full:
+            announced = self.announced
+            if announced is not None and kind.channel in announced and self.edge.available:
+                conversation.owner.flights += 1
+                self._post(conversation, kind.channel, [entry], (entry[1],))
+                return
+        queue = conversation.queue
+        if queue is None:
+            queue = conversation.queue = deque()
+        queue.append(entry)
+        conversation.owner.waits(1, len(entry[1]))
+        self.pump(conversation)
+
+    def post_loose(self, connection: Connection, channel: str, payload: bytes) -> int:
+        """Send one message outside every conversation; its outcome comes by the receipt."""
+        self._receipt = receipt = self._receipt + 1
+        self.loose[receipt] = connection
+        self.edge.post(channel, (payload,), receipt)
+        return receipt
+
+    def pump(self, conversation: Conversation) -> None:
+        """Let the head of its queue leave, unless something of it is unsettled or waits."""
+        while conversation.queue and conversation.flight is None and conversation.place is None:
+            owner = conversation.owner
+            if owner.abandoned:
+                self.discard(conversation)
+                return
+            kind = conversation.queue[0][0]
+            announced = self.announced
+            if not self.edge.available:
+                if not kind.opening:
+                    self._park(conversation)
+                    return
+                self._refuse(conversation, Refusal.UNAVAILABLE, Drop.LAYER_LOST)
+            elif announced is None:
+                self._park(conversation)
+                return
+            elif kind.channel not in announced:
+                if kind.fallback in announced:
+                    self._answer(conversation, IMPLIED)
+                else:
+                    self._answer(conversation, UNANNOUNCED, Drop.UNROUTED)
+            else:
+                full = self.full.get(kind.channel)
+                if full is None:
+                    self._depart(conversation, self._run_messages)
+                else:
+                    self._wait_since_now(conversation)
+                    full.join(conversation)
+                    return
+
+    def discard(self, conversation: Conversation) -> None:
+        """Drop what waits, counted: its connection was ended."""
+        queue = conversation.queue
+        if queue:
+            owner = conversation.owner
+            owner.context.drop(Drop.CLOSED, len(queue))
+            conversation.order -= len(queue)
+            size = sum(len(payload) for _, payload, _ in queue)
+            count = len(queue)
+            queue.clear()
+            owner.moved_on(count, size)
+
+    def _depart(self, conversation: Conversation, most: int) -> None:
+        """Send the longest run of waiting messages for one channel, up to the bounds."""
+        queue = conversation.queue
+        assert queue  # noqa: S101 - for the type checker; every caller looked
+        entry = queue.popleft()
+        kind, payload, _ = entry
+        run = [entry]
+        payloads = [payload]
+        size = len(payload)
+        if not kind.alone:
+            while queue and len(run) < most and queue[0][0] is kind:
+                more = size + len(queue[0][1])
+                if more > self._run_bytes:
+                    break
+                size = more
+                entry = queue.popleft()
+                run.append(entry)
+                payloads.append(entry[1])
+        owner = conversation.owner
+        owner.flights += 1
+        self._post(conversation, kind.channel, run, payloads)
+        owner.moved_on(len(run), size)
+
+    def _post(
+        self, conversation: Conversation, channel: str, run: list[Entry], payloads: Any
+    ) -> None:
+        self._receipt = receipt = self._receipt + 1
+        conversation.flight = run
+        conversation.receipt = receipt
+        self.flights[receipt] = conversation
+        self.edge.post(channel, payloads, receipt)
+
+    # ------------------------------------------------ what the layer says
+
+    def outcome(self, receipt: int, index: int, outcome: Outcome) -> None:
+        """Hear what became of one message of a post."""
+        conversation = self.flights.get(receipt)
+        if conversation is None:
+            connection = self.loose.pop(receipt, None)
+            if connection is not None:
+                connection.loose_outcome(receipt, outcome)
+            return
+        run = conversation.flight
+        assert run is not None  # noqa: S101 - for the type checker; a flight has a run
+        owner = conversation.owner
+        if outcome.cause == "skipped" and outcome.kind == FAILED:
+            self._put_back(receipt, conversation, run[index:])
+            self.pump(conversation)
+            return
+        kind, _, token = run[index]
+        last = index + 1 == len(run)
+        if last:
+            del self.flights[receipt]
+            conversation.flight = None
+            conversation.since = 0.0
+            owner.flights -= 1
+        owner.settled(kind, token, outcome)
+        if self.full:
+            full = self.full.get(kind.channel)
+            if full is not None:
+                self._let_go(full, 1)
+        if last:
+            if conversation.queue:
+                self.pump(conversation)
+            elif owner.is_lost:
+                owner.part()
+
+    def refused(self, receipt: int, channel: str) -> None:
+        """Hear that a channel had no room for a post."""
+        conversation = self.flights.get(receipt)
+        if conversation is None:
+            connection = self.loose.pop(receipt, None)
+            if connection is not None:
+                connection.loose_refused(receipt)
+            return
+        run = conversation.flight
+        assert run is not None  # noqa: S101 - for the type checker; a flight has a run
+        self._put_back(receipt, conversation, run)
+        if conversation.owner.abandoned:
+            self.discard(conversation)
+            return
+        full = self.full.get(channel)
+        if full is None:
+            full = self.full[channel] = Queue()
+        full.refused = True
+        full.probes = 1
+        self._wait_since_now(conversation)
+        full.join(conversation)
+
+    def announce(self, channels: frozenset[str] | None) -> None:
+        """Hear what living workers route; what waited for a worker goes on."""
+        self.announced = channels
+        if channels is not None:
+            self._unpark()
+
+    def down(self) -> None:
+        """Hear that the layer is away: the fate of what is in flight is unknown.
+
+        Each is refused as unavailable, and its connection ends, so that nothing overtakes it.
+        """
+        flights, self.flights = self.flights, {}
+        for conversation in flights.values():
+            run = conversation.flight
+            assert run is not None  # noqa: S101 - for the type checker; a flight has a run
+            owner = conversation.owner
+            conversation.flight = None
+            owner.flights -= 1
+            for _, _, token in run:
+                owner.refuse(token, Refusal.UNAVAILABLE, Drop.LAYER_LOST)
+            owner.end_unavailable()
+            self.pump(conversation)
+            if owner.is_lost:
+                owner.part()
+        full, self.full = self.full, {}
+        for queue in full.values():
+            for conversation in queue.waiting:
+                conversation.place = None
+                self.pump(conversation)
+        loose, self.loose = self.loose, {}
+        for receipt, connection in loose.items():
+            connection.loose_refused(receipt, Refusal.UNAVAILABLE, Drop.LAYER_LOST)
+
+    def up(self) -> None:
+        """Hear that the layer is back."""
+        self._unpark()
+
+    def forget(self) -> None:
+        """Drop everything without a word: the lease of this process has ended."""
+        self.flights.clear()
+        self.loose.clear()
+        self.full.clear()
+        self.parked.clear()
+
+    # ------------------------------------------------ waiting
+
+    def _wait_since_now(self, conversation: Conversation) -> None:
+        if not conversation.since:
+            conversation.since = self._clock.time()
+        self._tick_later()
+
+    def _put_back(self, receipt: int, conversation: Conversation, run: list[Entry]) -> None:
+        """Land a flight: what did not run stands at the head of the conversation again."""
+        del self.flights[receipt]
+        conversation.flight = None
+        queue = conversation.queue
+        if queue is None:
+            queue = conversation.queue = deque()
+        queue.extendleft(reversed(run))
+        owner = conversation.owner
+        owner.flights -= 1
+        owner.waits(len(run), sum(len(payload) for _, payload, _ in run))
+
+    def _park(self, conversation: Conversation) -> None:
+        self._wait_since_now(conversation)
+        conversation.place = self
+        self.parked.append(conversation)
+
+    def _unpark(self) -> None:
+        parked, self.parked = self.parked, []
+        for conversation in parked:
+            conversation.place = None
+            conversation.since = 0.0
+            self.pump(conversation)
+
+    def _let_go(self, full: Queue, probes: int) -> None:
+        """Send one message each of the conversations that waited longest."""
+        while probes and full.waiting:
+            conversation = full.waiting.popleft()
+            conversation.place = None
+            if conversation.owner.abandoned:
+                self.discard(conversation)
+            elif conversation.queue:
+                self._depart(conversation, 1)
+                probes -= 1
+
+    def _tick_later(self) -> None:
+        if self._timer is None:
+            self._timer = self._clock.call_later(RETRY if self.full else PARKED, self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        now = self._clock.time()
+        for channel, full in list(self.full.items()):
+            self._expire(full, now)
+            if full.refused:
+                full.probes = 1
+            elif full.waiting:
+                full.probes = min(full.probes * 2, MOST_PROBES)
+            else:
+                del self.full[channel]
+                continue
+            full.refused = False
+            self._let_go(full, full.probes)
+        if self.parked:
+            self._expire_parked(now)
+        if self.full or self.parked:
+            self._tick_later()
+
+    def _expire(self, full: Queue, now: float) -> None:
+        while full.waiting:
+            conversation = full.waiting[0]
+            queue = conversation.queue
+            if queue and now < conversation.since + queue[0][0].patience:
+                return
+            full.waiting.popleft()
+            conversation.place = None
+            conversation.since = 0.0
+            # What stands behind it for the same channel has no better prospects.
+            kind = queue[0][0] if queue else None
+            while queue and queue[0][0] is kind:
+                self._refuse(conversation, Refusal.FULL, Drop.FULL)
+            self.pump(conversation)
+
+    def _expire_parked(self, now: float) -> None:
+        away = not self.edge.available
+        parked, self.parked = self.parked, []
+        for conversation in parked:
+            queue = conversation.queue
+            patience = self._unavailable_timeout
+            if queue and queue[0][0].opening:
+                patience = queue[0][0].patience
+            if queue and now < conversation.since + patience:
+                self.parked.append(conversation)
+                continue
+            conversation.place = None
+            conversation.since = 0.0
+            if queue:
+                if away:
+                    self._refuse(conversation, Refusal.UNAVAILABLE, Drop.LAYER_LOST)
+                else:
+                    self._answer(conversation, NO_WORKER, Drop.EXPIRED)
+            self.pump(conversation)
+
+    # ------------------------------------------------ what never left
+
+    def _refuse(self, conversation: Conversation, refusal: Refusal, drop: Drop) -> None:
+        """Tell the session of the head of the queue that it never reached a consumer."""
+        _, payload, token = _behead(conversation)
+        owner = conversation.owner
+        owner.refuse(token, refusal, drop)
+        owner.moved_on(1, len(payload))
+
+    def _answer(
+        self, conversation: Conversation, outcome: Outcome, drop: Drop | None = None
+    ) -> None:
+        """Give the head of the queue an outcome that no consumer gave."""
+        kind, payload, token = _behead(conversation)
+        owner = conversation.owner
+        if drop is not None:
+            owner.context.drop(drop)
+        owner.settled(kind, token, outcome)
+        owner.moved_on(1, len(payload))
+
+
+def _behead(conversation: Conversation) -> Entry:
+    assert conversation.queue  # noqa: S101 - for the type checker; every caller looked
+    return conversation.queue.popleft()
