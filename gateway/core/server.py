@@ -45,6 +45,7 @@ class Server:
         )
         self.plugins: dict[str, ProtocolPlugin] = {}
         """The plugins, in the order of their start."""
+        self._tried: list[str] = []
         self.started = False
 
     async def start(self) -> None:
@@ -62,6 +63,7 @@ class Server:
                 {name: (tables[name], context) for name, context in self._contexts.items()}
             )
             for name, plugin in self.plugins.items():
+                self._tried.append(name)
                 await self._start(name, plugin)
         except BaseException:
             await self._roll_back()
@@ -87,8 +89,8 @@ class Server:
 
     async def _roll_back(self) -> None:
         self._listeners.close()
-        for name, plugin in reversed(self.plugins.items()):
-            await _ended(name, plugin.stop(), STOP_TIME)
+        for name in reversed(self._tried):
+            await _ended(name, self.plugins[name].stop(), STOP_TIME)
         await self.engine.drain(0)
         await self._leave()
 

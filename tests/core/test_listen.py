@@ -1,0 +1,206 @@
+"""Endpoint strings and the sockets they become."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+from pathlib import Path
+
+import pytest
+
+from gateway.core.errors import ConfigError
+from gateway.core.listen import answers, bind, parse, place, remove_stale
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "port"),
+    [
+        ("8000", "127.0.0.1", 8000),
+        (":8000", "127.0.0.1", 8000),
+        (" 8000 ", "127.0.0.1", 8000),
+        ("127.0.0.1:8000", "127.0.0.1", 8000),
+        ("localhost:0", "localhost", 0),
+        ("0.0.0.0:80", "0.0.0.0", 80),
+        ("*:80", "0.0.0.0", 80),
+        ("[::1]:8000", "::1", 8000),
+        ("tcp:8000", "127.0.0.1", 8000),
+        ("tcp:8000:interface=::1", "::1", 8000),
+        (r"tcp:8000:interface=\:\:1", "::1", 8000),
+        ("tcp:8000:interface=0.0.0.0", "0.0.0.0", 8000),
+    ],
+)
+def test_tcp(text, host, port):
+    """Every way to write a TCP endpoint gives host and port; no interface means loopback."""
+    listen = parse(text)
+    assert (listen.kind, listen.host, listen.port) == ("tcp", host, port)
+
+
+def test_backlog():
+    """Twisted's backlog option is kept."""
+    assert parse("tcp:8000:interface=::1:backlog=7").backlog == 7
+
+
+def test_unix():
+    """A Unix socket has a path and mode 0600 unless it says otherwise."""
+    assert (parse("unix:/run/s").path, parse("unix:/run/s").mode) == ("/run/s", 0o600)
+    assert parse("unix:///run/s:mode=660").mode == 0o660
+    assert parse("unix:s").path == str(Path.cwd() / "s")
+
+
+def test_fd():
+    """An inherited descriptor is named by its number."""
+    assert (parse("fd:3").kind, parse("fd:3").fd) == ("fd", 3)
+
+
+def test_twisted():
+    """Any other description is left to Twisted, for stream plugins."""
+    assert parse("ssl:443:privateKey=k.pem").kind == "twisted"
+    assert parse("ssl:443:privateKey=k.pem").tls
+    assert not parse("systemd:domain=INET:index=0").tls
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "empty"),
+        ("foo", "expected a port"),
+        ("127.0.0.1:", "not a port"),
+        ("127.0.0.1:http", "'http' is not a port"),
+        ("127.0.0.1:99999", "over 65535"),
+        ("70000", "over 65535"),
+        ("::1:8000", r"brackets, as in '\[::1\]:8000'"),
+        ("[zz]:80", "not an IPv6 address"),
+        ("/run/site.sock", "write 'unix:/run/site.sock'"),
+        ("http://127.0.0.1:8000", "this is a URL"),
+        ("tcp:", "not a port"),
+        ("tcp:80:foo", "after the port come options"),
+        ("tcp:80:foo=1", "unknown option 'foo'"),
+        ("tcp:80:backlog=many", "backlog is a number"),
+        ("unix:", "comes a path"),
+        ("unix:/x:mode=999", "only 'mode=660' is"),
+        ("unix:/x:owner=me", "only 'mode=660' is"),
+        ("fd:three", "number of a descriptor"),
+    ],
+)
+def test_slips(text, says):
+    """Every slip is a ConfigError that names the setting, the text and what to write."""
+    with pytest.raises(ConfigError, match=says) as caught:
+        parse(text, "http.listen")
+    assert str(caught.value).startswith("http.listen: ")
+
+
+def test_what_is_no_text():
+    """A number where an endpoint belongs is refused by name."""
+    with pytest.raises(ConfigError, match=r"http\.listen.*not 8000"):
+        parse(8000, "http.listen")
+
+
+def test_bind_tcp():
+    """A bound socket listens at a port that the system chose; `place` names it."""
+    with bind(parse("127.0.0.1:0")) as sock, socket.create_connection(sock.getsockname()):
+        assert place(sock) == f"127.0.0.1:{sock.getsockname()[1]}"
+
+
+def test_bind_ipv6():
+    """An IPv6 address is bound and named in brackets."""
+    with bind(parse("[::1]:0")) as sock, socket.create_connection(sock.getsockname()[:2]):
+        assert place(sock).startswith("[::1]:")
+
+
+def test_address_in_use():
+    """A taken port is a ConfigError that names setting and remedy."""
+    with bind(parse("127.0.0.1:0")) as sock:
+        taken = place(sock)
+        with pytest.raises(ConfigError, match=r"mqtt\.listen: .* in use; stop what listens"):
+            bind(parse(taken, "mqtt.listen"))
+
+
+def test_foreign_address():
+    """An address of another machine is refused by name."""
+    with pytest.raises(ConfigError, match=r"192\.0\.2\.1 is no address of this machine"):
+        bind(parse("192.0.2.1:0"))
+
+
+def test_unknown_host():
+    """A host name that cannot be one is refused by name."""
+    with pytest.raises(ConfigError, match="no address of this machine"):
+        bind(parse("no..host:0"))
+
+
+def test_unix_mode(tmp_path):
+    """A Unix socket has exactly the mode that was asked for, whatever the umask."""
+    before = os.umask(0o077)
+    try:
+        for mode in ("600", "666"):
+            path = tmp_path / mode
+            with bind(parse(f"unix:{path}:mode={mode}")) as sock:
+                assert stat.S_IMODE(path.stat().st_mode) == int(mode, 8)
+                assert place(sock) == f"unix:{path}"
+    finally:
+        os.umask(before)
+
+
+def test_stale_unix_socket_is_replaced(tmp_path):
+    """A socket file that nobody serves is removed and bound anew."""
+    listen = parse(f"unix:{tmp_path}/s")
+    bind(listen).close()
+    with bind(listen):
+        assert answers(listen.path)
+
+
+def test_live_unix_socket_is_left_alone(tmp_path):
+    """A socket that somebody serves is never taken over."""
+    listen = parse(f"unix:{tmp_path}/s", "http.listen")
+    with bind(listen):
+        with pytest.raises(ConfigError, match="another process listens there"):
+            bind(listen)
+        assert answers(listen.path)
+
+
+def test_other_files_are_left_alone(tmp_path):
+    """A file that is no socket is not removed."""
+    path = tmp_path / "s"
+    path.write_text("precious")
+    with pytest.raises(ConfigError):
+        bind(parse(f"unix:{path}"))
+    assert path.read_text() == "precious"
+    assert not remove_stale(str(path))
+
+
+def test_missing_directory(tmp_path):
+    """A Unix socket in no directory is refused by the directory's name."""
+    with pytest.raises(ConfigError, match="nowhere does not exist"):
+        bind(parse(f"unix:{tmp_path}/nowhere/s"))
+
+
+def test_long_path(tmp_path):
+    """A path over the limit of Unix sockets is refused with the limit."""
+    with pytest.raises(ConfigError, match="over 107 bytes"):
+        bind(parse(f"unix:/{'x' * 200}"))
+
+
+def test_inherited_descriptor_is_duplicated():
+    """A descriptor that another holds is used through a duplicate, which outlives it."""
+    with bind(parse("127.0.0.1:0")) as sock:
+        copy = bind(parse(f"fd:{sock.fileno()}"))
+        address = sock.getsockname()
+    with copy, socket.create_connection(address):
+        pass
+
+
+@pytest.mark.parametrize("what", ["closed", "not listening", "a file"])
+def test_bad_descriptor(what, tmp_path):
+    """A descriptor that is no listening socket is refused by its number."""
+    with socket.socket() as sock, (tmp_path / "f").open("w") as file:
+        number = {"closed": 9999, "not listening": sock.fileno(), "a file": file.fileno()}[what]
+        with pytest.raises(ConfigError, match=f"descriptor {number} is not a"):
+            bind(parse(f"fd:{number}"))
+        if what == "not listening":
+            assert sock.fileno() == number  # still open
+
+
+def test_twisted_endpoints_have_no_socket():
+    """Binding a Twisted endpoint is the caller's mistake."""
+    with pytest.raises(ValueError, match="Twisted endpoint"):
+        bind(parse("ssl:443:privateKey=k.pem"))
