@@ -1,7 +1,45 @@
-"""Property tests."""
+"""Random runs of a layer, checked against models."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis.stateful import run_state_machine_as_test
 
 from gateway.testing.layer_suite.harness import Harness
+from gateway.testing.layer_suite.ledger import Ledger
 
 
 class Properties(Harness):
-    """Random."""
+    """Random sends, takes, settlements, deaths, pauses and releases."""
+
+    runs: ClassVar[int] = 40
+    """Runs of each machine."""
+    steps: ClassVar[int] = 40
+    """Steps of each run, at most."""
+
+    def test_ledger(self) -> None:
+        """Whatever happens in whatever order: a message has at most one settlement and one
+        outcome, readers see each writer's order, and sent = settled + waiting + in hand +
+        dropped by cause.
+        """  # noqa: D205 - one sentence
+        self.run(Ledger)
+
+    def run(self, machine: type[Ledger]) -> None:
+        """Run a machine, each time on a new state."""
+        self.finish()
+        try:
+            run_state_machine_as_test(
+                lambda: machine(self),
+                settings=settings(
+                    max_examples=self.runs,
+                    stateful_step_count=self.steps,
+                    deadline=None,
+                    database=None,
+                    phases=(Phase.generate, Phase.shrink),
+                    suppress_health_check=list(HealthCheck),
+                ),
+            )
+        finally:
+            self.begin()
