@@ -49,7 +49,7 @@ class WebsocketPlugin(ProtocolPlugin):
     requires = ("http",)
 
     @classmethod
-    def warnings(cls, config: Any) -> Iterable[str]:
+    def warnings(cls, config: Any) -> Iterable[str]:  # noqa: ARG003 - the contract says it
         """Say what makes it slow, if anything does."""
         if not USES_NVX:
             yield (

@@ -2,11 +2,14 @@
 
 ::
 
-    PENDING ──accept──► OPEN ──close, either side──► CLOSING ──peer's close──► CLOSED
-       └──────refuse───────────────────────────────────────────────────────────► CLOSED
+    PENDING ──accept──► OPEN ──we close──► CLOSING ──peer's close──► CLOSED
+       │                  └──peer closes, or breaks the rules─────────► │
+       └──refuse──────────────────────────────────────────────────────► │
 
 ``received`` takes the events of `frames`; ``Write`` carries ready frames, or the `Accept`
-that opens the connection; ``Close`` carries a last frame, or the `Refuse` of a handshake.
+that opens the connection; ``Close`` carries our close frame, or the `Refuse` of a handshake.
+The transport ends the closing handshake: it goes on handing over events while the state is
+CLOSING, though the core counts the connection as ended and asks for no more actions.
 """
 
 from __future__ import annotations
@@ -46,6 +49,7 @@ RECEIVE: Final = "receive"
 
 NORMAL: Final = 1000
 GOING_AWAY: Final = 1001
+PROTOCOL: Final = 1002
 POLICY: Final = 1008
 TOO_BIG: Final = 1009
 INTERNAL: Final = 1011
@@ -168,27 +172,29 @@ class WebsocketSession(Session):
                     actions.append(Write(frames.control_frame(frames.PONG, event.payload)))
                 elif isinstance(event, Closed | Fault):
                     actions.append(self._peer_ends(event))
-            elif isinstance(event, Closed | Fault):
-                if self.state is CLOSING:
-                    actions.append(self._peer_ends(event))
+            elif isinstance(event, Closed):
+                self.state = CLOSED
+                self._code, self._reason = event.code, event.reason
+            elif isinstance(event, Fault):
+                self.state = CLOSED
             elif kind is str or kind is bytes:
                 self._drop(Drop.CLOSED)
         return actions
 
     def _peer_ends(self, event: Closed | Fault) -> Action:
-        first = self.state is OPEN
         self.state = CLOSED
         self._reason = event.reason
         if isinstance(event, Closed):
             self._code = event.code
             # RFC 6455 section 5.5.1: "the endpoint typically echos the status code it received"
-            return Close(frames.close_frame(event.code) if first else b"")
-        return Close(frames.close_frame(event.code, event.reason) if first else b"")
+            return Close(frames.close_frame(event.code))
+        return Close(frames.close_frame(event.code, event.reason))
 
     def eof(self) -> Iterable[Action]:
         """End: the peer left without a close frame."""
         self.state = CLOSED
-        return (Close(),)
+        self._reason = "left without closing"
+        return (Close(frames.close_frame(PROTOCOL, "no close frame")),)
 
     def ended(self) -> Message:
         """Return the disconnect: RFC 6455 section 7.1.5 says which code."""
@@ -209,12 +215,8 @@ class WebsocketSession(Session):
 
     def send(self, conversation: str | None, reply: Message, token: Any) -> Iterable[Action]:
         """Do what a reply says. Raises `LocalProtocolError` where it makes no sense now."""
-        if self.state is OPEN:
-            if (output := self.frame(reply)) is not None:
-                return (Write(output),)
-        elif self.state is not PENDING:
-            self._drop(Drop.GONE)
-            return ()
+        if self.state is OPEN and (output := self.frame(reply)) is not None:
+            return (Write(output),)
         text, payload = reply.get("text"), reply.get("bytes")
         output = (
             frames.text_frame(text)
@@ -279,12 +281,7 @@ class WebsocketSession(Session):
     def _close(self, code: int, reason: str = "") -> list[Action]:
         """Begin the closing handshake (RFC 6455 section 7.1.2)."""
         self.state = CLOSING
-        return [
-            Timer("ping", None),
-            Timer("pong", None),
-            Write(frames.close_frame(code, reason)),
-            Timer("close", self._config.close_timeout),
-        ]
+        return [Close(frames.close_frame(code, reason))]
 
     def _code_of(self, close: Any, default: int) -> int:
         if close is True or close is None:
@@ -347,22 +344,17 @@ class WebsocketSession(Session):
 
     def timeout(self, name: str) -> Iterable[Action]:
         """Refuse what nobody decided, ping who is silent, cut off who does not answer."""
-        if name == "decision":
-            if self.state is PENDING:
-                return self._refuse(refusal(503, "nobody decided in time", _RETRY))
-        elif name == "ping":
-            if self.state is OPEN:
-                return self._ping()
-        elif name == "pong":
-            if self.paused:
-                return (Timer("pong", self._config.ping_timeout),)
-            self.state = CLOSED
-            self._reason = "no sign of life after a ping"
-            return (Close(abort=True),)
-        elif self.state is CLOSING:
-            self.state = CLOSED
-            return (Close(abort=True),)
-        return ()
+        if self.state is PENDING:
+            return self._refuse(refusal(503, "nobody decided in time", _RETRY))
+        if self.state is not OPEN:
+            return ()
+        if name == "ping":
+            return self._ping()
+        if self.paused:
+            return (Timer("pong", self._config.ping_timeout),)
+        self.state = CLOSED
+        self._reason = "no sign of life after a ping"
+        return (Close(abort=True),)
 
     def _ping(self) -> Iterable[Action]:
         if self._heard or self.paused:

@@ -16,7 +16,7 @@ from gateway.plugins.websocket import frames, handshake
 from gateway.plugins.websocket.engine import Engine
 from gateway.plugins.websocket.frames import Event
 from gateway.plugins.websocket.handshake import Accept, Refuse
-from gateway.plugins.websocket.translate import WebsocketSession
+from gateway.plugins.websocket.translate import CLOSED, CLOSING, WebsocketSession
 
 if TYPE_CHECKING:
     from gateway.plugins.websocket.door import Door
@@ -30,15 +30,17 @@ class WebsocketWire(asyncio.Protocol):
     """One connection's transport: the core's `Wire`, and asyncio's protocol once accepted."""
 
     __slots__ = (
+        "_congested",
         "_connection",
+        "_deadline",
         "_door",
         "_engine",
         "_exchange",
         "_held",
         "_key",
-        "_linger",
         "_open",
         "_paused",
+        "_pong",
         "_reading",
         "_session",
         "_transport",
@@ -54,7 +56,9 @@ class WebsocketWire(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._engine: Engine | None = None
         self._held = b""
-        self._linger: Deadline | None = None
+        self._deadline: Deadline | None = None
+        self._pong = b""
+        self._congested = False
         self._open = False
         self._reading = False
         self._paused = False
@@ -72,32 +76,44 @@ class WebsocketWire(asyncio.Protocol):
         """Send a ready frame; or accept: answer the handshake and take its transport over."""
         if self._open and not isinstance(output, Accept):
             transport = self._transport
-            if transport is not None and not transport.is_closing():
+            if transport is None or transport.is_closing():
+                return
+            if self._congested and output[0] == frames.PONG:
+                # RFC 6455 section 5.5.3: only the most recent ping need be answered. So a peer
+                # that pings and never reads fills nothing.
+                self._pong = output
+            else:
                 transport.write(output)
-                # RFC 6455 section 5.5.1: after a close frame no data may be sent
-                self._open = output[0] != frames.CLOSE
         elif isinstance(output, Accept) and (exchange := self._decided()) is not None:
             self._accept(exchange, output)
 
     def close(self, data: bytes | Refuse, *, abort: bool) -> None:
-        """End: after a last frame, or with the response that refuses the handshake."""
-        self._open = self._reading = False
-        self._held = b""
-        self._engine = None
+        """End: with our close frame, or with the response that refuses the handshake."""
         exchange = self._decided()
         if exchange is not None:
             if isinstance(data, Refuse):
                 self._door.refuse(exchange, data)
-            else:
+            elif abort:
                 exchange.abort()
+            else:
+                self._door.refuse(exchange, handshake.refusal(500, "the gateway failed"))
             self._door.loop.call_soon(self._lost)
-        elif self._transport is not None and not self._transport.is_closing():
-            if abort:
-                self._transport.abort()
-            elif self._linger is None:
-                if data and not isinstance(data, Refuse):
-                    self._transport.write(data)
-                self._part(self._transport)
+            return
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        if abort:
+            transport.abort()
+        elif self._open:
+            self._open = False
+            last = data if isinstance(data, bytes) and data else frames.close_frame(1011)
+            transport.write(last)
+            self._deadline = Deadline(transport.abort)
+            self._door.deadlines.set(self._deadline, self._door.config.close_timeout)
+            if self._session is None or self._session.state is not CLOSING:
+                self._shut()
+            elif self._paused:
+                self.resume()
 
     def pause(self) -> None:
         """Read no more for now."""
@@ -137,32 +153,46 @@ class WebsocketWire(asyncio.Protocol):
                 pos = engine.feed(data, pos, events)
                 if engine.idle:
                     self._engine = None
-            if events and self._connection is not None:
-                self._connection.received(events)
+            if self._connection is None or self._session is None:
+                return
+            if self._open:
+                if events:
+                    self._connection.received(events)
+            else:
+                self._session.received(events)
+                if self._session.state is CLOSED:
+                    self._shut()
             if pos >= size:
                 return
 
     def eof_received(self) -> None:
         """End the connection: a WebSocket does not end by halves."""
-        if self._reading and self._connection is not None:
+        if self._held:
+            self.data_received(b"")
+        if self._open and self._connection is not None:
             self._connection.eof()
 
     def pause_writing(self) -> None:
         """Tell the core that the peer reads too slowly."""
+        self._congested = True
         if self._connection is not None:
             self._connection.writable(False)
 
     def resume_writing(self) -> None:
         """Tell the core that the peer has caught up."""
+        self._congested = False
+        if self._pong:
+            pong, self._pong = self._pong, b""
+            self.write(pong)
         if self._connection is not None:
             self._connection.writable(True)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell the core, once."""
-        if self._linger is not None:
-            self._door.deadlines.forget(self._linger)
+        if self._deadline is not None:
+            self._door.deadlines.forget(self._deadline)
         self._open = self._reading = False
-        self._engine = self._transport = self._linger = None
+        self._engine = self._transport = self._deadline = None
         self._held = b""
         self._lost()
 
@@ -187,21 +217,25 @@ class WebsocketWire(asyncio.Protocol):
         if self._held:
             self.data_received(b"")
 
-    def _part(self, transport: asyncio.Transport) -> None:
+    def _shut(self) -> None:
         """Close so that the last frame arrives.
 
         RFC 6455 section 7.1.1: shut down the sending side, go on reading until the peer has
         done the same. A close with unread input would reset the connection, and the reset may
         overtake the last frame.
         """
+        self._reading = False
+        self._engine = None
+        self._held = b""
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
         if not transport.can_write_eof():
             transport.close()
             return
         transport.write_eof()
         if not transport.is_reading():
             transport.resume_reading()
-        self._linger = Deadline(transport.abort)
-        self._door.deadlines.set(self._linger, self._door.config.close_timeout)
 
     def _decided(self) -> Exchange | None:
         exchange, self._exchange = self._exchange, None
