@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
@@ -171,6 +172,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return commands.run(options, words)
         command: Callable[[Options], int] = getattr(commands, words[0])
         return command(options)
+    except BrokenPipeError:
+        # Whoever read our text has enough of it; nothing is left to flush at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except GatewayError as error:
         sys.stderr.write(f"gateway: {error}\n")
         return CANNOT_START
