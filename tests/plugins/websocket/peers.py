@@ -1,0 +1,160 @@
+"""What the tests of the websocket plugin stand on: heads, frames of a client, fakes."""
+
+from __future__ import annotations
+
+import base64
+import struct
+from collections.abc import Iterable
+from typing import Any
+
+from gateway.core.metrics import Drop
+from gateway.core.plugin import Action, Peer, Timer
+from gateway.core.web import Exchange, Head
+from gateway.plugins.websocket.config import WebsocketConfig
+from gateway.plugins.websocket.translate import WebsocketSession
+
+KEY = base64.b64encode(b"sixteen bytes, y")
+HANDSHAKE = [
+    (b"host", b"example.org"),
+    (b"upgrade", b"websocket"),
+    (b"connection", b"Upgrade"),
+    (b"sec-websocket-version", b"13"),
+    (b"sec-websocket-key", KEY),
+]
+
+
+def head(
+    headers: Iterable[tuple[bytes, bytes]] = HANDSHAKE,
+    *,
+    method: str = "GET",
+    path: str = "/chat",
+    version: str = "1.1",
+    scheme: str = "http",
+) -> Head:
+    """Return a request head."""
+    found = Head()
+    found.method = method
+    found.target = found.raw_path = path.encode()
+    found.path = path
+    found.query_string = b""
+    found.headers = list(headers)
+    found.http_version = version
+    found.scheme = scheme
+    found.root_path = ""
+    found.client = ("127.0.0.1", 5000)
+    found.server = ("127.0.0.1", 80)
+    return found
+
+
+def frame(
+    opcode: int,
+    payload: bytes = b"",
+    *,
+    fin: bool = True,
+    mask: bytes = b"\x0a\xf1\x7c\x33",
+    rsv: int = 0,
+) -> bytes:
+    """Return a client's frame (RFC 6455 section 5.2)."""
+    first = (0x80 if fin else 0) | rsv << 4 | opcode
+    size = len(payload)
+    if size < 126:
+        start = bytes((first, 0x80 | size))
+    elif size < 65536:
+        start = struct.pack("!BBH", first, 0xFE, size)
+    else:
+        start = struct.pack("!BBQ", first, 0xFF, size)
+    return start + mask + bytes(byte ^ mask[i & 3] for i, byte in enumerate(payload))
+
+
+def server_frames(data: bytes) -> list[tuple[int, bytes]]:
+    """Return (opcode, payload) of what a server sent; asserts what RFC 6455 asks of it."""
+    found = []
+    pos = 0
+    while pos < len(data):
+        first, size = data[pos], data[pos + 1]
+        assert first & 0xF0 == 0x80, "final, no reserved bit"
+        assert size < 128, "a server masks nothing"
+        pos += 2
+        if size == 126:
+            (size,) = struct.unpack_from("!H", data, pos)
+            pos += 2
+            assert size > 125, "the minimal form"
+        elif size == 127:
+            (size,) = struct.unpack_from("!Q", data, pos)
+            pos += 8
+            assert size > 65535, "the minimal form"
+        assert pos + size <= len(data), "whole"
+        found.append((first & 15, data[pos : pos + size]))
+        pos += size
+    return found
+
+
+class Talk:
+    """A session, what it asked for, and what it counted."""
+
+    def __init__(self, *, subprotocols: list[str] | None = None, **settings: Any) -> None:
+        self.drops: list[Drop] = []
+        self.session = WebsocketSession(
+            WebsocketConfig(**settings), head(), subprotocols or [], self.drops.append
+        )
+        self.opened = list(self.session.opened(Peer()))
+
+    def open(self) -> Talk:
+        """Accept the connection."""
+        list(self.session.send(None, {"accept": True}, None))
+        return self
+
+    def send(self, **reply: Any) -> list[Action]:
+        """Reply; return the actions, timers left out."""
+        return without_timers(self.session.send(None, reply, None))
+
+
+def without_timers(actions: Iterable[Action]) -> list[Action]:
+    """Return actions that are no timers."""
+    return [action for action in actions if not isinstance(action, Timer)]
+
+
+class FakeExchange(Exchange):
+    """A request that keeps what it is answered."""
+
+    def __init__(self, head_: Head, transport: Any = None, unread: bytes = b"") -> None:
+        self.head = head_
+        self.paused = False
+        self.transport = transport
+        self.unread = unread
+        self.status = 0
+        self.headers: dict[bytes, bytes] = {}
+        self.content = b""
+        self.ended = self.aborted = self.upgraded = False
+        self.gone: Any = None
+
+    def body(self) -> Any:
+        raise NotImplementedError
+
+    def respond(self, status: int, headers: Any = ()) -> None:
+        assert not self.status
+        self.status = status
+        self.headers = dict(headers)
+
+    def write(self, data: bytes) -> None:
+        self.content += data
+
+    def end(self) -> None:
+        self.ended = True
+
+    def abort(self) -> None:
+        self.aborted = True
+
+    def on_gone(self, callback: Any) -> None:
+        self.gone = callback
+
+    def on_writable(self, callback: Any) -> None:
+        raise NotImplementedError
+
+    def decline(self) -> None:
+        raise NotImplementedError
+
+    def upgrade(self) -> Any:
+        assert not self.upgraded
+        self.upgraded = True
+        return self.transport, self.unread

@@ -1,0 +1,147 @@
+"""The opening handshake: what is asked, what is refused, what is answered."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway.core.errors import LocalProtocolError, RemoteProtocolError
+from gateway.plugins.websocket import handshake
+from gateway.plugins.websocket.handshake import Accept
+from tests.plugins.websocket.peers import HANDSHAKE, KEY, head
+
+
+def with_(name: bytes, *values: bytes) -> list[tuple[bytes, bytes]]:
+    """Return the handshake's headers with other values for one of them."""
+    return [item for item in HANDSHAKE if item[0] != name] + [(name, value) for value in values]
+
+
+def test_accept_key() -> None:
+    """The answer to the key of RFC 6455 section 1.3 is the one that stands there."""
+    assert handshake.accept_key(b"dGhlIHNhbXBsZSBub25jZQ==") == b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        HANDSHAKE,
+        with_(b"upgrade", b"h2c, WebSocket"),
+        with_(b"connection", b"keep-alive, upgrade"),
+        with_(b"connection", b"keep-alive", b"UPGRADE"),
+        with_(b"content-length", b"0"),
+        with_(b"sec-websocket-extensions", b"permessage-deflate", b"x-y; z=1"),
+    ],
+)
+def test_good(headers: list[tuple[bytes, bytes]]) -> None:
+    """Tokens are compared without case, in lists and on several lines; extensions are ignored."""
+    request = head(headers)
+    assert handshake.asks(request)
+    assert handshake.check(request) == handshake.Offer(KEY, [])
+
+
+def test_subprotocols() -> None:
+    """Offered subprotocols come in the client's order, from several lines."""
+    request = head(with_(b"sec-websocket-protocol", b"chat.v2 , chat.v1", b"wamp"))
+    assert handshake.check(request).subprotocols == ["chat.v2", "chat.v1", "wamp"]
+
+
+@pytest.mark.parametrize(
+    ("headers", "version"),
+    [
+        ([], "1.1"),
+        (with_(b"upgrade", b"h2c"), "1.1"),
+        (HANDSHAKE, "1.0"),
+        (HANDSHAKE, "2"),
+    ],
+)
+def test_not_asked(headers: list[tuple[bytes, bytes]], version: str) -> None:
+    """No Upgrade to websocket, HTTP/1.0 or HTTP/2: the request is somebody else's."""
+    assert not handshake.asks(head(headers, version=version))
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        pytest.param(with_(b"connection"), 400, id="no-connection"),
+        pytest.param(with_(b"connection", b"close"), 400, id="connection-not-upgrade"),
+        pytest.param(with_(b"sec-websocket-version"), 426, id="no-version"),
+        pytest.param(with_(b"sec-websocket-version", b"8"), 426, id="version-8"),
+        pytest.param(with_(b"sec-websocket-version", b"013"), 426, id="version-013"),
+        pytest.param(with_(b"sec-websocket-version", b"13", b"13"), 400, id="two-versions"),
+        pytest.param(with_(b"sec-websocket-key"), 400, id="no-key"),
+        pytest.param(with_(b"sec-websocket-key", KEY, KEY), 400, id="two-keys"),
+        pytest.param(with_(b"sec-websocket-key", b"c2hvcnQ="), 400, id="short-key"),
+        pytest.param(with_(b"sec-websocket-key", KEY[:-3] + b"*=="), 400, id="key-not-base64"),
+        pytest.param(with_(b"sec-websocket-key", b"A" * 24), 400, id="key-of-18-bytes"),
+        pytest.param(with_(b"origin", b"http://a", b"http://b"), 400, id="two-origins"),
+        pytest.param(with_(b"sec-websocket-protocol", b"a, a"), 400, id="subprotocol-twice"),
+        pytest.param(with_(b"sec-websocket-protocol", b"a,,b"), 400, id="subprotocol-empty"),
+        pytest.param(with_(b"sec-websocket-protocol", b"a b"), 400, id="subprotocol-not-a-token"),
+        pytest.param(with_(b"content-length", b"5"), 400, id="with-a-body"),
+        pytest.param(with_(b"transfer-encoding", b"chunked"), 400, id="with-a-chunked-body"),
+    ],
+)
+def test_bad(headers: list[tuple[bytes, bytes]], status: int) -> None:
+    """Each fault of a handshake is refused before anybody is asked."""
+    with pytest.raises(RemoteProtocolError) as caught:
+        handshake.check(head(headers))
+    assert caught.value.answer.status == status
+
+
+def test_other_methods() -> None:
+    """A WebSocket is opened with GET and nothing else."""
+    with pytest.raises(RemoteProtocolError) as caught:
+        handshake.check(head(method="POST"))
+    assert caught.value.answer.status == 405
+    assert (b"allow", b"GET") in caught.value.answer.headers
+
+
+def test_other_version() -> None:
+    """Another version is told which one is spoken (RFC 6455 section 4.4)."""
+    with pytest.raises(RemoteProtocolError) as caught:
+        handshake.check(head(with_(b"sec-websocket-version", b"25")))
+    assert (b"sec-websocket-version", b"13") in caught.value.answer.headers
+
+
+def test_switching() -> None:
+    """The 101 carries the key's answer, the subprotocol and the application's headers."""
+    lines = handshake.switching(
+        b"dGhlIHNhbXBsZSBub25jZQ==",
+        Accept("chat", [(b"set-cookie", b"a=1"), (b"set-cookie", b"b")]),
+    ).split(b"\r\n")
+    assert lines[0] == b"HTTP/1.1 101 Switching Protocols"
+    assert sorted(lines[1:-2]) == [
+        b"Connection: Upgrade",
+        b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=",
+        b"Sec-WebSocket-Protocol: chat",
+        b"Upgrade: websocket",
+        b"set-cookie: a=1",
+        b"set-cookie: b",
+    ]
+    assert lines[-2:] == [b"", b""]
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        (b"x-a", b"1\r\nx-b: 2"),
+        (b"x-a", b"1\n"),
+        (b"x-a", b"nul\x00"),
+        (b"x a", b"1"),
+        (b"", b"1"),
+        (b"x-a:", b"1"),
+        (b"Connection", b"close"),
+        (b"Upgrade", b"x"),
+        (b"Content-Length", b"3"),
+        (b"Transfer-Encoding", b"chunked"),
+        (b"Sec-WebSocket-Accept", b"x"),
+    ],
+)
+def test_headers_that_cannot_be_sent(item: tuple[bytes, bytes]) -> None:
+    """A header that would break the response, or is the gateway's own, is an invalid reply."""
+    with pytest.raises(LocalProtocolError):
+        handshake.checked_headers([item])
+
+
+def test_headers_that_can() -> None:
+    """Names become lower-case, values lose the space around them and nothing else."""
+    assert handshake.checked_headers([(b"X-A", b" a\tb\xff ")]) == [(b"x-a", b"a\tb\xff")]
