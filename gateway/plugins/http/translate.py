@@ -69,12 +69,13 @@ class HttpSession(Session):
     connection: ``keep_alive`` says what becomes of that.
     """
 
-    __slots__ = ("_head", "_sent", "_site", "_stream", "_upload", "keep_alive")
+    __slots__ = ("_asked", "_head", "_sent", "_site", "_stream", "_upload", "keep_alive")
 
     def __init__(self, head: RequestHead, site: Site) -> None:
         self._head = head
         self._site = site
         self._upload = Upload(site.config.body_inline) if head.length else None
+        self._asked = not head.length
         self._stream: Stream | None = None
         self._sent = 0
         self.keep_alive = head.keep_alive
@@ -98,6 +99,7 @@ class HttpSession(Session):
         start = upload.feed(data)
         if start is None:
             return upload.flow()
+        self._asked = True
         emit = Emit("request", self._request(start, upload.channel), REQUEST)
         return [emit, *upload.flow()]
 
@@ -116,12 +118,15 @@ class HttpSession(Session):
             "body_channel": body_channel,
         }
 
-    def ended(self) -> Message:
-        """Return the content of ``http.disconnect``."""
-        return {"path": self._head.path}
-
     def gone(self) -> list[Action]:
-        """Hear that the client left; tell who reads the body."""
+        """Hear that the client left; tell the application, if it knows of the request."""
+        actions = self._cut()
+        if self._asked:
+            actions.append(Emit("disconnect", {"path": self._head.path}))
+        return actions
+
+    def _cut(self) -> list[Action]:
+        """Tell who reads the body that the rest will not come."""
         return [] if self._upload is None else self._upload.cut()
 
     def draining(self) -> tuple[Action, ...]:
@@ -256,12 +261,12 @@ class HttpSession(Session):
 
     def timeout(self, name: str) -> tuple[Action, ...]:
         """Hear that the ``body`` (408) or the ``response`` (504) did not come in time."""
-        return (*self.gone(), *self._answer(408 if name == "body" else 504))
+        return (*self._cut(), *self._answer(408 if name == "body" else 504))
 
     def _answer(self, status: int, text: str = "") -> tuple[Action, ...]:
         """Answer in the gateway's own words; where a response has begun, cut it off."""
         if self._stream is not None:
-            return (Close(abort=True),)
+            return (*self._cut(), Close(abort=True))
         self.keep_alive = keep_alive = self._reusable()
         headers = RETRY_AFTER if status == 503 else ()
         data = plain(

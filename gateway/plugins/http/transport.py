@@ -10,12 +10,11 @@ import asyncio
 import enum
 import select
 import time
-from collections.abc import Iterable
 from email.utils import formatdate
 from typing import Any, Final, cast
 
 from gateway.core.deadlines import Deadline
-from gateway.core.plugin import Action, Connection, Context, Drop, Peer
+from gateway.core.plugin import Connection, Context, Drop, Peer
 from gateway.core.web import Claim
 from gateway.plugins.http.body import Body, ChunkedBody, LengthBody
 from gateway.plugins.http.config import HttpConfig
@@ -319,12 +318,20 @@ class HttpProtocol(asyncio.Protocol):
 
     def close(self, data: Any, *, abort: bool) -> None:
         """End the exchange, after sending ``data``; with ``abort``, the connection."""
-        if abort or self._session is None:
-            self.cut_off()
+        session, connection = self._session, self._connection
+        if session is None:
+            return
+        if not data and not session.begun:  # the engine gave the session up
+            data, session.keep_alive = refusal(500, "the gateway failed", self.stamp()), False
+        if abort:
+            self._session = self._connection = None
+            if connection is not None:
+                connection.lost()
+            self._transport.abort()
             return
         if data and not self._transport.is_closing():
             self._transport.write(data)
-        self.finish(keep_alive=self._session.keep_alive)
+        self.finish(keep_alive=session.keep_alive)
 
     def pause(self) -> None:
         """Read no more for now."""
@@ -515,13 +522,9 @@ class HttpProtocol(asyncio.Protocol):
             self._say(b"")
         elif self._connection is not None and self._session is not None:
             if phase is Phase.BODY or (phase is Phase.RESPONSE and not self._session.begun):
-                self._run(self._session.timeout(phase.value))
+                self._connection.run(self._session.timeout(phase.value))
         elif phase is Phase.BODY:
             self._refuse(Refused("body-timeout"))
-
-    def _run(self, actions: Iterable[Action]) -> None:
-        if self._connection is not None:
-            self._connection.run(actions)
 
     def _left(self) -> bool:
         """Return whether the client's end of a paused socket is closed."""
