@@ -1,0 +1,16 @@
+"""The Django app, for its checks and its commands."""
+
+from __future__ import annotations
+
+from django.apps import AppConfig
+
+
+class DjangoGatewayConfig(AppConfig):
+    """``INSTALLED_APPS = ["django_gateway", …]``: optional, worth it for ``manage.py check``."""
+
+    name = "django_gateway"
+    verbose_name = "Gateway"
+
+    def ready(self) -> None:
+        """Register the checks."""
+        from django_gateway import checks  # noqa: F401, PLC0415 - imported for what it registers

@@ -1,0 +1,186 @@
+"""Django as the gateway's application, and the channel layer of this process."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import django
+from django.apps import apps
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+
+from gateway.core.errors import ConfigError
+from gateway.core.layers import open_layer
+from gateway.core.layers.base import Layer
+from gateway.core.plugin import hookimpl
+
+if TYPE_CHECKING:
+    from django_gateway.routing import Router
+    from django_gateway.worker import Worker
+    from gateway.core.boot import Boot
+
+KEYS = frozenset({"URL", "ROUTING", "CONFIG", "TEST_CONFIG"})
+"""What ``CHANNEL_LAYERS["default"]`` may hold."""
+
+
+class ChannelLayers:
+    """The channel layers of this process by alias; there is one, ``default``.
+
+    In a worker it is the worker's own. Elsewhere (a shell, a task queue, another server) it is
+    opened at first use, from the same settings that the gateway reads.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._default: Layer | None = None
+
+    def __getitem__(self, alias: str) -> Layer:
+        if alias != "default":
+            raise KeyError(f"there is no channel layer {alias!r}, only 'default'")
+        if self._default is None:
+            with self._lock:
+                if self._default is None:
+                    self._default = _open()
+        return self._default
+
+    def use(self, layer: Layer | None) -> None:
+        """Make ``layer`` the default one; None: open the settings' one at next use."""
+        self._default = layer
+
+
+channel_layers = ChannelLayers()
+
+
+def effective() -> Boot:
+    """Return the settings of all sources, as a worker on this machine would read them."""
+    from gateway.core.boot import Options, boot  # noqa: PLC0415 - a worker was given its settings
+
+    return boot(Options(), load_plugins=False)
+
+
+def _open() -> Layer:
+    started = effective()
+    return open_layer(started.layer_url, **started.settings.layer.options())
+
+
+class DjangoApplication:
+    """Django as an application of the gateway (`gateway.core.plugin.Application`)."""
+
+    def __init__(self) -> None:
+        self.source = f"Django settings {os.environ['DJANGO_SETTINGS_MODULE']}"
+
+    def settings(self) -> Mapping[str, Any]:
+        """Return ``GATEWAY`` and ``CHANNEL_LAYERS`` as tables; Django is not set up for it."""
+        try:
+            return read_settings()
+        except ImproperlyConfigured as error:
+            raise ConfigError(f"{self.source}: {error}") from error
+
+    def channels(self) -> list[str]:
+        """Return the channels that ``ROUTING`` names, ``http.request`` in any case."""
+        return self._router().channels()
+
+    def routes(self) -> list[tuple[str, str, str]]:
+        """Return (channel, filters, consumer) rows."""
+        return self._router().rows()
+
+    def run_worker(self, layer: Layer, config: Any) -> int:
+        """Run a worker until SIGTERM or SIGINT; return the exit status."""
+        from django_gateway.worker import run  # noqa: PLC0415 - needs Django set up
+
+        return run(self._worker(layer, config), config.workers.grace)
+
+    def start_worker(self, layer: Layer, config: Any) -> Worker:
+        """Start a worker on threads of this process; its ``stop(grace)`` ends it."""
+        worker = self._worker(layer, config)
+        worker.start()
+        return worker
+
+    def _worker(self, layer: Layer, config: Any) -> Worker:
+        channel_layers.use(layer)
+        router = self._router()
+        from django_gateway.worker import Worker  # noqa: PLC0415 - needs Django set up
+
+        return Worker(layer, router, config.workers)
+
+    def _router(self) -> Router:
+        try:
+            if not apps.ready:
+                django.setup()
+            return router()
+        except ImproperlyConfigured as error:
+            raise ConfigError(f"{self.source}: {error}") from error
+
+
+@hookimpl
+def gateway_application(config: Any) -> DjangoApplication | None:
+    """Return Django where the project has a settings module."""
+    return DjangoApplication() if config.settings else None
+
+
+def router() -> Router:
+    """Return the compiled routing table of the settings, Django's views behind it."""
+    from django_gateway.handler import Views  # noqa: PLC0415 - needs Django set up
+    from django_gateway.routing import Route, Router  # noqa: PLC0415 - as above
+
+    views = Views()
+    return Router(
+        layer_settings().get("ROUTING"),
+        [Route(("http.request",), views, {}, on_loop=views.on_loop)],
+    )
+
+
+def read_settings() -> dict[str, Any]:
+    """Return ``GATEWAY`` and ``CHANNEL_LAYERS`` as the gateway's tables.
+
+    Raises ImproperlyConfigured with a text that names the fix.
+    """
+    given = getattr(settings, "GATEWAY", {})
+    if not isinstance(given, Mapping):
+        raise ImproperlyConfigured(
+            "GATEWAY is a dict of tables: GATEWAY = {'plugins': ['http'], 'http': {'listen': 8000}}"
+        )
+    tables = {str(name): table for name, table in given.items()}
+    layer = layer_settings()
+    if "BACKEND" in layer and "URL" not in layer:
+        raise ImproperlyConfigured(
+            f"CHANNEL_LAYERS['default'] names the BACKEND {layer['BACKEND']!r}; name the layer by "
+            "its URL instead ('URL': 'unix:///path'), or leave both out for the gateway's own hub"
+        )
+    if unknown := sorted(layer.keys() - KEYS - {"BACKEND"}):
+        raise ImproperlyConfigured(
+            f"CHANNEL_LAYERS['default'] has no {unknown[0]!r}; it may hold "
+            + ", ".join(sorted(KEYS))
+        )
+    config = layer.get("CONFIG", {})
+    if not isinstance(config, Mapping):
+        raise ImproperlyConfigured(
+            "CHANNEL_LAYERS['default']['CONFIG'] is a dict of the layer's settings: {'expiry': 60}"
+        )
+    table = {**config, **({"url": layer["URL"]} if "URL" in layer else {})}
+    if table:
+        own = tables.get("layer", {})
+        tables["layer"] = {**table, **own} if isinstance(own, Mapping) else own
+    return tables
+
+
+def layer_settings() -> Mapping[str, Any]:
+    """Return ``CHANNEL_LAYERS["default"]``; ImproperlyConfigured that names the fix."""
+    layers = getattr(settings, "CHANNEL_LAYERS", {})
+    if not isinstance(layers, Mapping):
+        raise ImproperlyConfigured(
+            "CHANNEL_LAYERS is a dict by alias: {'default': {'ROUTING': 'shop.routing.routes'}}"
+        )
+    if others := sorted(set(layers) - {"default"}):
+        raise ImproperlyConfigured(
+            f"CHANNEL_LAYERS has an alias {others[0]!r}: there is one layer, 'default'"
+        )
+    default = layers.get("default", {})
+    if not isinstance(default, Mapping):
+        raise ImproperlyConfigured(
+            "CHANNEL_LAYERS['default'] is a dict: {'ROUTING': 'shop.routing.routes'}"
+        )
+    return default

@@ -1,0 +1,42 @@
+"""System checks (``manage.py check``) of GATEWAY, CHANNEL_LAYERS and the routing table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.core.checks import CheckMessage, Error, register
+from django.core.exceptions import ImproperlyConfigured
+
+from django_gateway import asgi
+from django_gateway.routing import Router
+from gateway.core.errors import GatewayError
+
+
+@register("gateway")
+def check_settings(**_: Any) -> Sequence[CheckMessage]:
+    """``gateway.E001``: GATEWAY or CHANNEL_LAYERS is wrong."""
+    try:
+        asgi.read_settings()
+        asgi.effective()
+    except (ImproperlyConfigured, GatewayError) as error:
+        return [Error(str(error), id="gateway.E001")]
+    return []
+
+
+@register("gateway")
+def check_routing(**_: Any) -> Sequence[CheckMessage]:
+    """``gateway.E002``: the routing table cannot be imported or compiled."""
+    try:
+        Router(asgi.layer_settings().get("ROUTING"))
+    except ImproperlyConfigured as error:
+        return [Error(str(error), id="gateway.E002")]
+    except Exception as error:  # noqa: BLE001 - whatever the project's modules raise
+        return [
+            Error(
+                f"importing ROUTING failed: {type(error).__name__}: {error}",
+                hint="The traceback: python -c 'import the.module.that.ROUTING.names'",
+                id="gateway.E002",
+            )
+        ]
+    return []

@@ -1,0 +1,119 @@
+"""`Message`: what a consumer is called with."""
+
+from __future__ import annotations
+
+from collections.abc import ItemsView, Iterator, KeysView, ValuesView
+from typing import Any
+
+from django_gateway.channel import Channel, outbox
+from gateway.core.layers.base import send
+
+
+class Message:
+    """A message of a channel: its content by key, and ways to answer it.
+
+    ``message["path"]``, ``message.get("path")``, ``"path" in message`` read ``content``.
+    ``attempt`` counts from 1; it is 2 and more after a release.
+    """
+
+    __slots__ = ("__dict__", "attempt", "channel_name", "content")
+
+    def __init__(self, content: dict[str, Any], channel_name: str, attempt: int = 1) -> None:
+        self.content = content
+        self.channel_name = channel_name
+        self.attempt = attempt
+
+    def __getitem__(self, key: str) -> Any:
+        return self.content[key]
+
+    def __contains__(self, key: object) -> bool:
+        return key in self.content
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.content)
+
+    def __len__(self) -> int:
+        return len(self.content)
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """Return the value of ``key``, or ``default``."""
+        return self.content.get(key, default)
+
+    def keys(self) -> KeysView[str]:
+        """Return the keys of the content."""
+        return self.content.keys()
+
+    def values(self) -> ValuesView[Any]:
+        """Return the values of the content."""
+        return self.content.values()
+
+    def items(self) -> ItemsView[str, Any]:
+        """Return the keys and values of the content."""
+        return self.content.items()
+
+    @property
+    def channel(self) -> Channel:
+        """The channel that the message came by."""
+        return Channel(self.channel_name)
+
+    @property
+    def reply_channel(self) -> Channel:
+        """Where this conversation is answered; LookupError for a message that has no such place."""
+        name = self.content.get("reply_channel")
+        if name is None:
+            raise LookupError(
+                f"a message of {self.channel_name!r} has no reply_channel: nobody waits"
+            )
+        return Channel(name)
+
+    @property
+    def text(self) -> str | None:
+        """The text, or the bytes decoded from UTF-8; None where there is neither."""
+        text = self.content.get("text")
+        if text is not None:
+            return str(text)
+        data = self.content.get("bytes")
+        if data is None:
+            return None
+        try:
+            return str(data, "utf-8")
+        except UnicodeDecodeError:
+            return None
+
+    def reply(self, data: str | bytes | None = None, /, **content: Any) -> None:
+        """Answer: a text, or bytes, or any keys of the protocol's reply; text and keys together.
+
+        ``message.reply("hello")``, ``message.reply(b"hello")``, ``message.reply(status=404)``.
+        Buffered inside a consumer, sync or async; outside it acts at once.
+        """
+        if data is not None:
+            if isinstance(data, str):
+                content["text"] = data
+            elif isinstance(data, bytes):
+                content["bytes"] = data
+            else:
+                raise TypeError(
+                    f"message.reply() takes a str, bytes, or keys, not {type(data).__name__}; "
+                    "write message.reply(**content) for a dict"
+                )
+        elif not content:
+            raise TypeError("message.reply() needs something to say")
+        box = outbox.get()
+        if box is not None and box.open and (name := self.content.get("reply_channel")):
+            box.sends.append(send(name, content))
+        else:
+            self.reply_channel.send(content)
+
+    def accept(self, **content: Any) -> None:
+        """Accept what waits for a decision: ``message.accept(subprotocol="v1")``."""
+        self.reply(accept=True, **content)
+
+    def close(self, code: int | None = None, reason: str = "") -> None:
+        """End the conversation, after what was sent before; None is the protocol's own code."""
+        content: dict[str, Any] = {"close": True if code is None else code}
+        if reason:
+            content["reason"] = reason
+        self.reply(**content)
+
+    def __repr__(self) -> str:
+        return f"<Message of {self.channel_name} with {', '.join(self.content) or 'nothing'}>"

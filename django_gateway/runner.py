@@ -1,0 +1,255 @@
+"""One message: route it, run its consumer, settle it together with what it sent.
+
+A delivery's messages are run in sequence and settled one by one; the first outcome other
+than ``accepted`` ends it. Each consumer runs in a context of its own (`contextvars`), so that
+what one sets (a language, a time zone, a URLconf) the next does not see.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import inspect
+import logging
+from collections.abc import Awaitable, Callable
+from itertools import cycle
+from typing import Any, Final, NamedTuple
+
+from asgiref.sync import SyncToAsync, ThreadSensitiveContext, sync_to_async
+
+from django_gateway.channel import Outbox, outbox
+from django_gateway.database import opened_for_loop, tidy
+from django_gateway.exceptions import ConsumeLater, Reject, RequestAborted
+from django_gateway.message import Message
+from django_gateway.routing import Route, Router
+from django_gateway.signals import consumer_finished, consumer_started
+from gateway.core.layers import codec
+from gateway.core.layers.base import (
+    ACCEPTED,
+    FAILED,
+    OK,
+    REJECTED,
+    RELEASED,
+    UNROUTED,
+    Delivery,
+    Layer,
+    Outcome,
+)
+from gateway.core.metrics import Counter, Drop, Metrics
+
+log = logging.getLogger("django.gateway")
+
+NO_ROUTE: Final = Outcome(UNROUTED)
+FIRST_DELAY: Final = 0.1
+"""Seconds that `ConsumeLater` waits at first; it doubles, so ten tries span 51 seconds."""
+LONGEST_DELAY: Final = 30.0
+"""Seconds it waits at most: half of a message's lifetime."""
+
+
+class Running(NamedTuple):
+    """A consumer that goes on on the loop, begun by a thread."""
+
+    work: Awaitable[Any]
+    route: Route
+    message: Message
+    box: Outbox
+    context: contextvars.Context
+
+
+HandOver = Callable[[Delivery, int, Running | None], None]
+"""Have a delivery run on the loop, from a message's index on."""
+
+
+class Runner:
+    """Runs deliveries, on any thread and on one loop."""
+
+    def __init__(self, layer: Layer, router: Router, metrics: Metrics, threads: int) -> None:
+        self._layer = layer
+        self._router = router
+        self._metrics = metrics
+        self._counters: dict[tuple[str, str], Counter] = {}
+        self._aside = cycle([ThreadSensitiveContext() for _ in range(threads)])
+        """Where blocking code of asynchronous consumers runs: one thread each, so that there
+        are no more database connections than twice the threads."""
+
+    # ---------------------------------------------------------------- on a thread
+
+    def run(self, delivery: Delivery, base: contextvars.Context, hand_over: HandOver) -> None:
+        """Run a delivery on this thread, each message in a copy of ``base``.
+
+        From the first asynchronous consumer on it is handed over.
+        """
+        for index, payload in enumerate(delivery.payloads):
+            box = Outbox()
+            try:
+                message = Message(codec.decode(payload), delivery.channel, delivery.attempt)
+                match = self._router.match(message)
+                if match is None:
+                    outcome = NO_ROUTE
+                elif _on_loop(match[0], message):
+                    hand_over(delivery, index, None)
+                    return
+                else:
+                    context = base.copy()
+                    found = context.run(self._call, match[0], message, match[1], box)
+                    if found.__class__ is not Outcome:
+                        running = Running(found, match[0], message, box, context)
+                        hand_over(delivery, index, running)
+                        return
+                    outcome = found
+            except Exception as error:  # noqa: BLE001 - routing, which no consumer answers for
+                outcome = self._outcome_of(error, "the routing table", delivery)
+            self._close(box, outcome, delivery)
+            self._layer.settle(delivery, (outcome,), box.sends)
+            if outcome.kind != ACCEPTED:
+                return
+
+    def _call(self, route: Route, message: Message, arguments: dict[str, Any], box: Outbox) -> Any:
+        """Return the outcome of a synchronous consumer, or what it left to be awaited."""
+        outbox.set(box)
+        try:
+            if route.on_loop is not None:  # views, which have Django's own signals
+                left = route.consumer(message, **arguments)
+                return OK if left is None else left
+            tidy()
+            if consumer_started.receivers:
+                consumer_started.send(Runner, message=message)
+            try:
+                result = route.consumer(message, **arguments)
+                if inspect.iscoroutine(result):
+                    result.close()
+                    raise TypeError(
+                        f"{route.name} is no async def, yet returned a coroutine: nobody awaits it"
+                    )
+            finally:
+                if consumer_finished.receivers:
+                    consumer_finished.send(Runner, message=message)
+                tidy()
+        except BaseException as error:  # noqa: BLE001 - sys.exit() in a consumer ends no worker
+            return self._outcome_of(error, route.name, message)
+        return OK
+
+    # ---------------------------------------------------------------- on the loop
+
+    async def arun(
+        self, delivery: Delivery, index: int = 0, running: Running | None = None
+    ) -> None:
+        """Run a delivery on this loop, from ``index`` on, in a task of its own.
+
+        ``running`` is the message at ``index``, begun by a thread.
+        """
+        payloads = delivery.payloads[index:]
+        for payload in payloads:
+            box = running.box if running else Outbox()
+            try:
+                if running is not None:
+                    outcome = await asyncio.create_task(
+                        self._afinish(running), context=running.context
+                    )
+                    running = None
+                else:
+                    message = Message(codec.decode(payload), delivery.channel, delivery.attempt)
+                    match = self._router.match(message)
+                    if match is None:
+                        outcome = NO_ROUTE
+                    else:
+                        work = self._acall(match[0], message, match[1], box)
+                        # a task has a context of its own: this one is enough for one message
+                        outcome = await (work if len(payloads) == 1 else asyncio.create_task(work))
+            except Exception as error:  # noqa: BLE001 - routing, which no consumer answers for
+                outcome = self._outcome_of(error, "the routing table", delivery)
+            self._close(box, outcome, delivery)
+            await self._layer.asettle(delivery, (outcome,), box.sends)
+            if outcome.kind != ACCEPTED:
+                return
+
+    async def _acall(
+        self, route: Route, message: Message, arguments: dict[str, Any], box: Outbox
+    ) -> Outcome:
+        SyncToAsync.thread_sensitive_context.set(next(self._aside))
+        outbox.set(box)
+        try:
+            if not _on_loop(route, message):
+                found = await sync_to_async(self._call)(route, message, arguments, box)
+                if isinstance(found, Outcome):
+                    return found
+                await found
+            elif route.on_loop is not None:
+                await route.consumer.acall(message)  # type: ignore[attr-defined]  # views have it
+            else:
+                if opened_for_loop():
+                    await sync_to_async(tidy)()
+                if consumer_started.receivers:
+                    await consumer_started.asend(Runner, message=message)
+                try:
+                    await route.consumer(message, **arguments)
+                finally:
+                    if consumer_finished.receivers:
+                        await consumer_finished.asend(Runner, message=message)
+                    if opened_for_loop():
+                        await sync_to_async(tidy)()
+        except BaseException as error:  # noqa: BLE001 - as in _call; and a cancelled one is settled
+            return self._outcome_of(error, route.name, message)
+        return OK
+
+    async def _afinish(self, running: Running) -> Outcome:
+        SyncToAsync.thread_sensitive_context.set(next(self._aside))
+        try:
+            await running.work
+        except BaseException as error:  # noqa: BLE001 - as in _acall
+            return self._outcome_of(error, running.route.name, running.message)
+        return OK
+
+    # ---------------------------------------------------------------- outcomes
+
+    def _outcome_of(self, error: BaseException, route: str, subject: Message | Delivery) -> Outcome:
+        attempt = subject.attempt
+        if isinstance(error, Reject):
+            return Outcome(REJECTED, error.code, error.reason)
+        if isinstance(error, ConsumeLater):
+            delay = error.delay
+            if delay is None:
+                delay = min(FIRST_DELAY * 2 ** (attempt - 1), LONGEST_DELAY)
+            return Outcome(RELEASED, delay=delay)
+        channel, connection = _place(subject)
+        if isinstance(error, RequestAborted):
+            log.info("%s, on %s for %s: %s", route, channel, connection, error)
+        else:
+            log.error(
+                "%s failed, on %s for %s: %s",
+                route,
+                channel,
+                connection,
+                type(error).__name__,
+                exc_info=error,
+            )
+        return Outcome(FAILED, cause=type(error).__name__)
+
+    def _close(self, box: Outbox, outcome: Outcome, delivery: Delivery) -> None:
+        """Count, and let nothing more into the outbox."""
+        box.open = False
+        channel = delivery.channel
+        if "!" in channel:
+            channel = channel[: channel.index("!") + 1]
+        if outcome.kind != ACCEPTED:
+            box.discard()
+        if box.discarded:
+            self._metrics.drop(Drop.DISCARDED, box.discarded, where=channel)
+        counter = self._counters.get((channel, outcome.kind))
+        if counter is None:
+            counter = self._metrics.counter(
+                "gateway_consumed_total", channel=channel, outcome=outcome.kind
+            )
+            self._counters[channel, outcome.kind] = counter
+        counter.value += 1
+
+
+def _on_loop(route: Route, message: Message) -> bool:
+    return route.is_async or (route.on_loop is not None and route.on_loop(message))
+
+
+def _place(subject: Message | Delivery) -> tuple[str, str]:
+    """Return the channel and the connection, for the log."""
+    if isinstance(subject, Message):
+        return subject.channel_name, subject.content.get("reply_channel", "nobody")
+    return subject.channel, "an unread message"
