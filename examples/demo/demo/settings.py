@@ -5,6 +5,7 @@ from pathlib import Path
 SECRET_KEY = "only-for-the-demo"
 DEBUG = True
 ALLOWED_HOSTS = ["127.0.0.1", "localhost"]
+TIME_ZONE = "UTC"
 ROOT_URLCONF = "demo.urls"
 INSTALLED_APPS = ["django_gateway"]
 MIDDLEWARE = [
