@@ -436,7 +436,7 @@ class LoopEdge(Edge):
             elif code == FULL:
                 self._open.pop(item[1], None)
             elif code == ANNOUNCED:
-                self.announced = None if item[1] is None else frozenset(item[1])
+                self.announced = item[1]
         self._deliver(items)
 
     def up(self, name: str, *, known: bool) -> None:

@@ -235,6 +235,8 @@ class ThreadClient:
                     self._out.append((wire.PULL, rid, channels, inbox, block > 0))
             except LayerUnavailable:
                 if time.monotonic() >= end:
+                    if block > 0:
+                        return None
                     raise
                 time.sleep(min(0.05, block))
                 continue

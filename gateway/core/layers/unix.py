@@ -17,7 +17,7 @@ from gateway.core.errors import ConfigError, LayerError
 from gateway.core.layers.base import OK, Delivery, Edge, Intake, Item, LayerOptions, Outcome, Send
 from gateway.core.layers.loops import LoopClient, LoopEdge, LoopIntake
 from gateway.core.layers.threads import ThreadClient, ThreadIntake
-from gateway.core.layers.verbs import DO_ANNOUNCE, Verbs
+from gateway.core.layers.verbs import DO_ANNOUNCE, Verbs, off_loop
 from gateway.core.metrics import Drop, Metrics
 
 log = logging.getLogger("gateway.layer")
@@ -162,6 +162,7 @@ class UnixIntake(Intake):
         self._loops: dict[asyncio.AbstractEventLoop, LoopIntake] = {}
 
     def take(self, block: float | None = None) -> Delivery | None:
+        off_loop("take")
         intake = self._threads
         if intake is None:
             with self._lock:

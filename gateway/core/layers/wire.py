@@ -39,7 +39,7 @@ from typing import Any, Final
 import msgspec
 
 from gateway.core.errors import ChannelFull, Fenced, LayerError, MessageTooLarge
-from gateway.core.layers.base import OK, OUTCOME, Item, Outcome
+from gateway.core.layers.base import ANNOUNCED, OK, OUTCOME, Item, Outcome
 
 VERSION: Final = 1
 HEADER: Final = 4
@@ -123,6 +123,10 @@ def unpack_items(items: list[Any]) -> list[Item]:
         if item[0] == OUTCOME:
             outcome = item[3]
             items[place] = (OUTCOME, item[1], item[2], OK if outcome == 0 else Outcome(*outcome))
+        elif item[0] == ANNOUNCED:
+            items[place] = (ANNOUNCED, None if item[1] is None else frozenset(item[1]))
+        else:
+            items[place] = tuple(item)
     return items
 
 
