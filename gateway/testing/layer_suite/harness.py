@@ -134,9 +134,10 @@ class Harness:
     # ------------------------------------------------ tools
 
     def join(self, **options: Any) -> Layer:
-        """Open a further process, closed at the end of the test."""
+        """Open a further process that the layer knows, closed at the end of the test."""
         layer = self.open(**options)
         self._layers.append(layer)
+        layer.announced()  # the first verb makes it known
         return layer
 
     def server(self, layer: Layer | None = None, **options: Any) -> Server:

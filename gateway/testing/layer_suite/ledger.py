@@ -86,9 +86,7 @@ class Book:
     def pending(self, channel: str | None = None) -> int:
         """Return how many messages wait."""
         return sum(
-            p.left
-            for p in self.parcels
-            if p.place == "waiting" and channel in (None, p.channel)
+            p.left for p in self.parcels if p.place == "waiting" and channel in (None, p.channel)
         )
 
     def in_hand(self) -> list[Parcel]:
@@ -212,9 +210,7 @@ class Ledger(RuleBasedStateMachine):
         receipt=st.booleans(),
         expiry=st.sampled_from([None, None, 5.5, LONG]),
     )
-    def send(
-        self, who: int, channel: str, count: int, receipt: bool, expiry: float | None
-    ) -> None:
+    def send(self, who: int, channel: str, count: int, receipt: bool, expiry: float | None) -> None:
         """Send a delivery; it is refused exactly where there is no room."""
         parcel = self.parcel(who, channel, count, EXPIRY if expiry is None else expiry)
         parcel.receipt = parcel.number if receipt else None

@@ -193,16 +193,6 @@ class Deliveries(Harness):
         assert taker.receive(["y"]) == (None, None)
         self.until(lambda: self.drops(sender).get("stale", 0) >= 1)
 
-    def test_settled_by_another(self) -> None:
-        """A settlement by a process that does not hold the delivery is refused, counted."""
-        sender, taker, thief = self.join(), self.join(), self.join()
-        sender.send_many("x", [{}], receipt=5)
-        delivery = self.taken(taker, "x")
-        self.settled(thief, type(delivery)("x", delivery.payloads, delivery.tag, 1, None), NO)
-        self.until(lambda: self.drops(sender).get("stale", 0) >= 1)
-        self.settled(taker, delivery, OK)
-        assert self.outcomes(sender, 1) == [(5, 0, ACCEPTED, "")]
-
     def test_outcomes_need_no_capacity(self) -> None:
         """An outcome reaches an inbox that is full."""
         sender, taker = self.join(process_capacity=2), self.join()

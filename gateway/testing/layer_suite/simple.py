@@ -183,7 +183,7 @@ class SimpleFace(Harness):
 
     def test_open_does_not_wait_for_a_verb(self) -> None:
         """A layer that was opened and never used can be closed."""
-        self.join().close()
+        self.open().close()
 
     def test_process_names_differ(self) -> None:
         """Each process has a name of its own that begins with ``p_``."""
