@@ -46,9 +46,10 @@ from typing import Any, Final
 
 import msgspec
 
+from gateway.core.attached import Connection
 from gateway.core.config import GatewaySettings
 from gateway.core.context import PluginContext
-from gateway.core.conversation import Connection, Conversation
+from gateway.core.conversation import Conversation
 from gateway.core.deadlines import Deadlines
 from gateway.core.errors import PluginError
 from gateway.core.flow import Flow
@@ -57,7 +58,6 @@ from gateway.core.layers import codec
 from gateway.core.layers.base import (
     ANNOUNCED,
     DOWN,
-    FAILED,
     FENCED,
     FULL,
     GROUP,
@@ -72,6 +72,7 @@ from gateway.core.layers.base import (
     Outcome,
 )
 from gateway.core.metrics import Drop, Metrics
+from gateway.core.outbox import GONE
 from gateway.core.plugin import Message, ProtocolPlugin
 from gateway.core.reply import ack_of
 
@@ -81,8 +82,6 @@ _encode = msgspec.msgpack.Encoder().encode
 
 LOOK: Final = 0.02
 """Seconds between two looks at what a shutdown waits for."""
-
-GONE: Final = Outcome(FAILED, reason="the connection is gone", cause="gone")
 
 
 class Engine:
@@ -222,7 +221,7 @@ class Engine:
         self.groups.clear()
         self._ends.clear()
         for connection in self._connections():
-            connection.abort(mute=True)
+            connection.silence()
         self.process = self.edge.process
 
     # ------------------------------------------------ what connections say
@@ -285,7 +284,7 @@ class Engine:
             connection.drain()
         await self._wait(lambda: not self.by_channel, grace)
         for connection in self._connections():
-            connection.abort()
+            connection.cut_off()
 
     async def settled(self, grace: float) -> bool:
         """Wait up to ``grace`` seconds until nothing is unsettled; return whether it is so."""

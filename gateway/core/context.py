@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, get_type_hints
 import msgspec
 
 from gateway.core import plugin
-from gateway.core.conversation import Connection
+from gateway.core.attached import GATEWAY, Connection
 from gateway.core.errors import PluginError
 from gateway.core.flow import Kind
 from gateway.core.metrics import Drop
@@ -23,10 +23,6 @@ if TYPE_CHECKING:
 
 SERVER_LOST: Final = "server-lost"
 """What a disconnect says that the layer offers for a process that is lost."""
-
-
-IDLE_POLL: Final = 0.02
-"""Seconds between looks of `PluginContext.idle`: a shutdown takes no longer for it."""
 
 
 class PluginContext(plugin.Context):
@@ -53,6 +49,7 @@ class PluginContext(plugin.Context):
         self.deadlines = engine.deadlines
         self.open = 0
         """Its living connections."""
+        self._emptied: asyncio.Event | None = None
         self._listeners = listeners
         self._claims = claims
         self._tasks: set[asyncio.Task[None]] = set()
@@ -114,7 +111,7 @@ class PluginContext(plugin.Context):
         connection = Connection(self, reply_channel, session, wire, peer)
         engine.by_channel[reply_channel] = connection
         self.open += 1
-        connection.run(session.opened(peer))
+        connection.enter(GATEWAY, session.opened, peer)
         return connection
 
     def emit(self, connection: plugin.Connection, emit: Emit) -> None:
@@ -159,8 +156,15 @@ class PluginContext(plugin.Context):
 
     async def idle(self) -> None:
         """Return once the plugin has no connection any more; for its ``stop``."""
-        while self.open:
-            await asyncio.sleep(IDLE_POLL)
+        if self.open:
+            self._emptied = asyncio.Event()
+            await self._emptied.wait()
+
+    def left(self) -> None:
+        """Count a connection less."""
+        self.open -= 1
+        if not self.open and self._emptied is not None:
+            self._emptied.set()
 
     def spawn(self, coro: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run a coroutine until the plugin stops; its exceptions are logged."""

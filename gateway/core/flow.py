@@ -14,6 +14,7 @@ and in each of them its own queue takes what its session emits meanwhile.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from gateway.core.config import GatewaySettings
@@ -23,7 +24,8 @@ from gateway.core.metrics import Counter, Drop
 from gateway.core.plugin import Refusal
 
 if TYPE_CHECKING:
-    from gateway.core.conversation import Connection, Conversation
+    from gateway.core.attached import Connection
+    from gateway.core.conversation import Conversation
 
 RETRY: Final = 0.02
 """Seconds between probes of a full channel: a burst drains within a few of them."""
@@ -96,8 +98,8 @@ class Flow:
         self.edge = edge
         self.announced = edge.announced
         self.flights: dict[int, Conversation] = {}
-        self.loose: dict[int, Connection] = {}
-        """Posts outside every conversation, by receipt."""
+        self.loose: dict[int, tuple[Connection, Any]] = {}
+        """Posts outside every conversation, by receipt: whose, and the author's token."""
         self.full: dict[str, Queue] = {}
         self.parked: list[Conversation] = []
         self._clock = clock
@@ -126,12 +128,23 @@ class Flow:
         conversation.owner.waits(1, len(entry[1]))
         self.pump(conversation)
 
-    def post_loose(self, connection: Connection, channel: str, payload: bytes) -> int:
-        """Send one message outside every conversation; its outcome comes by the receipt."""
+    def post_loose(self, connection: Connection, channel: str, payload: bytes, token: Any) -> None:
+        """Send one message outside every conversation; without a token nobody hears of it."""
+        if token is None:
+            self.edge.send(channel, payload)
+            return
         self._receipt = receipt = self._receipt + 1
-        self.loose[receipt] = connection
+        self.loose[receipt] = (connection, token)
+        if connection.loose is None:
+            connection.loose = set()
+        connection.loose.add(receipt)
         self.edge.post(channel, (payload,), receipt)
-        return receipt
+
+    def withdraw(self, receipts: Iterable[int]) -> None:
+        """Withdraw messages outside every conversation, whose connection is gone."""
+        for receipt in receipts:
+            del self.loose[receipt]
+            self.edge.cancel(receipt)
 
     def pump(self, conversation: Conversation) -> None:
         """Let the head of its queue leave, unless something of it is unsettled or waits."""
@@ -214,9 +227,9 @@ class Flow:
         """Hear what became of one message of a post."""
         conversation = self.flights.get(receipt)
         if conversation is None:
-            connection = self.loose.pop(receipt, None)
+            connection, token = self._landed(receipt)
             if connection is not None:
-                connection.loose_outcome(receipt, outcome)
+                connection.tell(token, outcome)
             return
         run = conversation.flight
         assert run is not None  # noqa: S101 - for the type checker; a flight has a run
@@ -247,9 +260,9 @@ class Flow:
         """Hear that a channel had no room for a post."""
         conversation = self.flights.get(receipt)
         if conversation is None:
-            connection = self.loose.pop(receipt, None)
+            connection, token = self._landed(receipt)
             if connection is not None:
-                connection.loose_refused(receipt)
+                connection.refuse(token, Refusal.FULL, Drop.FULL)
             return
         run = conversation.flight
         assert run is not None  # noqa: S101 - for the type checker; a flight has a run
@@ -285,7 +298,7 @@ class Flow:
             owner.flights -= 1
             for _, _, token in run:
                 owner.refuse(token, Refusal.UNAVAILABLE, Drop.LAYER_LOST)
-            owner.end_unavailable()
+            owner.end()
             self.pump(conversation)
             if owner.is_lost:
                 owner.part()
@@ -294,9 +307,10 @@ class Flow:
             for conversation in queue.waiting:
                 conversation.place = None
                 self.pump(conversation)
-        loose, self.loose = self.loose, {}
-        for receipt, connection in loose.items():
-            connection.loose_refused(receipt, Refusal.UNAVAILABLE, Drop.LAYER_LOST)
+        for receipt in list(self.loose):
+            connection, token = self._landed(receipt)
+            if connection is not None:
+                connection.refuse(token, Refusal.UNAVAILABLE, Drop.LAYER_LOST)
 
     def up(self) -> None:
         """Hear that the layer is back."""
@@ -308,6 +322,13 @@ class Flow:
         self.loose.clear()
         self.full.clear()
         self.parked.clear()
+
+    def _landed(self, receipt: int) -> tuple[Connection | None, Any]:
+        """Return whose a message outside every conversation was, and its token."""
+        connection, token = self.loose.pop(receipt, (None, None))
+        if connection is not None and connection.loose is not None:
+            connection.loose.discard(receipt)
+        return connection, token
 
     # ------------------------------------------------ waiting
 

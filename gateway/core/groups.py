@@ -13,7 +13,8 @@ from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from gateway.core.conversation import Connection, Conversation
+from gateway.core.attached import Connection
+from gateway.core.conversation import Conversation
 from gateway.core.errors import LocalProtocolError
 from gateway.core.metrics import Drop
 from gateway.core.plugin import Message, Session

@@ -1,52 +1,146 @@
-"""What waits for a client that does not take it now, bounded in messages and bytes. Pure."""
+"""What waits for a client that does not take it now, and whose arrival somebody waits for.
+
+Made for a connection when it first has either. Bounded in messages and bytes; beyond that
+``slow_consumer`` says what happens.
+"""
 
 from __future__ import annotations
 
 from collections import deque
-from typing import Any, NamedTuple
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from gateway.core.plugin import Message
+from gateway.core.errors import LocalProtocolError
+from gateway.core.layers.base import FAILED, OK, Outcome
+from gateway.core.metrics import Drop
+from gateway.core.plugin import Action, Message
+from gateway.core.reply import is_ack_channel
+
+if TYPE_CHECKING:
+    from gateway.core.attached import Connection
+    from gateway.core.conversation import Conversation
+
+GONE: Final = Outcome(FAILED, reason="the connection is gone", cause="gone")
+INVALID: Final = Outcome(FAILED, reason="the reply is not valid", cause="invalid")
+SLOW: Final = Outcome(FAILED, reason="the client does not read", cause="slow")
 
 
 class Waiting(NamedTuple):
     """One reply on its way out."""
 
-    conversation: Any
+    conversation: Conversation
     reply: Message
-    token: Any
-    """The token of its ``ack``, or None."""
+    token: int | None
+    """The token of its ``ack``."""
     frame: Any
     """What to write instead of asking the session; None: the session is asked."""
     size: int
 
 
 class Outbox:
-    """A FIFO of replies of one connection."""
+    """The replies of one connection that wait, and the acks that are not answered yet."""
 
-    __slots__ = ("_most_bytes", "_most_messages", "_size", "_waiting")
+    __slots__ = ("_acks", "_connection", "_size", "_unwritten", "waiting")
 
-    def __init__(self, most_messages: int, most_bytes: int) -> None:
-        self._waiting: deque[Waiting] = deque()
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
         self._size = 0
-        self._most_messages = most_messages
-        self._most_bytes = most_bytes
+        self._acks: dict[int, tuple[int, str, str]] = {}
+        """By token: ack, ack_channel, reply_channel."""
+        self._unwritten: list[int] = []
+        """The tokens of those that wait only for the client to take the bytes."""
+        self.waiting: deque[Waiting] = deque()
 
-    def __len__(self) -> int:
-        return len(self._waiting)
+    # ------------------------------------------------ waiting
 
-    def has_room(self, size: int) -> bool:
-        """Return whether one more of ``size`` bytes fits. The first always does."""
-        return not self._waiting or (
-            len(self._waiting) < self._most_messages and self._size + size <= self._most_bytes
-        )
-
-    def append(self, entry: Waiting) -> None:
-        """Put an entry at the end, whether there is room or not."""
-        self._waiting.append(entry)
+    def put(self, entry: Waiting) -> None:
+        """Let a reply wait for the client, within the bounds."""
+        context = self._connection.context
+        # A close is never dropped: a slow client must not be the one that cannot be ended.
+        if not self._has_room(entry.size) and not entry.reply.get("close"):
+            if context.slow_consumer == "close":
+                self._drop(entry)
+                self._connection.cut_off()
+                return
+            if context.slow_consumer == "drop_newest":
+                self._drop(entry)
+                return
+            while not self._has_room(entry.size):
+                self._drop(self._popleft())
+        self.waiting.append(entry)
         self._size += entry.size
 
-    def popleft(self) -> Waiting:
-        """Take the oldest."""
-        entry = self._waiting.popleft()
+    def flush(self) -> None:
+        """Send what waited, as far as the client takes it now."""
+        connection = self._connection
+        while self.waiting and connection.takes:
+            entry = self._popleft()
+            if entry.frame is None:
+                connection.send_now(entry.conversation, entry.reply, entry.token)
+            else:
+                connection.wire.write(entry.frame)
+
+    def lose(self) -> None:
+        """Drop everything: the connection is gone."""
+        self._connection.context.drop(Drop.GONE, len(self.waiting))
+        self.waiting.clear()
+        self._unwritten.clear()
+        for token in list(self._acks):
+            self.answer(token, GONE)
+
+    def _has_room(self, size: int) -> bool:
+        """Whether one more of ``size`` bytes fits; the first always does."""
+        context = self._connection.context
+        return not self.waiting or (
+            len(self.waiting) < context.outbox_messages
+            and self._size + size <= context.outbox_bytes
+        )
+
+    def _popleft(self) -> Waiting:
+        entry = self.waiting.popleft()
         self._size -= entry.size
         return entry
+
+    def _drop(self, entry: Waiting) -> None:
+        self._connection.context.drop(Drop.SLOW)
+        if entry.token is not None:
+            self.answer(entry.token, SLOW)
+
+    # ------------------------------------------------ acknowledgements
+
+    def token(self, conversation: Conversation, reply: Message) -> int | None:
+        """Return a token for the ``ack`` of a reply; None where it cannot be answered."""
+        ack = reply.get("ack")
+        channel = reply.get("ack_channel")
+        if ack is None or channel is None or not is_ack_channel(channel):
+            return None
+        engine = self._connection.context.engine
+        engine.acks = token = engine.acks + 1
+        self._acks[token] = (ack, channel, conversation.reply_channel)
+        return token
+
+    def send(self, key: str | None, reply: Message, token: int) -> Iterable[Action]:
+        """Stand in for ``Session.send`` where there is an ack: answer it in due course."""
+        session = self._connection.session
+        try:
+            yield from session.send(key, reply, token)
+        except LocalProtocolError:
+            self.answer(token, INVALID)
+            raise
+        if not session.acknowledges:
+            if self._connection.ready:
+                self.answer(token, OK)
+            else:
+                self._unwritten.append(token)
+
+    def written(self) -> None:
+        """Answer the acks of what the client has taken by now."""
+        unwritten, self._unwritten = self._unwritten, []
+        for token in unwritten:
+            self.answer(token, OK)
+
+    def answer(self, token: Any, outcome: Outcome) -> None:
+        """Answer the ack of a reply; once."""
+        found = self._acks.pop(token, None)
+        if found is not None:
+            self._connection.context.engine.acknowledge(*found, outcome)

@@ -1,0 +1,91 @@
+"""What a session emits, made a message of the application's: common keys, order, bounds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from gateway.core.conversation import Branch, Conversation
+from gateway.core.layers import codec
+from gateway.core.metrics import Drop
+from gateway.core.plugin import Emit, Message, Refusal
+
+if TYPE_CHECKING:
+    from gateway.core.attached import Connection
+
+HARD: Final = 4
+"""Times its bounds that an inbox may hold at most: one read may carry many messages."""
+
+_encode = msgspec.msgpack.Encoder().encode
+
+
+def emit(connection: Connection, action: Emit) -> None:
+    """Send a message of a session on its way, or tell the session why not."""
+    context = connection.context
+    message = action.message
+    token = action.token
+    if connection.abandoned:
+        context.drop(Drop.CLOSED)
+        return
+    if action.channel is not None:
+        payload = _encoded(connection, message, token)
+        if payload is not None:
+            context.engine.flow.post_loose(connection, action.channel, payload, token)
+        return
+    kind = context.kinds.get(action.kind)
+    if kind is None:
+        context.log.error("%s: there is no kind %r", connection.reply_channel, action.kind)
+        connection.refuse(token, Refusal.BROKEN, Drop.INVALID)
+        return
+    conversation: Conversation = connection
+    if action.conversation is not None:
+        conversation = _branch(connection, action.conversation)
+    order = conversation.order
+    peer = connection.peer
+    message["reply_channel"] = conversation.reply_channel
+    message["order"] = order
+    message["client"] = peer.client
+    message["server"] = peer.server
+    if peer.identity is not None:
+        message["identity"] = peer.identity
+    payload = _encoded(connection, message, token)
+    if payload is None:
+        return
+    if order == 0 and context.draining:
+        connection.refuse(token, Refusal.DRAINING, Drop.DRAINED)
+        return
+    if connection.late and connection.is_over(HARD):
+        connection.refuse(token, Refusal.TOO_SLOW, Drop.SLOW)
+        return
+    conversation.order = order + 1
+    if not context.window:
+        # Without a window every message stands alone: nothing waits for its outcome.
+        conversation = Branch(connection, conversation.key, conversation.reply_channel)
+    context.engine.flow.push(conversation, (kind, payload, token))
+
+
+def _encoded(connection: Connection, message: Message, token: Any) -> bytes | None:
+    try:
+        payload = _encode(message)
+    except (TypeError, ValueError, OverflowError):
+        connection.context.log.exception(
+            "%s: what the plugin emits is no message", connection.reply_channel
+        )
+        connection.refuse(token, Refusal.BROKEN, Drop.INVALID)
+        return None
+    if len(payload) > codec.MAX_MESSAGE:
+        connection.refuse(token, Refusal.TOO_BIG, Drop.TOO_BIG)
+        return None
+    return payload
+
+
+def _branch(connection: Connection, key: str) -> Branch:
+    if connection.branches is None:
+        connection.branches = {}
+    branch = connection.branches.get(key)
+    if branch is None:
+        channel = f"{connection.reply_channel}.{len(connection.branches)}"
+        branch = connection.branches[key] = Branch(connection, key, channel)
+        connection.context.engine.by_channel[channel] = branch
+    return branch
