@@ -10,6 +10,8 @@ import shutil
 import subprocess
 import time
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +23,8 @@ PROGRAM = shutil.which("chromium") or shutil.which("google-chrome")
 class Page:
     """One tab."""
 
-    def __init__(self, browser: Browser, target: str) -> None:
-        self._socket: ClientConnection = connect(
-            f"ws://127.0.0.1:{browser.port}/devtools/page/{target}", max_size=None
-        )
+    def __init__(self, socket: ClientConnection) -> None:
+        self._socket = socket
         self._ids = itertools.count(1)
 
     def call(self, method: str, **params: Any) -> Any:
@@ -55,9 +55,6 @@ class Page:
     def screenshot(self, file: Path) -> None:
         """Write what one sees as PNG."""
         file.write_bytes(base64.b64decode(self.call("Page.captureScreenshot")["data"]))
-
-    def close(self) -> None:
-        self._socket.close()
 
 
 class Browser:
@@ -92,15 +89,19 @@ class Browser:
             time.sleep(0.05)
         self.port = int(said.read_text().split()[0])
 
-    def open(self, url: str) -> Page:
-        """Open a page in a new tab and return it once it is loaded."""
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{self.port}/json/new?{url}", method="PUT"
-        )
+    @contextmanager
+    def open(self, url: str) -> Iterator[Page]:
+        """A page in a new tab, once it is loaded."""
+        request = urllib.request.Request(f"{self._address('http')}/json/new?{url}", method="PUT")
         with urllib.request.urlopen(request, timeout=10) as answer:
-            page = Page(self, json.load(answer)["id"])
-        page.wait("location.href !== 'about:blank' && document.readyState === 'complete'")
-        return page
+            target = json.load(answer)["id"]
+        with connect(f"{self._address('ws')}/devtools/page/{target}", max_size=None) as socket:
+            page = Page(socket)
+            page.wait("location.href !== 'about:blank' && document.readyState === 'complete'")
+            yield page
+
+    def _address(self, scheme: str) -> str:
+        return f"{scheme}://127.0.0.1:{self.port}"
 
     def close(self) -> None:
         self._process.terminate()

@@ -17,7 +17,7 @@ from urllib.request import urlopen
 import pytest
 
 from tests.demo.browser import Browser
-from tests.house.serving import free_port, stop, wait_for_port
+from tests.house.serving import free_port, stop, wait_for_listener
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -58,7 +58,7 @@ def start(clone: Path) -> Demo:
         said += line
         if "Ctrl-C" in line:
             break
-    wait_for_port(port, process)
+    wait_for_listener(port, process)
     found = re.search(r"http://\S+", said)
     assert found, said
     commands = re.findall(r"^    (\S.*)$", said, re.MULTILINE)
@@ -73,6 +73,8 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     running = start(tmp_path_factory.mktemp("demo") / "clone")
     yield running
     stop(running.process, group=True)
+    assert running.process.stdout is not None
+    running.process.stdout.close()
     with pytest.raises(OSError, match="refused"):
         urlopen(running.url, timeout=5)
 
@@ -107,18 +109,16 @@ def shell(demo: Demo, command: str) -> str:
 
 def test_page_in_a_browser(demo: Demo, browser: Browser) -> None:
     """A browser shows the page; what one says, and what curl says, the other sees."""
-    ann, bob = browser.open(demo.url), browser.open(demo.url)
-    for page in (ann, bob):
-        page.wait("document.querySelector('#state').textContent === 'connected'")
-    ann.run("name.value = 'ann'; text.value = 'hello, bob'; form.requestSubmit()")
-    for page in (ann, bob):
-        page.wait("said.innerText.includes('hello, bob')")
-    assert ann.run("said.lastElementChild.className") == "mine"
-    assert bob.run("said.lastElementChild.querySelector('b').textContent") == "ann"
+    with browser.open(demo.url) as ann, browser.open(demo.url) as bob:
+        for page in (ann, bob):
+            page.wait("document.querySelector('#state').textContent === 'connected'")
+        ann.run("name.value = 'ann'; text.value = 'hello, bob'; form.requestSubmit()")
+        for page in (ann, bob):
+            page.wait("said.innerText.includes('hello, bob')")
+        assert ann.run("said.lastElementChild.className") == "mine"
+        assert bob.run("said.lastElementChild.querySelector('b').textContent") == "ann"
 
-    shell(demo, demo.commands[0])
-    ann.wait("said.innerText.includes('curl')")
-    shell(demo, demo.commands[1])
-    bob.wait("said.innerText.includes('bell')")
-    ann.close()
-    bob.close()
+        shell(demo, demo.commands[0])
+        ann.wait("said.innerText.includes('curl')")
+        shell(demo, demo.commands[1])
+        bob.wait("said.innerText.includes('bell')")

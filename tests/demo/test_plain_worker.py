@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from gateway import open_layer
-from tests.house.serving import stop
+from tests.house.serving import stop, wait_for_listener
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -19,6 +19,7 @@ def test_plain_worker(tmp_path: Path) -> None:
 
     url = f"unix://{tmp_path}/hub.sock"
     hub = subprocess.Popen([sys.executable, "-m", "gateway", "hub", "--layer", url], text=True)
+    wait_for_listener(f"{tmp_path}/hub.sock", hub)
     worker = subprocess.Popen(
         [sys.executable, ROOT / "examples" / "plain_worker.py", url], text=True
     )

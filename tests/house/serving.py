@@ -19,16 +19,21 @@ def free_port() -> int:
         return int(found.getsockname()[1])
 
 
-def wait_for_port(
-    port: int, process: subprocess.Popen[str] | None = None, seconds: float = 15
+def wait_for_listener(
+    where: int | str, process: subprocess.Popen[str] | None = None, seconds: float = 15
 ) -> None:
-    """Wait until somebody listens there; AssertionError if nobody does, or the process ended."""
+    """Wait until somebody listens on a port, or on a Unix socket's path.
+
+    AssertionError if nobody does, or the process ended.
+    """
+    kind = socket.AF_INET if isinstance(where, int) else socket.AF_UNIX
     end = time.monotonic() + seconds
     while True:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+        with contextlib.suppress(OSError), socket.socket(kind) as tried:
+            tried.connect(("127.0.0.1", where) if isinstance(where, int) else where)
             return
         assert process is None or process.poll() is None, f"ended with {process.returncode}"
-        assert time.monotonic() < end, f"nobody listens on port {port}"
+        assert time.monotonic() < end, f"nobody listens on {where}"
         time.sleep(0.05)
 
 
@@ -40,7 +45,7 @@ def serve(port: int, *options: str) -> None:
         text=True,
     )
     atexit.register(stop, process)
-    wait_for_port(port, process)
+    wait_for_listener(port, process)
 
 
 def stop(process: subprocess.Popen[str], *, group: bool = False) -> int:
