@@ -105,7 +105,7 @@ class ChunkedBody(Body):
                 break
             self._line = b""
             if not line.endswith(b"\r\n"):
-                raise Refused("bare-lf")
+                raise Refused("chunk-end" if self._state == self._end else "bare-lf")
             self._state(line[:-2])
             if self.complete:
                 self.rest = data[start:]

@@ -260,8 +260,8 @@ class HttpSession(Session):
         return self._answer(_REFUSALS[refusal])
 
     def timeout(self, name: str) -> tuple[Action, ...]:
-        """Hear that the ``body`` (408) or the ``response`` (504) did not come in time."""
-        return (*self._cut(), *self._answer(408 if name == "body" else 504))
+        """Hear that the response did not begin in time."""
+        return (*self._cut(), *self._answer(504))
 
     def _answer(self, status: int, text: str = "") -> tuple[Action, ...]:
         """Answer in the gateway's own words; where a response has begun, cut it off."""

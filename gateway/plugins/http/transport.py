@@ -36,17 +36,17 @@ _LEFT = getattr(select, "POLLRDHUP", 0) | select.POLLHUP | select.POLLERR
 class Phase(enum.Enum):
     """What the connection waits for."""
 
-    IDLE = "idle"
+    IDLE = "idle_timeout"
     """A request."""
-    HEAD = "header-timeout"
+    HEAD = "header_timeout"
     """The rest of a request's head."""
-    BODY = "body"
+    BODY = "body_timeout"
     """More of a request's body."""
-    RESPONSE = "response"
+    RESPONSE = "timeout"
     """The beginning of the response."""
     STREAM = "stream"
     """The rest of the response; there is no deadline for it."""
-    WRITE = "write"
+    WRITE = "write_timeout"
     """The client's reading what it was sent."""
     LINGER = "linger"
     """The client's closing; its bytes are dropped."""
@@ -520,11 +520,12 @@ class HttpProtocol(asyncio.Protocol):
             self._refuse(Refused("header-timeout"))
         elif phase is Phase.IDLE:
             self._say(b"")
-        elif self._connection is not None and self._session is not None:
-            if phase is Phase.BODY or (phase is Phase.RESPONSE and not self._session.begun):
-                self._connection.run(self._session.timeout(phase.value))
         elif phase is Phase.BODY:
             self._refuse(Refused("body-timeout"))
+        elif phase is Phase.RESPONSE and self._connection is not None:
+            session = self._session
+            if session is not None and not session.begun:
+                self._connection.run(session.timeout("response"))
 
     def _left(self) -> bool:
         """Return whether the client's end of a paused socket is closed."""

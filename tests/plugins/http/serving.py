@@ -8,7 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, Self
 
 import h11
 import uvloop
@@ -65,7 +65,7 @@ class Served:
         self._started = threading.Event()
         self._failure: BaseException | None = None
 
-    def __enter__(self) -> Served:
+    def __enter__(self) -> Self:
         if self._consumers:
             self.layer.announce(self._consumers)
         self._intake = self.layer.intake(list(self._consumers) or ["nothing"], credit=32)
@@ -177,7 +177,7 @@ class Client:
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
 
-    def __enter__(self) -> Client:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.plugins.http.serving import Served, get, hello, wait_until
+from tests.plugins.http.serving import Served, get, hello
 
 
 @pytest.fixture(scope="module")
