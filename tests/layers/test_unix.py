@@ -1,6 +1,7 @@
 """The unix layer keeps the contract, over real sockets to a hub in a thread."""
 
 import asyncio
+import socket
 import threading
 from contextlib import suppress
 from pathlib import Path
@@ -73,8 +74,10 @@ class TestUnix(LayerSuite):
         if (threads := layer._threads) is not None:
             with threads._mutex:
                 threads._closed = True
-                if threads._sock is not None:
-                    threads._sock.shutdown(2)
+                if (sock := threads._sock) is not None:
+                    sock.shutdown(socket.SHUT_RDWR)
+                    if not threads._leading:
+                        threads._lose(sock, "killed")
         for loop, client in layer._loops.items():
             loop.call_soon_threadsafe(self._die, client)
         wait_until(lambda: layer.process not in self.hub.state.processes, self.patience)

@@ -296,7 +296,7 @@ class Ledger(RuleBasedStateMachine):
     @precondition(lambda self: self.spent)
     @rule(pick=st.integers(0, 99), kind=st.sampled_from([ACCEPTED, REJECTED, RELEASED]))
     def settle_again(self, pick: int, kind: str) -> None:
-        """A second settlement changes nothing but the count of stale ones."""
+        """Settle a second time: it changes nothing but the count of stale ones."""
         taker, delivery = self.spent[pick % len(self.spent)]
         delivery.settled = 0
         self.suite.settled(taker, delivery, Outcome(kind), sends=[sending("a", {"id": 0})])
@@ -323,7 +323,7 @@ class Ledger(RuleBasedStateMachine):
 
     @rule(who=st.integers(0, 1))
     def kill(self, who: int) -> None:
-        """A taker dies: what it has in hand fails."""
+        """Let a taker die: what it has in hand fails."""
         taker = self.takers[who]
         self.suite.kill(taker)
         self.lose(taker)
@@ -332,7 +332,7 @@ class Ledger(RuleBasedStateMachine):
 
     @rule(who=st.integers(0, 1))
     def pause(self, who: int) -> None:
-        """A taker stands still for less than a lease time: nothing happens."""
+        """Let a taker stand still for less than a lease time: nothing happens."""
         self.suite.freeze(self.takers[who])
         self.pass_time(LEASE - 3)
         self.suite.thaw(self.takers[who])
@@ -340,7 +340,7 @@ class Ledger(RuleBasedStateMachine):
 
     @rule(who=st.integers(0, 1))
     def freeze(self, who: int) -> None:
-        """A taker stands still for longer: what it has in hand fails, what it writes is stale."""
+        """Let a taker stand still for longer: what it has in hand fails, its writes are stale."""
         taker = self.takers[who]
         held = [p.delivery for p in self.book.in_hand() if p.taker is taker]
         self.suite.freeze(taker)

@@ -31,7 +31,7 @@ class Properties(Harness):
         self.finish()
         try:
             run_state_machine_as_test(
-                lambda: machine(self),
+                lambda: machine(self),  # type: ignore[arg-type] # any maker of machines will do
                 settings=settings(
                     max_examples=self.runs,
                     stateful_step_count=self.steps,
