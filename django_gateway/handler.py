@@ -7,7 +7,7 @@ or an event loop of its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any
 
@@ -15,7 +15,7 @@ from asgiref.sync import iscoroutinefunction, sync_to_async
 from django.core.handlers.base import BaseHandler
 from django.core.signals import got_request_exception, request_finished, request_started
 from django.db import connections
-from django.http import FileResponse, HttpResponse, StreamingHttpResponse
+from django.http import HttpResponse
 from django.http.request import UnreadablePostError
 from django.http.response import HttpResponseBase
 from django.urls import Resolver404, ResolverMatch, get_resolver, set_script_prefix
@@ -26,7 +26,7 @@ from django_gateway.database import RequestSignal
 from django_gateway.exceptions import ConsumeLater, Reject, RequestAborted, ResponseLater
 from django_gateway.message import Message
 from django_gateway.request import GatewayRequest
-from django_gateway.response import PIECE, areply, astream, reply, stream
+from django_gateway.response import Rest, areply, reply
 
 
 class Raised(HttpResponse):
@@ -119,7 +119,7 @@ class Views:
         request.resolved_of = request.path_info
         return iscoroutinefunction(request.resolved.func)
 
-    def __call__(self, message: Message) -> Coroutine[Any, Any, None] | None:
+    def __call__(self, message: Message) -> Rest:
         """Answer the request. What it returns, if anything, is to be awaited on the loop."""
         request = message.__dict__.get("request") or GatewayRequest(message)
         if self._started.due():
@@ -127,24 +127,16 @@ class Views:
         if request.script_name:
             set_script_prefix(request.script_name)
         response = self._chain.get_response(request)
-        if isinstance(response, StreamingHttpResponse) and response.is_async:
-            return self._afinish(message, response)
+        rest = None
         try:
-            if isinstance(response, HttpResponse):
-                if isinstance(response, Raised):
-                    _decide(response.exception)
-                else:
-                    reply(message, response)
-            elif isinstance(response, StreamingHttpResponse):
-                _widen(response)
-                stream(message, response)
-        finally:
-            if type(response).close is not _close or self._finished.due():
-                response._handler_class = Views  # noqa: SLF001 - as Django's handlers do
-                response.close()
+            if isinstance(response, Raised):
+                _decide(response.exception)
             else:
-                _run_closers(response)
-        return None
+                rest = reply(message, response)
+        finally:
+            if rest is None:
+                self._close(response)
+        return None if rest is None else self._afinish(message, response, rest)
 
     async def acall(self, message: Message) -> None:
         """Answer a request whose view `on_loop` found to be asynchronous."""
@@ -158,30 +150,29 @@ class Views:
             set_script_prefix(request.script_name)
         await self._afinish(message, await self._async_chain.get_response_async(request))
 
-    async def _afinish(self, message: Message, response: HttpResponseBase) -> None:
+    async def _afinish(self, message: Message, response: Any, rest: Rest = None) -> None:
         try:
-            if isinstance(response, HttpResponse):
-                if isinstance(response, Raised):
-                    _decide(response.exception)
-                else:
-                    await areply(message, response)
-            elif isinstance(response, StreamingHttpResponse):
-                _widen(response)
-                await astream(message, response)
-        finally:
-            only_the_request = len(response._resource_closers) == 1  # type: ignore[attr-defined]  # noqa: SLF001
-            if (
-                only_the_request
-                and type(response).close is _close
-                and not self._finished.due_on_loop()
-            ):
-                _run_closers(response)
+            if isinstance(response, Raised):
+                _decide(response.exception)
             else:
-                response._handler_class = Views  # noqa: SLF001 - as Django's handlers do
-                await sync_to_async(response.close)()
+                await (rest or areply(message, response))
+        finally:
+            # more than the request to close may block
+            if (
+                len(response._resource_closers) > 1  # noqa: SLF001 - as Django's handlers do
+                or type(response).close is not HttpResponseBase.close
+                or self._finished.due_on_loop()
+            ):
+                await sync_to_async(self._close)(response)
+            else:
+                _run_closers(response)
 
-
-_close = HttpResponseBase.close
+    def _close(self, response: HttpResponseBase) -> None:
+        if type(response).close is not HttpResponseBase.close or self._finished.due():
+            response._handler_class = Views  # type: ignore[attr-defined]  # noqa: SLF001 - as Django's handlers do
+            response.close()
+        else:
+            _run_closers(response)
 
 
 def _run_closers(response: HttpResponseBase) -> None:
@@ -197,11 +188,6 @@ def _run_closers(response: HttpResponseBase) -> None:
 def _decide(exception: Exception) -> None:
     if not isinstance(exception, ResponseLater):
         raise exception
-
-
-def _widen(response: StreamingHttpResponse) -> None:
-    if isinstance(response, FileResponse):
-        response.block_size = PIECE  # Django's 4 KiB suit its development server
 
 
 def _forget(**_: Any) -> None:

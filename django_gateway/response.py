@@ -10,12 +10,13 @@ ends it. What the iterator sends to channels and groups leaves with its next pie
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncGenerator, Coroutine, Iterable, Iterator
 from functools import partial
-from typing import Any, Final
+from itertools import chain
+from typing import Any, Final, cast
 
 from asgiref.sync import sync_to_async
-from django.http import HttpResponse, StreamingHttpResponse
+from django.http import FileResponse, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 
 from django_gateway import asgi
@@ -30,6 +31,14 @@ WINDOW: Final = 4
 """Pieces under way: with `PIECE`, half of what the gateway holds for one slow client."""
 SILENCE: Final = 120.0
 """Seconds that an answer to a piece may take; the gateway gives up a stuck client far earlier."""
+PATIENCE: Final = 0.05
+"""Seconds that a thread waits for a client that has all of `WINDOW` still to take: longer than a
+round trip through the layer, shorter than one over a slow line."""
+PULSE: Final = 5.0
+"""Seconds without a piece after which an empty one asks whether the client is still there."""
+
+Rest = Coroutine[Any, Any, None] | None
+"""What is left to be awaited on the loop, if anything."""
 
 _NAMES: dict[str, bytes] = {}
 _MOST_NAMES = 1024
@@ -55,75 +64,85 @@ def headers_of(response: HttpResponseBase) -> list[tuple[bytes, bytes]]:
     return found
 
 
-def reply(message: Message, response: HttpResponse) -> None:
-    """Answer with a response that does not stream; in pieces if it is large."""
-    content = response.content
+def reply(message: Message, response: HttpResponseBase) -> Rest:
+    """Answer with a response, from this thread.
+
+    What an asynchronous iterator has to say is left to the loop; so are large contents and
+    files, once the client is slow: a thread is too dear to wait for it. Other iterators may
+    depend on their thread, and stay.
+    """
+    if isinstance(response, StreamingHttpResponse):
+        if response.is_async:
+            return areply(message, response)
+        if isinstance(response, FileResponse):
+            response.block_size = PIECE  # Django's 4 KiB suit its development server
+        parts = cast("Iterable[bytes]", response.streaming_content)
+        return _post(message, response, parts, movable=isinstance(response, FileResponse))
+    content = cast("HttpResponse", response).content
     if len(content) > PIECE:
         response.headers.setdefault("Content-Length", str(len(content)))
-        _post_all(message, response, (content,))
-    else:
-        message.reply(status=response.status_code, headers=headers_of(response), content=content)
+        return _post(message, response, (content,), movable=True)
+    message.reply(status=response.status_code, headers=headers_of(response), content=content)
+    return None
 
 
-async def areply(message: Message, response: HttpResponse) -> None:
-    """Async twin of `reply`."""
-    content = response.content
-    if len(content) > PIECE:
+async def areply(message: Message, response: HttpResponseBase) -> None:
+    """Answer with a response, from the loop."""
+    if not isinstance(response, StreamingHttpResponse):
+        content = cast("HttpResponse", response).content
+        if len(content) <= PIECE:
+            reply(message, response)
+            return
         response.headers.setdefault("Content-Length", str(len(content)))
-        await _apost_all(message, response, _all_of(content))
+        parts = _steps(iter((content,)))
+    elif response.is_async:
+        parts = _parts(response)
     else:
-        message.reply(status=response.status_code, headers=headers_of(response), content=content)
-
-
-def stream(message: Message, response: StreamingHttpResponse) -> None:
-    """Answer with a response that streams from a synchronous iterator, on this thread."""
-    _post_all(message, response, response.streaming_content)  # type: ignore[arg-type]  # not async
-
-
-async def astream(message: Message, response: StreamingHttpResponse) -> None:
-    """Answer with a response that streams, on the loop, from an iterator of either kind."""
-    parts = _steps(response)
-    try:
-        await _apost_all(message, response, parts)
-    finally:
-        await parts.aclose()
-
-
-def _post_all(message: Message, response: HttpResponseBase, parts: Iterable[bytes]) -> None:
+        if isinstance(response, FileResponse):
+            response.block_size = PIECE
+        parts = _steps(iter(cast("Iterable[bytes]", response.streaming_content)))
     if message.content["method"] == "HEAD":
-        message.reply(status=response.status_code, headers=headers_of(response), content=b"")
-        return
-    layer = asgi.channel_layers["default"]
-    pieces = Pieces(message.content["reply_channel"], layer.new_channel("http.ack?"))
-    if process := names.process_of(pieces.channel):
-        layer.watch(pieces.ack_channel, process)
-    layer.apply(_with_buffered(pieces.head(response)))
-    for part in parts:
-        for content in _cut(part):
-            while pieces.unanswered:
-                block = SILENCE if pieces.full else False
-                _, ack = layer.receive([pieces.ack_channel], block=block)
-                if ack is None and not pieces.full:
-                    break
-                if not pieces.answered(ack):
-                    return
-            layer.apply(_with_buffered(pieces.piece(content)))
-    message.reply(**pieces.last())
-
-
-async def _apost_all(
-    message: Message, response: HttpResponseBase, parts: AsyncIterator[bytes]
-) -> None:
-    if message.content["method"] == "HEAD":
-        message.reply(status=response.status_code, headers=headers_of(response), content=b"")
+        _head_alone(message, response)
         return
     layer = asgi.channel_layers["default"]
     pieces = Pieces(message.content["reply_channel"], layer.new_channel("http.ack?"))
     if process := names.process_of(pieces.channel):
         await layer.awatch(pieces.ack_channel, process)
+    await layer.aapply(_with_buffered(pieces.head(response)))
+    await _go_on(message, pieces, parts)
+
+
+def _post(
+    message: Message, response: HttpResponseBase, parts: Iterable[bytes], *, movable: bool
+) -> Rest:
+    if message.content["method"] == "HEAD":
+        _head_alone(message, response)
+        return None
+    layer = asgi.channel_layers["default"]
+    pieces = Pieces(message.content["reply_channel"], layer.new_channel("http.ack?"))
+    if process := names.process_of(pieces.channel):
+        layer.watch(pieces.ack_channel, process)
+    layer.apply(_with_buffered(pieces.head(response)))
+    contents = (content for part in parts for content in _cut(part))
+    for content in contents:
+        while pieces.unanswered:
+            patience = (PATIENCE if movable else SILENCE) if pieces.full else False
+            _, ack = layer.receive([pieces.ack_channel], block=patience)
+            if ack is None and not pieces.full:
+                break
+            if ack is None and movable:
+                return _go_on(message, pieces, _steps(chain((content,), contents)))
+            if not pieces.answered(ack):
+                return None
+        layer.apply(_with_buffered(pieces.piece(content)))
+    message.reply(**pieces.last())
+    return None
+
+
+async def _go_on(message: Message, pieces: Pieces, parts: AsyncGenerator[bytes, None]) -> None:
+    layer = asgi.channel_layers["default"]
     answers = _Answers(layer, pieces)
     try:
-        await layer.aapply(_with_buffered(pieces.head(response)))
         async for part in parts:
             for content in _cut(part):
                 if not await answers.room():
@@ -136,6 +155,13 @@ async def _apost_all(
         answers.task.uncancel()
     finally:
         answers.stop()
+        await parts.aclose()
+
+
+def _head_alone(message: Message, response: HttpResponseBase) -> None:
+    """Answer to HEAD as to GET, framing included, but for the content, which is not made."""
+    message.reply(status=response.status_code, headers=headers_of(response), more_content=True)
+    message.reply(offset=0, more_content=False)
 
 
 def _with_buffered(piece: Send) -> list[Send]:
@@ -156,17 +182,8 @@ def _cut(part: bytes) -> Iterator[bytes]:
         yield part[start : start + PIECE]
 
 
-async def _all_of(content: bytes) -> AsyncIterator[bytes]:
-    yield content
-
-
-async def _steps(response: StreamingHttpResponse) -> AsyncGenerator[bytes, None]:
+async def _parts(response: StreamingHttpResponse) -> AsyncGenerator[bytes, None]:
     iterator: Any = response._iterator  # type: ignore[attr-defined]  # noqa: SLF001 - its aclose() is nowhere else
-    if not response.is_async:
-        step = sync_to_async(partial(next, iterator, None))
-        while (part := await step()) is not None:
-            yield response.make_bytes(part)
-        return
     try:
         async for part in iterator:
             yield response.make_bytes(part)
@@ -175,8 +192,17 @@ async def _steps(response: StreamingHttpResponse) -> AsyncGenerator[bytes, None]
             await iterator.aclose()
 
 
+async def _steps(contents: Iterator[bytes]) -> AsyncGenerator[bytes, None]:
+    step = sync_to_async(partial(next, contents, None))
+    while (content := await step()) is not None:
+        yield content
+
+
 class _Answers:
-    """Listens to the answers of pieces, and cancels the task that streams if the client left."""
+    """Listens to the answers of pieces, and cancels the task that streams if the client left.
+
+    While the iterator is silent an empty piece goes out at every `PULSE`, to be answered.
+    """
 
     def __init__(self, layer: Layer, pieces: Pieces) -> None:
         self.client_left = False
@@ -200,12 +226,19 @@ class _Answers:
         self._listener.cancel()
 
     async def _listen(self) -> None:
-        there = True
-        while there:
-            _, ack = await self._layer.areceive([self._pieces.ack_channel], block=SILENCE)
-            if ack is not None or self._pieces.unanswered:
-                there = self._pieces.answered(ack)
+        pieces = self._pieces
+        silence = 0.0
+        while silence < SILENCE:
+            _, ack = await self._layer.areceive([pieces.ack_channel], block=PULSE)
+            if ack is not None:
+                silence = 0.0
+                if not pieces.answered(ack):
+                    return
                 self._taken.set()
+            elif pieces.unanswered:
+                silence += PULSE
+            else:
+                await self._layer.aapply((pieces.piece(b""),))
 
     def _left(self, listener: asyncio.Task[None]) -> None:
         if not listener.cancelled():

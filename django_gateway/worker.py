@@ -194,9 +194,12 @@ def run(worker: Worker, grace: float) -> int:
     log.info("worker takes %s", ", ".join(worker.router.channels()))
     asked.wait()
     log.info("worker stops: it finishes what runs, for up to %g s", grace)
-    if not worker.stop(grace):
-        log.warning("consumers that ran longer than %g s were cut off", grace)
+    done = worker.stop(grace)
     worker.layer.close()
+    if not done:
+        log.warning("consumers that ran longer than %g s were cut off", grace)
+        logging.shutdown()
+        os._exit(0)  # the interpreter would wait for their threads
     for number, handler in before.items():
         signal.signal(number, handler)
     return 0
