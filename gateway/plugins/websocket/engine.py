@@ -116,7 +116,17 @@ class Engine(WebSocketServerProtocol):
     @property
     def idle(self) -> bool:
         """Whether it stands between two messages and holds nothing."""
-        return self.current_frame is None and not self.inside_message and not self.data
+        return (
+            self.current_frame is None
+            and not self.inside_message
+            and not self.data
+            and not self.failedByMe
+        )
+
+    @property
+    def failed(self) -> bool:
+        """Whether the peer broke the rules: nothing that it sends means anything any more."""
+        return self.failedByMe
 
     # ------------------------------------------------ what autobahn calls
 

@@ -218,24 +218,23 @@ class WebsocketWire(asyncio.Protocol):
             self.data_received(b"")
 
     def _shut(self) -> None:
-        """Close so that the last frame arrives.
-
-        RFC 6455 section 7.1.1: shut down the sending side, go on reading until the peer has
-        done the same. A close with unread input would reset the connection, and the reset may
-        overtake the last frame.
-        """
+        """Close so that the last frame arrives."""
+        engine, self._engine = self._engine, None
         self._reading = False
-        self._engine = None
         self._held = b""
         transport = self._transport
         if transport is None or transport.is_closing():
             return
-        if not transport.can_write_eof():
+        if engine is None or not engine.failed or not transport.can_write_eof():
             transport.close()
             return
+        # RFC 6455 section 7.1.1: shut down the sending side, go on reading until the peer has
+        # done the same. Nobody knows what a peer that broke the rules still sends, and a close
+        # with unread input is a reset, which may overtake the last frame.
         transport.write_eof()
         if not transport.is_reading():
             transport.resume_reading()
+        self._lost()
 
     def _decided(self) -> Exchange | None:
         exchange, self._exchange = self._exchange, None
