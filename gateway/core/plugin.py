@@ -24,7 +24,6 @@ For a protocol of lines or packets over a stream, a session on `LineSession` or
 from __future__ import annotations
 
 import asyncio
-import enum
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
@@ -35,6 +34,7 @@ import msgspec
 import pluggy
 
 from gateway.core.deadlines import Deadlines
+from gateway.core.framing import LengthSession, LineSession
 from gateway.core.layers.base import (
     ACCEPTED,
     FAILED,
@@ -46,6 +46,19 @@ from gateway.core.layers.base import (
     Outcome,
 )
 from gateway.core.metrics import Drop
+from gateway.core.session import (
+    Accepted,
+    Action,
+    Close,
+    Done,
+    Emit,
+    Message,
+    Peer,
+    Refusal,
+    Session,
+    Timer,
+    Write,
+)
 
 __all__ = [
     "ACCEPTED",
@@ -63,6 +76,8 @@ __all__ = [
     "Done",
     "Drop",
     "Emit",
+    "LengthSession",
+    "LineSession",
     "Message",
     "NoConfig",
     "Outcome",
@@ -78,184 +93,8 @@ __all__ = [
     "hookspec",
 ]
 
-Message = dict[str, Any]
-
 hookspec = pluggy.HookspecMarker("gateway")
 hookimpl = pluggy.HookimplMarker("gateway")
-
-
-# ---------------------------------------------------------------- actions
-
-
-class Emit(msgspec.Struct, frozen=True, gc=False):
-    """Send ``message`` to the application, on the channel ``PLUGIN.kind``.
-
-    ``kind`` is a key of the plugin's ``messages.KINDS``. The core adds ``reply_channel``,
-    ``order``, ``client`` and ``server``. ``token`` is the author's own (a sequence number, a
-    packet id): it comes back in ``outcome`` or ``refused``; without one nothing comes back.
-    ``conversation`` is a str key within the connection (order and window count per
-    conversation); None is the connection's own.
-
-    ``connect`` is special: the first Emit of a connection whose plugin has that kind. Until
-    it is decided (``Session.outcome``, or a reply with ``accept``) group messages wait.
-    """
-
-    kind: str
-    message: Message
-    token: Any = None
-    conversation: str | None = None
-    channel: str | None = None
-    """A single-reader channel to send on instead: the message goes as it is, without common
-    keys, outside order and window; what is unsettled when the connection ends is withdrawn."""
-
-
-class Write(msgspec.Struct, frozen=True, gc=False):
-    """Send ``output`` to the peer: bytes in stream plugins, the plugin's own terms elsewhere."""
-
-    output: Any
-
-
-class Done(msgspec.Struct, frozen=True, gc=False):
-    """The reply that came with ``token`` is done (a PUBACK came, it was spooled): answer its
-    ``ack`` with this outcome. Replies that the session never says this of are answered
-    once the transport took the bytes.
-    """  # noqa: D205 - one sentence
-
-    token: Any
-    outcome: Outcome = OK
-
-
-class Close(msgspec.Struct, frozen=True, gc=False):
-    """End the connection, after sending ``data``; with ``abort``, at once and without it."""
-
-    data: Any = b""
-    abort: bool = False
-
-
-class Accepted(msgspec.Struct, frozen=True, gc=False):
-    """The connection is accepted: register it, so that it gets its one disconnect message,
-    and let group messages through. Before the ``Write`` that tells the peer.
-    """  # noqa: D205 - one sentence
-
-
-class Timer(msgspec.Struct, frozen=True, gc=False):
-    """Have ``Session.timeout(name)`` called in ``seconds`` (None: not any more).
-
-    Precise to about a tenth of a second. Setting it again replaces it.
-    """
-
-    name: str
-    seconds: float | None
-
-
-Action = Emit | Write | Done | Close | Accepted | Timer
-
-
-class Refusal(enum.Enum):
-    """Why an Emit never reached a consumer."""
-
-    FULL = "full"
-    """The channel had no room for as long as the setting allows."""
-    DRAINING = "draining"
-    """The gateway is shutting down."""
-    UNAVAILABLE = "unavailable"
-    """The layer cannot be reached."""
-    TOO_BIG = "too_big"
-    """Over one MiB encoded."""
-    TOO_SLOW = "too_slow"
-    """The connection's inbox is over its bounds although reading was paused."""
-    TIMEOUT = "timeout"
-    """No outcome came within the conversation's time."""
-    BROKEN = "broken"
-    """The message does not fit its schema: a fault of the plugin."""
-
-
-class Peer(msgspec.Struct, frozen=True):
-    """Who is at the other end. Addresses are (host, port), None where there is none."""
-
-    client: tuple[str, int] | None = None
-    server: tuple[str, int] | None = None
-    tls: bool = False
-    identity: str | None = None
-    """Who a certificate or the transport says it is."""
-
-
-class Session(ABC):
-    """One connection's (or one HTTP request's) protocol state. Pure.
-
-    Every method returns an iterable of actions, which the core runs in order before it
-    calls the next method. An exception costs this session only: it is logged, counted,
-    and the connection closes; `RemoteProtocolError` closes it with the error's ``answer``,
-    `LocalProtocolError` from ``send`` makes the reply invalid and closes nothing.
-    """
-
-    __slots__ = ()
-
-    acknowledges: ClassVar[bool] = False
-    """Whether it says `Done` of every token that ``send`` gives it. False: an ``ack`` is
-    answered once the transport took what ``send`` wrote."""
-
-    def opened(self, peer: Peer) -> Iterable[Action]:
-        """Begin. Called once, before anything else."""
-        return ()
-
-    @abstractmethod
-    def received(self, data: Any) -> Iterable[Action]:
-        """Take input: any cutting of the bytes must give the same messages."""
-
-    def ended(self) -> Message:
-        """Return the content of the disconnect message, as things stand. Changes nothing.
-
-        Called when it is due; and at acceptance, for the disconnect that the layer offers if
-        this process is lost: the core writes ``server-lost`` into that one's ``code`` (into
-        its ``reason`` where the schema's code is a number).
-        """
-        return {}
-
-    @abstractmethod
-    def send(self, conversation: str | None, reply: Message, token: Any) -> Iterable[Action]:
-        """Answer a reply of the application, which fits the plugin's reply schema.
-
-        ``token`` is not None where the reply wants an ``ack`` and is to be given to ``Done``
-        by sessions that can tell when it is done. Raises `LocalProtocolError` where the
-        protocol cannot do it.
-        """
-
-    def outcome(self, token: Any, outcome: Outcome) -> Iterable[Action]:
-        """Hear what became of the Emit with ``token``.
-
-        Exactly one of this or ``refused``; neither once the connection is lost.
-        """
-        return ()
-
-    def refused(self, token: Any, refusal: Refusal) -> Iterable[Action]:
-        """Hear that the Emit with ``token`` never reached a consumer."""
-        return ()
-
-    def timeout(self, name: str) -> Iterable[Action]:
-        """Hear that a `Timer` is due."""
-        return ()
-
-    def eof(self) -> Iterable[Action]:
-        """Hear that the peer will send no more. The default closes."""
-        return (Close(),)
-
-    def draining(self) -> Iterable[Action]:
-        """Hear that the gateway is shutting down: say so in the protocol's words.
-
-        The default closes. What is in flight may still finish where a session does not
-        close at once; the core closes it at the end of the grace time.
-        """
-        return (Close(),)
-
-    @classmethod
-    def frame(cls, reply: Message) -> Any:  # noqa: ARG003 - subclasses use it
-        """Return what to write for a group's ``reply``, the same for every member, or None.
-
-        Called once per group message and plugin, not once per member; members that are
-        accepted and not congested get it by one write. None: each member's ``send`` is asked.
-        """
-        return None
 
 
 @runtime_checkable
