@@ -357,9 +357,8 @@ class Announcements(Harness):
         server.wait(lambda: server.edge.announced == frozenset({"x", "y"}), "told of the change")
         worker.close()
         server.wait(lambda: server.edge.announced is None, "told of the end")
-        server.wait(lambda: len(server.news(ANNOUNCED)) >= 3, "heard")
-        told = [item[1] for item in server.news(ANNOUNCED)]
-        assert told[-3:] == [{"x"}, {"x", "y"}, None]
+        told = [(ANNOUNCED, {"x"}), (ANNOUNCED, {"x", "y"}), (ANNOUNCED, None)]
+        server.wait(lambda: server.news(ANNOUNCED)[-3:] == told, "heard")
 
     def test_a_late_edge_knows(self) -> None:
         """An edge that opens later knows what was announced before."""

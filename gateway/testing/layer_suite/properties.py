@@ -7,6 +7,7 @@ from typing import ClassVar
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
+from gateway.testing.layer_suite.flow import Flow
 from gateway.testing.layer_suite.harness import Harness
 from gateway.testing.layer_suite.ledger import Ledger
 
@@ -26,7 +27,13 @@ class Properties(Harness):
         """  # noqa: D205 - one sentence
         self.run(Ledger)
 
-    def run(self, machine: type[Ledger]) -> None:
+    def test_flow(self) -> None:
+        """So with intakes: nothing is in two hands, over its credit, out of order, told twice
+        or forgotten.
+        """  # noqa: D205 - one sentence
+        self.run(Flow)
+
+    def run(self, machine: type[Flow | Ledger]) -> None:
         """Run a machine, each time on a new state."""
         self.finish()
         try:
