@@ -12,7 +12,7 @@ import importlib.metadata
 import re
 from collections.abc import Iterable, Mapping
 from importlib.metadata import EntryPoint
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any, cast
 
 import msgspec
@@ -91,7 +91,7 @@ class Registry:
                 continue
             except Exception as error:
                 raise self._broken("application", point, error) from error
-            if not self._manager.is_registered(module):
+            if not self._manager.has_plugin(module.__name__):
                 self._register(f"application {point.name!r}", module)
         self._add_layers()
         return cast("Application | None", self._manager.hook.gateway_application(config=project))
@@ -100,8 +100,8 @@ class Registry:
         """Return all claims on requests of the http port, highest priority first."""
         found: list[Any] = []
         for name, (config, context) in plugins.items():
-            module = self._loaded[name].module
-            others = [other for other in self._manager.get_plugins() if other is not module]
+            own = self._manager.get_plugin(self._loaded[name].module.__name__)
+            others = [other for other in self._manager.get_plugins() if other is not own]
             hook = self._manager.subset_hook_caller("gateway_http_claims", others)
             for claims in hook(config=config, context=context):
                 found += claims
@@ -124,13 +124,12 @@ class Registry:
             raise self._broken("plugin", point, error) from error
         label = f"plugin {name!r}"
         self._register(label, module)
-        kind = getattr(module, "gateway_plugin", None)
-        if kind is None or not getattr(kind, "gateway_impl", None):
+        if "gateway_plugin" not in _hooks(module):
             raise PluginError(
                 f"{label}: {module.__name__} has no hook gateway_plugin; it is a function "
                 "marked with gateway.core.plugin.hookimpl that returns the plugin's class"
             )
-        plugin = kind()
+        plugin = module.gateway_plugin()
         _check_class(label, name, plugin)
         for required in plugin.requires:
             self._load(required, f"plugin {name!r} requires", (*chain, name))
@@ -143,16 +142,17 @@ class Registry:
         return f"there is no plugin {name!r}; {hint}installed are {', '.join(known) or 'none'}"
 
     def _register(self, label: str, module: ModuleType) -> None:
-        for name in vars(module):
-            marked = getattr(getattr(module, name), "gateway_impl", None)
-            if isinstance(marked, dict) and name not in _HOOKS:
-                close = difflib.get_close_matches(name, _HOOKS, n=1, cutoff=0.0)
-                raise PluginError(
-                    f"{label}: {module.__name__} implements {name!r}, which is no hook; "
-                    f"did you mean {close[0]!r}?"
-                )
+        found = _hooks(module)
+        for name in found.keys() - _HOOKS:
+            close = difflib.get_close_matches(name, _HOOKS, n=1, cutoff=0.0)
+            raise PluginError(
+                f"{label}: {module.__name__} implements {name!r}, which is no hook; "
+                f"did you mean {close[0]!r}?"
+            )
         try:
-            self._manager.register(module)
+            hooks = ModuleType(module.__name__)
+            vars(hooks).update(found)
+            self._manager.register(hooks, module.__name__)
             self._manager.check_pending()
         except pluggy.PluginValidationError as error:
             reason = " ".join(str(error).split())
@@ -172,6 +172,18 @@ class Registry:
     def _add_layers(self) -> None:
         for found in self._manager.hook.gateway_layers():
             SCHEMES.update(found)
+
+
+def _hooks(module: ModuleType) -> dict[str, Any]:
+    """Return the functions of a module that are marked as hooks, by name.
+
+    Only functions are looked at: other objects may be lazy, and looking wakes them.
+    """
+    return {
+        name: value
+        for name, value in vars(module).items()
+        if type(value) is FunctionType and hasattr(value, "gateway_impl")
+    }
 
 
 def _check_class(label: str, name: str, plugin: object) -> None:
