@@ -47,14 +47,11 @@ class Phase(enum.Enum):
     STREAM = "stream"
     """The rest of the response; there is no deadline for it."""
     WRITE = "write_timeout"
-    """The client's reading what it was sent."""
+    """The client's reading what it was sent, perhaps before closing."""
     LINGER = "linger"
     """The client's closing; its bytes are dropped."""
     OVER = "over"
     """Nothing: closed, or handed over."""
-
-
-_CUT = frozenset((Phase.WRITE, Phase.LINGER))
 
 
 class Port:
@@ -170,6 +167,9 @@ class HttpProtocol(asyncio.Protocol):
     def eof_received(self) -> bool:
         """Take the end of the client's bytes for its leaving; asyncio closes, once it can."""
         self._gone()
+        self._rest = b""
+        if self._phase is not Phase.LINGER:
+            self._enter(Phase.WRITE, self._port.config.write_timeout)
         return False
 
     def pause_writing(self) -> None:
@@ -182,7 +182,9 @@ class HttpProtocol(asyncio.Protocol):
     def resume_writing(self) -> None:
         """Hear that the client takes more again."""
         self._full = False
-        if self._phase is Phase.WRITE:
+        if self._phase is Phase.LINGER:
+            self._enter(Phase.LINGER, LINGER)
+        elif self._phase is Phase.WRITE:
             if self._session is None and self._exchange is None:
                 self._enter(Phase.IDLE, self._port.config.idle_timeout)
             else:
@@ -222,7 +224,9 @@ class HttpProtocol(asyncio.Protocol):
             self._refuse(refused)
         finally:
             self._working = False
-        waiting = self._body is None and len(self._rest) > self._port.config.max_pipelined
+        waiting = len(self._rest) > self._port.config.max_pipelined and (
+            self._session is not None or self._exchange is not None or self._full
+        )
         if waiting is not self._hold_rest:
             self._hold_rest = waiting
             self._regulate()
@@ -247,16 +251,17 @@ class HttpProtocol(asyncio.Protocol):
         """Give the request to the first claim that wants it, else to the application."""
         claims = self._port.claims
         for index in range(first, len(claims)):
-            if claims[index].match(self.request):
+            try:
+                if not claims[index].match(self.request):
+                    continue
                 self._exchange = exchange = HttpExchange(self, self.request, index + 1)
                 if self._phase is Phase.RESPONSE:
                     self._enter(Phase.STREAM)
-                try:
-                    claims[index].open(exchange)
-                except Exception:
-                    self._port.context.log.exception("a claim on %s raised", self.request.path)
-                    self.cut_off()
-                return
+                claims[index].open(exchange)
+            except Exception:
+                self._port.context.log.exception("a claim on %s raised", self.request.path)
+                self._give_up(500, "the gateway failed")
+            return
         self._serve()
 
     def _serve(self) -> None:
@@ -295,16 +300,20 @@ class HttpProtocol(asyncio.Protocol):
             self._enter(Phase.STREAM)
 
     def _refuse(self, refused: Refused) -> None:
-        """Answer what cannot be read; where a response has begun, cut it off."""
+        """Answer what cannot be read."""
         self._port.context.count("refused", why=refused.id)
+        self._give_up(refused.status, str(refused))
+
+    def _give_up(self, status: int, sentence: str) -> None:
+        """Answer and close; where a response has begun, cut it off."""
         begun = (self._session is not None and self._session.begun) or (
             self._exchange is not None and self._exchange.begun
         )
         self._gone()
         if begun:
-            self._transport.abort()
+            self.abort()
         else:
-            self._say(refusal(refused.status, str(refused), self._port.site.stamp()))
+            self._say(refusal(status, sentence, self._port.site.stamp()))
 
     # ------------------------------------------------ the Wire of a session
 
@@ -327,7 +336,7 @@ class HttpProtocol(asyncio.Protocol):
             self._session = self._connection = None
             if connection is not None:
                 connection.lost()
-            self._transport.abort()
+            self.abort()
             return
         if data and not self._transport.is_closing():
             self._transport.write(data)
@@ -381,7 +390,7 @@ class HttpProtocol(asyncio.Protocol):
     def cut_off(self) -> None:
         """End the connection at once; the client sees that the response is not complete."""
         self._gone()
-        self._transport.abort()
+        self.abort()
 
     def declined(self, exchange: HttpExchange, pieces: list[bytes], *, complete: bool) -> None:
         """Ask the claims after the one that declined, with the body as far as it was read."""
@@ -424,6 +433,8 @@ class HttpProtocol(asyncio.Protocol):
 
     def abort(self) -> None:
         """Close at once."""
+        self._phase = Phase.OVER
+        self._rest = b""
         self._transport.abort()
 
     def _say(self, data: bytes) -> None:
@@ -439,10 +450,11 @@ class HttpProtocol(asyncio.Protocol):
         if unread and transport.can_write_eof():
             self._hold_session = self._hold_body = self._hold_rest = False
             self._regulate()
-            self._enter(Phase.LINGER, LINGER)
+            late = transport.get_write_buffer_size()
+            self._enter(Phase.LINGER, self._port.config.write_timeout if late else LINGER)
             transport.write_eof()
         else:
-            self._phase = Phase.OVER
+            self._enter(Phase.WRITE, self._port.config.write_timeout)
             transport.close()
 
     def _gone(self) -> None:
@@ -513,9 +525,11 @@ class HttpProtocol(asyncio.Protocol):
                 self._enter(self._phase, left)
                 return
         phase = self._phase
-        if phase in _CUT:
-            self._port.context.drop(Drop.LIMITED)
+        if phase is Phase.WRITE:
+            self._port.context.drop(Drop.SLOW)
             self.cut_off()
+        elif phase is Phase.LINGER:
+            self.abort()
         elif phase is Phase.HEAD:
             self._refuse(Refused("header-timeout"))
         elif phase is Phase.IDLE:
