@@ -128,7 +128,7 @@ class Metrics:
 
     def text(self) -> str:
         """Return every value in the Prometheus text format."""
-        return "".join(f"{name} {value:g}\n" for name, value in sorted(self._samples()))
+        return "".join(f"{name} {value}\n" for name, value in sorted(self._samples()))
 
     def _samples(self) -> Iterator[tuple[str, float]]:
         for (name, labels), counter in list(self._counters.items()):
