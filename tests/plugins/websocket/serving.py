@@ -16,6 +16,7 @@ from gateway.core.connection import Engine
 from gateway.core.layers.base import FAILED, OK, Outcome, send
 from gateway.core.listen import parse
 from gateway.core.metrics import Metrics
+from gateway.core.names import new_process
 from gateway.plugins.http import HttpPlugin
 from gateway.plugins.http.config import HttpConfig
 from gateway.plugins.websocket import WebsocketPlugin, gateway_http_claims
@@ -72,7 +73,10 @@ class Serving:
     ) -> None:
         self.config = WebsocketConfig(**config)
         self.settings = settings or GatewaySettings()
-        self.layer = open_layer("memory://", capacity=capacity, capacities={})
+        url = f"memory://{new_process()}"
+        self.layer = open_layer(url, capacity=capacity, capacities={})
+        """The workers' end of it."""
+        self.own_layer = open_layer(url)
         self.metrics = Metrics()
         self.consumers = consumers
         self.routed = routed
@@ -84,7 +88,7 @@ class Serving:
         loop = asyncio.get_running_loop()
         if self.routed:
             await self.layer.aannounce(self.consumers)
-        self.engine = Engine(self.layer, self.settings, self.metrics, loop)
+        self.engine = Engine(self.own_layer, self.settings, self.metrics, loop)
         claims: list[Any] = []
         self.context = self.engine.context(WebsocketPlugin, self.config)
         self.plugin = WebsocketPlugin(self.config, self.context)
@@ -112,6 +116,7 @@ class Serving:
             worker.cancel()
         await asyncio.gather(*self.workers, return_exceptions=True)
         await self.layer.aclose()
+        await self.own_layer.aclose()
 
     async def _work(self, channel: str) -> None:
         intake = self.layer.intake([channel], credit=32)
