@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Self
 
 PLUGIN = '''
 """A toy: one line in, one line out."""
@@ -350,7 +351,7 @@ class Client:
         self.file.close()
         self.socket.close()
 
-    def __enter__(self) -> Client:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *args: object) -> None:
