@@ -211,6 +211,10 @@ class Context(ABC):
     def connections(self) -> Iterator[Connection]:
         """Iterate over the plugin's living connections."""
 
+    @abstractmethod
+    async def idle(self) -> None:
+        """Return once the plugin has no connection any more; what its ``stop`` waits for."""
+
     def singleton(self, key: str) -> AbstractAsyncContextManager[Any]:
         """Hold ``key`` alone among all gateways. Not offered by any layer yet."""
         raise LookupError(f"no layer offers singletons yet (asked for {key!r})")

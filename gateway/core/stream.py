@@ -1,0 +1,328 @@
+"""Ready I/O for stream protocols: one `Session` for each connection of any Twisted endpoint.
+
+A plugin on it is a name, a config, messages and a session::
+
+    class Sensor(StreamPlugin):
+        name = "sensor"
+        Config = SensorConfig
+        messages = messages
+
+        def session(self, peer: Peer) -> Session:
+            return SensorSession(self.config)
+
+Its setting ``listen`` says where; a setting ``max_connections``, where it has one, bounds how
+many are served at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any, Final
+
+from twisted.internet.defer import maybeDeferred
+from twisted.internet.interfaces import (
+    IHalfCloseableProtocol,
+    IPushProducer,
+    ISSLTransport,
+    ITCPTransport,
+)
+from twisted.internet.protocol import Factory, Protocol
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from gateway.core.deadlines import Deadline
+from gateway.core.listen import Listen, bind
+from gateway.core.metrics import Drop
+from gateway.core.plugin import Connection, Context, Peer, ProtocolPlugin, Session
+
+MAX_CONNECTIONS: Final = 10_000
+"""Connections at once where the plugin's settings say nothing: what 1 GiB serves easily."""
+SLICE: Final = 4096
+"""Bytes handed to a session at once: what one call emits stays near the inbox's bounds."""
+LINGER: Final = 2.0
+"""Seconds that a closing connection has to take what is left for it: a few round trips."""
+ACCEPTS: Final = 64
+"""Connections accepted in one turn of the loop, so that those that are served get theirs."""
+NO_FILES: Final = 1.0
+"""Seconds to wait before accepting again when the process has no descriptors left."""
+
+
+class StreamPlugin(ProtocolPlugin):
+    """A protocol over byte streams. A subclass makes the sessions."""
+
+    def __init__(self, config: Any, context: Context) -> None:
+        super().__init__(config, context)
+        self._doors: list[Door] = []
+        self._ports: list[Any] = []
+        self._open = 0
+        self._most = getattr(config, "max_connections", MAX_CONNECTIONS)
+
+    @abstractmethod
+    def session(self, peer: Peer) -> Session:
+        """Return the session of a new connection."""
+
+    def crowded(self) -> bytes:
+        """Return what a connection over ``max_connections`` hears before it is closed."""
+        return b""
+
+    async def start(self) -> None:
+        """Listen at every endpoint. Raises ConfigError that names the setting."""
+        # Not at the top: whoever imports this module must not choose the reactor.
+        from twisted.internet import reactor  # noqa: PLC0415
+
+        factory = Factory.forProtocol(lambda: StreamProtocol(self))  # type: ignore[arg-type] # it is called
+        factory.noisy = False
+        for listen in self.context.endpoints():
+            if listen.kind == "twisted":
+                self._ports.append(await self._listen(listen, factory, reactor))
+            else:
+                self._doors.append(Door(bind(listen), factory, reactor, self.context))
+
+    async def _listen(self, listen: Listen, factory: Any, reactor: Any) -> Any:
+        from twisted.internet.endpoints import serverFromString  # noqa: PLC0415 - imports a reactor
+
+        try:
+            endpoint = serverFromString(reactor, listen.text)  # type: ignore[no-untyped-call] # Twisted's
+            return await endpoint.listen(factory).asFuture(self.context.loop)
+        except Exception as error:
+            # Twisted's parser raises IndexError or TypeError on a slip of the pen.
+            reason = str(error) or type(error).__name__
+            raise listen.error(f"Twisted cannot listen there: {reason}") from error
+
+    async def stop(self) -> None:
+        """Accept nothing more; return when the last connection is gone."""
+        doors, self._doors = self._doors, []
+        ports, self._ports = self._ports, []
+        for door in doors:
+            door.close()
+        for port in ports:
+            await maybeDeferred(port.stopListening).asFuture(self.context.loop)
+        await self.context.idle()
+
+    def health(self) -> Mapping[str, Any]:
+        """Return how many connections there are."""
+        return {"ok": True, "connections": self._open}
+
+    def enter(self) -> bool:
+        """Count a connection; return False where there are too many."""
+        if self._open >= self._most:
+            self.context.drop(Drop.LIMITED)
+            return False
+        self._open += 1
+        return True
+
+    def leave(self) -> None:
+        """Count a connection less."""
+        self._open -= 1
+
+
+class Door:
+    """One bound socket: accepts connections and hands them to Twisted.
+
+    Not Twisted's own port, which removes the file of a Unix socket that somebody else bound.
+    """
+
+    def __init__(self, sock: socket.socket, factory: Any, reactor: Any, context: Context) -> None:
+        self._socket = sock
+        self._factory = factory
+        self._reactor = reactor
+        self._context = context
+        self._again: asyncio.TimerHandle | None = None
+        context.loop.add_reader(sock.fileno(), self._accept)
+
+    def close(self) -> None:
+        """Accept no more. The socket of who bound it stays."""
+        if self._again is not None:
+            self._again.cancel()
+        self._context.loop.remove_reader(self._socket.fileno())
+        self._socket.close()
+
+    def _accept(self) -> None:
+        for _ in range(ACCEPTS):
+            try:
+                accepted, _ = self._socket.accept()
+            except OSError as error:
+                if error.errno in {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}:
+                    self._wait(error)
+                return
+            with accepted:
+                # Twisted works on a duplicate.
+                accepted.setblocking(False)
+                try:
+                    self._reactor.adoptStreamConnection(
+                        accepted.fileno(), accepted.family, self._factory
+                    )
+                except OSError as error:
+                    self._context.log.debug("a connection was gone at once: %s", error)
+
+    def _wait(self, error: OSError) -> None:
+        self._context.log.error("cannot accept connections: %s", error.strerror)
+        loop = self._context.loop
+        loop.remove_reader(self._socket.fileno())
+        self._again = loop.call_later(
+            NO_FILES, loop.add_reader, self._socket.fileno(), self._accept
+        )
+
+
+@implementer(IPushProducer, IHalfCloseableProtocol)
+class StreamProtocol(Protocol):
+    """One connection: the wire of its session, and what Twisted calls."""
+
+    transport: Any
+
+    def __init__(self, plugin: StreamPlugin) -> None:
+        self._plugin = plugin
+        self._context = plugin.context
+        self._connection: Connection | None = None
+        self._counted = False
+        self._closing = False
+        self._full = False
+        self._paused = False
+        self._ended = False
+        self._held = b""
+        """Input that waits: reading was paused in the middle of it."""
+        self._deadline: Deadline | None = None
+
+    # ------------------------------------------------ what Twisted calls
+
+    def connectionMade(self) -> None:  # noqa: N802 - Twisted's name
+        """Begin a session."""
+        transport = self.transport
+        if not self._plugin.enter():
+            self.close(self._plugin.crowded(), abort=False)
+            return
+        self._counted = True
+        if ITCPTransport.providedBy(transport):
+            transport.setTcpNoDelay(True)
+        transport.registerProducer(self, True)
+        peer = Peer(
+            client=_address(transport.getPeer()),
+            server=_address(transport.getHost()),
+            tls=ISSLTransport.providedBy(transport),
+        )
+        try:
+            session = self._plugin.session(peer)
+        except Exception:
+            self._context.log.exception("the plugin could not make a session")
+            transport.abortConnection()
+            return
+        self._connection = self._context.attach(session, self, peer)
+        if self._full:
+            self._connection.writable(False)
+
+    def dataReceived(self, data: bytes) -> None:  # noqa: N802 - Twisted's name
+        """Take input, in slices."""
+        if self._closing:
+            return
+        if self._paused:
+            self._held += data
+        else:
+            self._feed(data)
+
+    def _feed(self, data: bytes) -> None:
+        connection = self._connection
+        start = 0
+        while connection is not None and start < len(data) and not self._paused:
+            connection.received(data[start : start + SLICE])
+            start += SLICE
+        self._held = data[start:]
+
+    def readConnectionLost(self) -> None:  # noqa: N802 - Twisted's name
+        """Hear that the peer will send no more."""
+        if self._closing or self._connection is None:
+            self.transport.loseConnection()
+        elif self._paused:
+            self._ended = True
+        else:
+            self._connection.eof()
+
+    def writeConnectionLost(self) -> None:  # noqa: N802 - Twisted's name
+        """Do nothing: our side was closed because we asked for it."""
+
+    def connectionLost(self, reason: Failure | None = None) -> None:  # noqa: N802 - Twisted's name
+        """Hear that it is gone."""
+        self._closing = True
+        self._held = b""
+        if self._deadline is not None:
+            self._context.deadlines.forget(self._deadline)
+        if self._counted:
+            self._plugin.leave()
+        if self._connection is not None:
+            self._connection.lost()
+
+    def pauseProducing(self) -> None:  # noqa: N802 - Twisted's name
+        """Hear that the peer takes no more now."""
+        self._full = True
+        if self._connection is not None:
+            self._connection.writable(False)
+
+    def resumeProducing(self) -> None:  # noqa: N802 - Twisted's name
+        """Hear that the peer takes more."""
+        self._full = False
+        if self._connection is not None:
+            self._connection.writable(True)
+
+    def stopProducing(self) -> None:  # noqa: N802 - Twisted's name
+        """Do nothing: `connectionLost` follows."""
+
+    # ------------------------------------------------ what the core calls
+
+    def write(self, output: bytes) -> None:
+        """Send bytes; what is written in one turn leaves together."""
+        if not self._closing:
+            self.transport.write(output)
+
+    def close(self, data: bytes, *, abort: bool) -> None:
+        """End it. Without TLS our side is closed first and input is read to its end, since
+        closing with input unread would take back what was sent just before.
+        """  # noqa: D205 - one sentence
+        transport = self.transport
+        if abort:
+            self._closing = True
+            transport.abortConnection()
+            return
+        if data:
+            transport.write(data)
+        self._closing = True
+        if self._counted:
+            transport.unregisterProducer()
+        if ISSLTransport.providedBy(transport):
+            transport.loseConnection()
+        else:
+            transport.loseWriteConnection()
+            transport.resumeProducing()
+        self._deadline = Deadline(transport.abortConnection)
+        self._context.deadlines.set(self._deadline, LINGER)
+
+    def pause(self) -> None:
+        """Read no more for now."""
+        self._paused = True
+        if not self._closing:
+            self.transport.pauseProducing()
+
+    def resume(self) -> None:
+        """Read on, beginning with what is here already."""
+        self._context.loop.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        if self._closing or self._connection is None:
+            return
+        self._paused = False
+        held, self._held = self._held, b""
+        self._feed(held)
+        if self._paused:
+            return
+        if self._ended:
+            self._connection.eof()
+        else:
+            self.transport.resumeProducing()
+
+
+def _address(address: Any) -> tuple[str, int] | None:
+    """Return host and port of a Twisted address; a Unix socket has none."""
+    host = getattr(address, "host", None)
+    return None if host is None else (host, address.port)
