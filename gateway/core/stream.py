@@ -74,7 +74,7 @@ class StreamPlugin(ProtocolPlugin):
         # Not at the top: whoever imports this module must not choose the reactor.
         from twisted.internet import reactor  # noqa: PLC0415
 
-        factory = Factory.forProtocol(lambda: StreamProtocol(self))  # type: ignore[arg-type] # it is called
+        factory = Factory.forProtocol(lambda: StreamProtocol(self))
         factory.noisy = False
         for listen in self.context.endpoints():
             if listen.kind == "twisted":
