@@ -6,6 +6,8 @@ Here a thread that never opened a connection is spared them.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from threading import get_ident
 from typing import Any
 from weakref import ReferenceType
@@ -13,13 +15,13 @@ from weakref import ReferenceType
 from django.core.cache import InvalidCacheBackendError, caches, close_caches
 from django.core.cache.backends.base import BaseCache
 from django.core.handlers.base import reset_urlconf
-from django.db import close_old_connections, reset_queries
+from django.db import close_old_connections, connections, reset_queries
 from django.db.backends.signals import connection_created
 from django.dispatch import Signal
 
 _opened: set[int] = set()
 """Threads that ever opened a database connection, by ident."""
-worker_threads: set[int] = set()
+_workers: set[int] = set()
 """Threads that take messages: they look after their own connections."""
 
 
@@ -28,6 +30,19 @@ def _remember(**_: Any) -> None:
 
 
 connection_created.connect(_remember, dispatch_uid="django_gateway.database")
+
+
+@contextmanager
+def worker_thread() -> Iterator[None]:
+    """Look after this thread's connections: close them all at the end."""
+    ident = get_ident()
+    _workers.add(ident)
+    try:
+        yield
+    finally:
+        connections.close_all()
+        _opened.discard(ident)
+        _workers.discard(ident)
 
 
 def tidy() -> None:
@@ -39,7 +54,7 @@ def tidy() -> None:
 
 def opened_for_loop() -> bool:
     """Return whether a thread that runs blocking code for the loop may have a connection."""
-    return not _opened <= worker_threads
+    return not _opened <= _workers
 
 
 class RequestSignal:

@@ -18,7 +18,7 @@ from typing import Any, Final, Protocol
 
 from django.core.cache import InvalidCacheBackendError, caches
 
-from django_gateway.database import worker_threads
+from django_gateway.database import worker_thread
 from django_gateway.routing import Router
 from django_gateway.runner import Runner, Running
 from django_gateway.signals import worker_ready, worker_stopping
@@ -103,8 +103,8 @@ class Worker:
 
     # ---------------------------------------------------------------- threads
 
+    @worker_thread()
     def _take(self) -> None:
-        worker_threads.add(threading.get_ident())
         _make_caches()
         base = contextvars.copy_context()
         take, run, hand_over = self._intake.take, self._runner.run, self._hand_over

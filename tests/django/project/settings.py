@@ -1,4 +1,7 @@
-"""No middleware, one sqlite database in memory (each connection has its own)."""
+"""A small project: no middleware, a sqlite file of this run."""
+
+import os
+import tempfile
 
 SECRET_KEY = "only-for-tests"
 DEBUG = False
@@ -12,7 +15,14 @@ INSTALLED_APPS = [
     "django_gateway",
 ]
 MIDDLEWARE: list[str] = []
-DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}}
+DATABASES = {
+    "default": {
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": os.path.join(tempfile.gettempdir(), f"gateway-tests-{os.getpid()}.sqlite3"),
+    }
+}
+DATA_UPLOAD_MAX_MEMORY_SIZE = 3 * 1024 * 1024
+FILE_UPLOAD_MAX_MEMORY_SIZE = 64 * 1024
 USE_TZ = True
-DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 SESSION_ENGINE = "django.contrib.sessions.backends.signed_cookies"
+CHANNEL_LAYERS = {"default": {"ROUTING": "tests.django.project.routing.routes"}}

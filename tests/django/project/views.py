@@ -1,5 +1,200 @@
-from django.http import HttpResponse
+"""Views, and what they note down for the tests."""
+
+import asyncio
+import threading
+from collections import deque
+from io import BytesIO
+
+from asgiref.sync import sync_to_async
+from django.db import connection
+from django.http import FileResponse, Http404, HttpResponse, JsonResponse, StreamingHttpResponse
+from django.http.request import UnreadablePostError
+from django.views.decorators.csrf import csrf_exempt
+
+from django_gateway import Channel, ConsumeLater, Reject, ResponseLater
+
+noted: deque = deque()
+"""What views noted, in order; cleared before each test."""
 
 
 def hello(request):
     return HttpResponse("hello")
+
+
+def meta(request):
+    return JsonResponse(
+        {
+            "meta": {key: str(value) for key, value in request.META.items()},
+            "path": request.path,
+            "path_info": request.path_info,
+            "get": request.GET.dict(),
+            "method": request.method,
+            "scheme": request.scheme,
+            "url": request.build_absolute_uri(),
+            "full_path": request.get_full_path(),
+            "headers": dict(request.headers),
+            "content_type": request.content_type,
+            "content_params": request.content_params,
+            "encoding": request.encoding,
+            "cookies": request.COOKIES,
+            "reply_channel": request.reply_channel.name,
+        }
+    )
+
+
+@csrf_exempt
+def form(request):
+    return JsonResponse({"post": dict(request.POST.lists()), "body": request.body.decode("latin-1")})
+
+
+@csrf_exempt
+def upload(request):
+    noted.append(type(request.FILES["file"]).__name__)
+    return JsonResponse(
+        {
+            "post": request.POST.dict(),
+            "files": {
+                name: [file.name, file.size, sum(file.read())]
+                for name, file in request.FILES.items()
+            },
+        }
+    )
+
+
+@csrf_exempt
+def body(request):
+    try:
+        data = request.body
+    except UnreadablePostError:
+        noted.append("unreadable")
+        raise
+    return HttpResponse(f"{len(data)} {sum(data)}")
+
+
+def cookies(request):
+    response = HttpResponse()
+    response.set_cookie("one", "1", httponly=True)
+    response.set_cookie("two", "é", max_age=5)
+    return response
+
+
+def error(request):
+    raise RuntimeError("broken view")
+
+
+def send_and_fail(request):
+    Channel("elsewhere").send({"from": "a view that fails"})
+    raise RuntimeError("broken view")
+
+
+def send_and_404(request):
+    Channel("elsewhere").send({"from": "a view that finds nothing"})
+    raise Http404
+
+
+def reject(request):
+    raise Reject(429, "slow down")
+
+
+async def async_reject(request):
+    raise Reject(429, "slow down")
+
+
+def later(request):
+    Channel("jobs").send({"answer": request.reply_channel.name})
+    raise ResponseLater
+
+
+def again(request):
+    if request.message.attempt < 3:
+        raise ConsumeLater(0)
+    return HttpResponse(f"at attempt {request.message.attempt}")
+
+
+def large(request):
+    return HttpResponse(b"x" * 1_000_000)
+
+
+def stream(request, count):
+    def parts():
+        try:
+            for number in range(count):
+                yield b"%06d" % number + b"y" * 200_000 if count > 100 else f"{number},"
+        finally:
+            noted.append("closed")
+
+    return StreamingHttpResponse(parts())
+
+
+def broken_stream(request):
+    def parts():
+        yield b"begun"
+        raise RuntimeError("broken stream")
+
+    return StreamingHttpResponse(parts())
+
+
+def file(request):
+    content = BytesIO(bytes(range(256)) * 4000)
+    content.name = "numbers.bin"
+    response = FileResponse(content, as_attachment=True)
+    response.thread = threading.current_thread().name
+    noted.append(content)
+    return response
+
+
+async def async_hello(request):
+    asyncio.get_running_loop()
+    await asyncio.sleep(0)
+    return HttpResponse(f"hello from {threading.current_thread().name}")
+
+
+@csrf_exempt
+async def async_body(request):
+    return HttpResponse(f"{len(request.body)} {sum(request.body)}")
+
+
+async def async_stream(request, count):
+    async def parts():
+        try:
+            for number in range(count):
+                yield b"z" * 200_000 if count > 100 else f"{number},"
+        finally:
+            noted.append("closed")
+
+    return StreamingHttpResponse(parts())
+
+
+async def silent_stream(request):
+    async def parts():
+        try:
+            yield b"begun"
+            await asyncio.Event().wait()
+        finally:
+            noted.append("closed")
+
+    return StreamingHttpResponse(parts())
+
+
+def sync_view_async_stream(request):
+    async def parts():
+        yield b"from "
+        yield threading.current_thread().name
+
+    return StreamingHttpResponse(parts())
+
+
+async def async_view_sync_stream(request):
+    return StreamingHttpResponse(iter([b"a", b"b"]))
+
+
+def database(request):
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 42")
+        (found,) = cursor.fetchone()
+    noted.append(connection._connections[connection._alias])
+    return HttpResponse(str(found))
+
+
+async def async_database(request):
+    return await sync_to_async(database)(request)

@@ -1,0 +1,87 @@
+"""One Django for the whole run, a layer and a peer for each test."""
+
+import contextlib
+import pathlib
+import secrets
+
+import django
+import pytest
+from django.conf import settings
+
+import gateway
+from gateway.core.config import WorkerSettings
+from tests.django.project import settings as project_settings
+
+if not settings.configured:
+    # by hand rather than by DJANGO_SETTINGS_MODULE, which other tests' processes would inherit
+    settings.configure(
+        **{name: value for name, value in vars(project_settings).items() if name.isupper()}
+    )
+    django.setup()
+
+from django_gateway import asgi  # noqa: E402 - as the next ones, once Django is set up
+from django_gateway.handler import Views  # noqa: E402
+from django_gateway.routing import Route, Router  # noqa: E402
+from django_gateway.worker import Worker  # noqa: E402
+from tests.django.peer import Peer  # noqa: E402
+from tests.django.project import views as project_views  # noqa: E402
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _database_file():
+    yield
+    pathlib.Path(settings.DATABASES["default"]["NAME"]).unlink(missing_ok=True)
+
+
+@pytest.fixture(autouse=True)
+def noted():
+    """What the project's views noted."""
+    project_views.noted.clear()
+    return project_views.noted
+
+
+@pytest.fixture
+def url():
+    """A layer of this test's own that several members of a process can share."""
+    return f"memory://{secrets.token_hex(8)}"
+
+
+@pytest.fixture
+def peer(url):
+    """Somebody who sends messages and hears the answers."""
+    peer = Peer(gateway.open_layer(url))
+    yield peer
+    peer.layer.close()
+
+
+@pytest.fixture
+def work(url):
+    """Start workers: ``work(routing, threads=2)``; they are stopped, in good order, at the end."""
+    with contextlib.ExitStack() as stack:
+
+        def start(routing=None, *, threads=2, async_limit=100, views=True):
+            layer = gateway.open_layer(url)
+            asgi.channel_layers.use(layer)
+            stack.callback(asgi.channel_layers.use, None)
+            stack.callback(layer.close)
+            default = []
+            if views:
+                found = Views()
+                default = [Route(("http.request",), found, {}, on_loop=found.on_loop)]
+            config = WorkerSettings(threads=threads, async_limit=async_limit)
+            worker = Worker(layer, Router(routing, default), config)
+            worker.start()
+            stopped = False
+
+            def stop(grace=5.0):
+                nonlocal stopped
+                if not stopped:
+                    stopped = True
+                    assert worker.stop(grace), "the worker did not finish in time"
+
+            worker.finish = stop
+            stack.callback(stop)
+            assert worker.ready.wait(5)
+            return worker
+
+        yield start

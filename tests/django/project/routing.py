@@ -1,0 +1,8 @@
+from django_gateway import route
+
+
+def echo(message):
+    message.reply(message.text)
+
+
+routes = [route("websocket.receive", echo)]

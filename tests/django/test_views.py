@@ -1,0 +1,340 @@
+"""Django's views behind ``http.request``."""
+
+import json
+import threading
+
+import pytest
+from django.core.signals import request_finished, request_started
+from django.test import override_settings
+
+from tests.django.peer import Outcome, wait_until
+from tests.django.project import settings_default
+
+
+def multipart(*parts):
+    """Return content type and body of a form with files."""
+    lines = []
+    for name, filename, content in parts:
+        disposition = f'form-data; name="{name}"' + (f'; filename="{filename}"' if filename else "")
+        lines += [b"--limit", f"Content-Disposition: {disposition}".encode(), b"", content]
+    body = b"\r\n".join([*lines, b"--limit--", b""])
+    return (b"content-type", b"multipart/form-data; boundary=limit"), body
+
+
+def test_a_view_answers(work, peer):
+    """A view's response is one reply, which precedes the outcome."""
+    work()
+    response = peer.ask("/")
+    assert (response.status, response.content) == (200, b"hello")
+    assert response.headers == [(b"content-type", b"text/html; charset=utf-8")]
+
+
+def test_default_middleware(work, peer):
+    """Django's default middleware runs, and a response has one Content-Length."""
+    with override_settings(MIDDLEWARE=settings_default.MIDDLEWARE):
+        work()
+    response = peer.ask("/")
+    assert response.header(b"content-length") == b"5"
+    assert response.header(b"x-frame-options") == b"DENY"
+
+
+def test_meta(work, peer):
+    """META, headers and URLs are what a WSGI server would have given."""
+    work()
+    answer = json.loads(
+        peer.ask(
+            "/meta/",
+            query=b"a=1&b=%C3%A9",
+            headers=[
+                (b"x-one", b"1"),
+                (b"x-one", b"2"),
+                (b"x_two", b"spoofed"),
+                (b"cookie", b"a=b"),
+                (b"cookie", b"c=\xc3\xa9"),
+                (b"content-type", b"text/plain; charset=latin-1"),
+            ],
+            body=b"abc",
+        ).content
+    )
+    meta = answer["meta"]
+    assert meta["REQUEST_METHOD"] == "GET"
+    assert meta["QUERY_STRING"] == "a=1&b=%C3%A9"
+    assert (meta["REMOTE_ADDR"], meta["REMOTE_PORT"]) == ("192.0.2.7", "4321")
+    assert (meta["SERVER_NAME"], meta["SERVER_PORT"]) == ("192.0.2.1", "8000")
+    assert meta["SERVER_PROTOCOL"] == "HTTP/1.1"
+    assert meta["HTTP_HOST"] == "example.org"
+    assert meta["HTTP_X_ONE"] == "1,2"
+    assert "HTTP_X_TWO" not in meta
+    assert meta["CONTENT_LENGTH"] == "3"
+    assert answer["get"] == {"a": "1", "b": "Ã©"}  # decoded as the body's charset says
+    assert answer["cookies"] == {"a": "b", "c": "é"}
+    assert (answer["content_type"], answer["content_params"]) == (
+        "text/plain",
+        {"charset": "latin-1"},
+    )
+    assert answer["encoding"] == "latin-1"
+    assert answer["url"] == "http://example.org/meta/?a=1&b=%C3%A9"
+    assert answer["headers"]["X-One"] == "1,2"
+
+
+def test_scheme(work, peer):
+    """A request that came by TLS is https."""
+    work()
+    answer = json.loads(peer.ask("/meta/", scheme="https").content)
+    assert (answer["scheme"], answer["url"]) == ("https", "https://example.org/meta/")
+
+
+@pytest.mark.parametrize(
+    ("root", "path", "path_info", "seen"),
+    [
+        ("", "/meta/", "/meta/", "/meta/"),
+        ("/site", "/site/meta/", "/meta/", "/site/meta/"),
+        ("/site/", "/site/meta/", "/meta/", "/site/meta/"),
+        ("/site", "/meta/", "/meta/", "/site/meta/"),
+    ],
+)
+def test_root_path(work, peer, root, path, path_info, seen):
+    """The path below which the application is mounted is SCRIPT_NAME, whoever strips it."""
+    work()
+    answer = json.loads(peer.ask(path, root_path=root).content)
+    assert answer["path_info"] == answer["meta"]["PATH_INFO"] == path_info
+    assert answer["path"] == seen
+    assert answer["meta"]["SCRIPT_NAME"] == root.rstrip("/")
+
+
+@override_settings(FORCE_SCRIPT_NAME="/forced")
+def test_force_script_name(work, peer):
+    """FORCE_SCRIPT_NAME wins over what the gateway says."""
+    work()
+    assert json.loads(peer.ask("/meta/", root_path="/site").content)["path"] == "/forced/meta/"
+
+
+def test_form(work, peer):
+    """A form's fields are POST; the body can be read after them."""
+    work()
+    response = peer.ask(
+        "/form/",
+        "POST",
+        [(b"content-type", b"application/x-www-form-urlencoded")],
+        b"a=1&a=2&b=%C3%A9",
+    )
+    assert json.loads(response.content) == {
+        "post": {"a": ["1", "2"], "b": ["é"]},
+        "body": "a=1&a=2&b=%C3%A9",
+    }
+
+
+def test_upload(work, peer, noted):
+    """Uploaded files are FILES, beside the form's fields."""
+    work()
+    kind, body = multipart(("a", None, b"1"), ("file", "x.bin", bytes(range(200))))
+    response = peer.ask("/upload/", "POST", [kind, (b"content-length", b"%d" % len(body))], body)
+    assert json.loads(response.content) == {
+        "post": {"a": "1"},
+        "files": {"file": ["x.bin", 200, sum(range(200))]},
+    }
+    assert noted.pop() == "InMemoryUploadedFile"
+
+
+def send_body(peer, channel, body, start, piece=64 * 1024):
+    """Send the rest of a body in pieces."""
+    for offset in range(start, len(body), piece):
+        content = body[offset : offset + piece]
+        more = offset + len(content) < len(body)
+        peer.layer.send(channel, {"offset": offset, "content": content, "more_content": more})
+
+
+@pytest.mark.parametrize("announced", [True, False])
+def test_large_upload(work, peer, noted, announced):
+    """A large upload streams to Django's upload handlers, its length announced or not."""
+    work()
+    kind, body = multipart(("a", None, b"1"), ("file", "x.bin", bytes(range(250)) * 4000))
+    headers = [kind]
+    if announced:
+        headers.append((b"content-length", b"%d" % len(body)))
+    request = peer.request("/upload/", "POST", headers, body[:65536], body_channel="http.body?up")
+    send_body(peer, "http.body?up", body, 65536)
+    response, outcome = peer.exchange(request)
+    assert outcome == Outcome("accepted")
+    assert json.loads(response.content)["files"]["file"] == ["x.bin", 1_000_000, sum(range(250)) * 4000]
+    assert noted.pop() == "TemporaryUploadedFile"
+
+
+@pytest.mark.parametrize("path", ["/body/", "/async-body/"])
+def test_large_body(work, peer, path):
+    """A large body is whole, for a synchronous view and for an asynchronous one."""
+    work()
+    body = bytes(range(256)) * 2000
+    request = peer.request(path, "POST", body=body[:65536], body_channel="http.body?large")
+    send_body(peer, "http.body?large", body, 65536)
+    response, _ = peer.exchange(request)
+    assert response.content == b"%d %d" % (len(body), sum(body))
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [{"closed": True}, {"offset": 7, "content": b"x", "more_content": True}],
+    ids=["left", "gap"],
+)
+@pytest.mark.parametrize("path", ["/body/", "/async-body/"])
+def test_cut_off_body(work, peer, noted, caplog, piece, path):
+    """A body that is cut off fails the request; that is no error to log with a traceback."""
+    work()
+    request = peer.request(path, "POST", body=b"start", body_channel="http.body?cut")
+    peer.layer.send("http.body?cut", {"offset": 5, "content": b"more", "more_content": True})
+    peer.layer.send("http.body?cut", piece)
+    response, outcome = peer.exchange(request)
+    assert response is None
+    assert outcome == Outcome("failed", cause="RequestAborted")
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+    assert list(noted) == (["unreadable"] if path == "/body/" else [])
+
+
+def test_body_limit(work, peer):
+    """A body over DATA_UPLOAD_MAX_MEMORY_SIZE is refused with 400, by Django's rules."""
+    work()
+    with override_settings(DATA_UPLOAD_MAX_MEMORY_SIZE=10):
+        response = peer.ask("/body/", "POST", body=b"x" * 11)
+    assert response.status == 400
+
+
+def test_cookies(work, peer):
+    """Each cookie is a header of its own."""
+    work()
+    response = peer.ask("/cookies/")
+    found = [value for name, value in response.headers if name == b"set-cookie"]
+    assert found[0] == b"one=1; HttpOnly; Path=/"
+    assert len(found) == 2
+    assert found[1].startswith(b'two="\\351"; expires=')
+
+
+def test_no_such_page(work, peer):
+    """A page that is not there is Django's 404."""
+    work()
+    assert peer.ask("/nowhere/").status == 404
+
+
+def test_error(work, peer, caplog):
+    """A view that raises is answered by Django, and logged once, by Django."""
+    work()
+    assert peer.ask("/error/").status == 500
+    assert [record.name for record in caplog.records if record.levelname == "ERROR"] == [
+        "django.request"
+    ]
+
+
+def test_sends_of_a_failed_view_vanish(work, peer):
+    """What a view sent before it raised is not sent; before a 404 it is."""
+    worker = work()
+    assert peer.ask("/send-and-fail/").status == 500
+    assert peer.ask("/send-and-404/").status == 404
+    assert peer.layer.receive(["elsewhere"]) == (
+        "elsewhere",
+        {"from": "a view that finds nothing"},
+    )
+    assert peer.layer.receive(["elsewhere"]) == (None, None)
+    assert worker.metrics.dropped() == {"discarded": 1}
+
+
+@pytest.mark.parametrize("path", ["/reject/", "/async-reject/"])
+def test_reject(work, peer, path):
+    """A view may raise Reject: the gateway answers in the protocol's words."""
+    work()
+    assert peer.exchange(peer.request(path)) == (None, Outcome("rejected", 429, "slow down"))
+
+
+def test_response_later(work, peer):
+    """A view that raises ResponseLater leaves the answer to somebody else; its sends leave."""
+    work()
+    request = peer.request("/later/")
+    assert peer.exchange(request) == (None, Outcome("accepted"))
+    assert peer.layer.receive(["jobs"]) == ("jobs", {"answer": request["reply_channel"]})
+
+
+def test_consume_later(work, peer):
+    """A view may raise ConsumeLater: the request is offered again."""
+    work()
+    assert peer.ask("/again/").content == b"at attempt 3"
+
+
+def test_async_view(work, peer):
+    """An async view runs on the worker's one loop."""
+    work()
+    assert peer.ask("/async/").content == b"hello from loop"
+
+
+def test_async_view_with_middleware(work, peer):
+    """An async view runs behind the default middleware too."""
+    with override_settings(MIDDLEWARE=settings_default.MIDDLEWARE):
+        work()
+        response = peer.ask("/async/")
+    assert response.content == b"hello from loop"
+    assert response.header(b"x-frame-options") == b"DENY"
+
+
+def test_sync_views_make_no_loop(work, peer, monkeypatch):
+    """Synchronous views and consumers make no event loop and no executor."""
+    import asyncio
+    import concurrent.futures
+
+    work({"test.sync": lambda message: message.reply("x")})
+
+    def fail(*args, **kwargs):
+        raise AssertionError("made")
+
+    monkeypatch.setattr(asyncio, "new_event_loop", fail)
+    monkeypatch.setattr(concurrent.futures.ThreadPoolExecutor, "submit", fail)
+    before = threading.active_count()
+    assert peer.ask("/").status == 200
+    assert peer.outcome("test.sync", {"reply_channel": peer.new_reply_channel()}).kind == "accepted"
+    assert threading.active_count() == before
+
+
+def test_signals(work, peer):
+    """request_started and request_finished are sent around each request."""
+    heard = []
+
+    def started(sender, message, **kwargs):
+        heard.append(("started", message["path"]))
+
+    def finished(sender, **kwargs):
+        heard.append(("finished", sender.__name__))
+
+    work()
+    request_started.connect(started)
+    request_finished.connect(finished)
+    try:
+        peer.ask("/")
+        peer.ask("/async/")
+    finally:
+        request_started.disconnect(started)
+        request_finished.disconnect(finished)
+    peer.ask("/")
+    assert heard == [
+        ("started", "/"),
+        ("finished", "Views"),
+        ("started", "/async/"),
+        ("finished", "Views"),
+    ]
+
+
+@pytest.mark.parametrize("path", ["/database/", "/async-database/"])
+def test_connections_are_closed(work, peer, noted, path):
+    """A database connection that a view opened is closed after it (CONN_MAX_AGE is 0)."""
+    work()
+    for _ in range(3):
+        assert peer.ask(path).content == b"42"
+        connection = noted.pop()
+        wait_until(lambda: connection.connection is None)  # noqa: B023 - of this round
+
+
+def test_persistent_connections(work, peer, noted):
+    """With persistent connections there are no more of them than threads."""
+    from django.db import connections
+
+    work(threads=2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(connections.settings["default"], "CONN_MAX_AGE", None)
+        for _ in range(20):
+            peer.ask("/database/")
+    assert len({id(connection) for connection in noted}) <= 2
