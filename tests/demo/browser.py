@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import itertools
 import json
 import os
@@ -11,13 +10,17 @@ import subprocess
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from websockets.sync.client import ClientConnection, connect
 
 PROGRAM = shutil.which("chromium") or shutil.which("google-chrome")
+
+
+class NotNowError(AssertionError):
+    """The browser could not do it; between two documents it can do nothing."""
 
 
 class Page:
@@ -34,7 +37,8 @@ class Page:
         while True:
             answer = json.loads(self._socket.recv(timeout=10))
             if answer.get("id") == number:
-                assert "error" not in answer, answer["error"]
+                if "error" in answer:
+                    raise NotNowError(answer["error"])
                 return answer["result"]
 
     def run(self, script: str) -> Any:
@@ -48,13 +52,12 @@ class Page:
     def wait(self, condition: str, seconds: float = 8) -> None:
         """Wait until an expression is true."""
         end = time.monotonic() + seconds
-        while not self.run(condition):
+        while True:
+            with suppress(NotNowError):
+                if self.run(condition):
+                    return
             assert time.monotonic() < end, f"not true within {seconds} s: {condition}"
             time.sleep(0.05)
-
-    def screenshot(self, file: Path) -> None:
-        """Write what one sees as PNG."""
-        file.write_bytes(base64.b64decode(self.call("Page.captureScreenshot")["data"]))
 
 
 class Browser:
