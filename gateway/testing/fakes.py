@@ -1,0 +1,283 @@
+"""Stand-ins for what surrounds a plugin: a clock moved by hand, a layer's edge, a wire.
+
+::
+
+    clock, edge, wire = ManualClock(), FakeEdge({"echo.receive"}), FakeWire()
+    context = edge.engine(clock).context(EchoPlugin, EchoConfig())
+    connection = context.attach(EchoSession(), wire, Peer())
+    connection.received(b"hello")
+    [post] = edge.take()
+    edge.reply(post.messages[0]["reply_channel"], {"text": "hi"})
+    edge.settle(post, OK)
+    assert wire.written == [b"hi"]
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+from gateway.core.config import GatewaySettings
+from gateway.core.connection import Engine
+from gateway.core.layers import codec
+from gateway.core.layers.base import (
+    ANNOUNCED,
+    DOWN,
+    FENCED,
+    FULL,
+    GROUP,
+    JOIN,
+    MESSAGE,
+    OUTCOME,
+    PART,
+    UP,
+    Edge,
+    Item,
+    Outcome,
+)
+from gateway.core.metrics import Metrics
+from gateway.core.plugin import Message
+
+
+class ManualHandle:
+    """A call that is due at a time, until it is cancelled."""
+
+    def __init__(self, when: float, number: int, callback: Callable[[], Any]) -> None:
+        self.when = when
+        self.number = number
+        self.callback = callback
+        self.cancelled = False
+
+    def cancel(self) -> None:
+        """Have it not called."""
+        self.cancelled = True
+
+    def __lt__(self, other: ManualHandle) -> bool:
+        return (self.when, self.number) < (other.when, other.number)
+
+
+class ManualClock(asyncio.AbstractEventLoop):
+    """An event loop whose time passes only by `advance`. Knows calls and timers, no I/O."""
+
+    def __init__(self, now: float = 1000.0) -> None:
+        self._now = now
+        self._number = 0
+        self._calls: list[ManualHandle] = []
+
+    def time(self) -> float:
+        """Return the present, in seconds."""
+        return self._now
+
+    def call_later(  # type: ignore[override] # it returns a handle of its own
+        self, delay: float, callback: Any, *args: Any, context: Any = None
+    ) -> ManualHandle:
+        """Have ``callback`` called when ``delay`` seconds were advanced."""
+        self._number += 1
+        handle = ManualHandle(self._now + delay, self._number, lambda: callback(*args))
+        heapq.heappush(self._calls, handle)
+        return handle
+
+    def call_soon(  # type: ignore[override] # as above
+        self, callback: Any, *args: Any, context: Any = None
+    ) -> ManualHandle:
+        """Have ``callback`` called at the next `advance`, even one of 0 seconds."""
+        return self.call_later(0.0, callback, *args)
+
+    def advance(self, seconds: float = 0.0) -> None:
+        """Let time pass, and call what becomes due, in order."""
+        end = self._now + seconds
+        while self._calls and self._calls[0].when <= end:
+            handle = heapq.heappop(self._calls)
+            if not handle.cancelled:
+                self._now = max(self._now, handle.when)
+                handle.callback()
+        self._now = end
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is due any more, however long one waited."""
+        return all(handle.cancelled for handle in self._calls)
+
+
+class Post(NamedTuple):
+    """What was posted: one delivery."""
+
+    channel: str
+    messages: list[Message]
+    receipt: int | None
+
+
+class FakeEdge(Edge):
+    """An edge that keeps what it is told, and says what a test tells it to.
+
+    ``announced`` are the channels that workers route, None while there is no worker.
+    ``calls`` lists every verb but ``post`` as (name, arguments…), payloads decoded.
+    """
+
+    def __init__(
+        self, announced: Iterable[str] | None = None, process: str = "p_fake00000000"
+    ) -> None:
+        self.process = process
+        self.available = True
+        self.announced = None if announced is None else frozenset(announced)
+        self.posts: list[Post] = []
+        self.calls: list[tuple[Any, ...]] = []
+        self.deliver: Callable[[list[Item]], None] = _nobody
+
+    def engine(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        settings: GatewaySettings | None = None,
+        metrics: Metrics | None = None,
+        *,
+        unavailable_timeout: float = 30.0,
+    ) -> Engine:
+        """Return an engine on this edge."""
+        engine = Engine(
+            self,
+            settings or GatewaySettings(),
+            metrics or Metrics(),
+            loop,
+            unavailable_timeout=unavailable_timeout,
+        )
+        self.deliver = engine.deliver
+        return engine
+
+    # ------------------------------------------------ what a test looks at
+
+    def take(self) -> list[Post]:
+        """Return what was posted since the last look."""
+        posts, self.posts = self.posts, []
+        return posts
+
+    def called(self, name: str) -> list[tuple[Any, ...]]:
+        """Return the arguments of every call of a verb, in order."""
+        return [call[1:] for call in self.calls if call[0] == name]
+
+    # ------------------------------------------------ what a test says
+
+    def settle(self, post: Post, *outcomes: Outcome) -> None:
+        """Tell the outcomes of a post's messages, from the first."""
+        self.deliver([(OUTCOME, post.receipt, i, outcome) for i, outcome in enumerate(outcomes)])
+
+    def refuse(self, post: Post) -> None:
+        """Say that a post found its channel full."""
+        self.deliver([(FULL, post.receipt, post.channel)])
+
+    def reply(self, channel: str, message: Message) -> None:
+        """Deliver a message for a name of this process."""
+        self.deliver([(MESSAGE, channel, codec.encode(message))])
+
+    def group_message(self, group: str, message: Message, exclude: Sequence[str] = ()) -> None:
+        """Deliver a group's message for the members that this process holds."""
+        self.deliver([(GROUP, group, codec.encode(message), list(exclude))])
+
+    def join(self, group: str, channel: str, meta: Message | None = None) -> None:
+        """Say that somebody added a connection to a group."""
+        self.deliver([(JOIN, group, channel, None if meta is None else codec.encode(meta))])
+
+    def part(self, group: str, channel: str) -> None:
+        """Say that somebody removed a connection from a group."""
+        self.deliver([(PART, group, channel)])
+
+    def announce(self, channels: Iterable[str] | None) -> None:
+        """Say what living workers route."""
+        self.announced = None if channels is None else frozenset(channels)
+        self.deliver([(ANNOUNCED, self.announced)])
+
+    def go_down(self) -> None:
+        """Lose the layer."""
+        self.available = False
+        self.deliver([(DOWN,)])
+
+    def come_up(self, *, rejoined: bool = False) -> None:
+        """Find the layer again."""
+        self.available = True
+        self.deliver([(UP, rejoined)])
+
+    def fence(self) -> None:
+        """End the lease of this process; it goes by another name from now on."""
+        self.process += "x"
+        self.deliver([(FENCED,)])
+
+    # ------------------------------------------------ the verbs
+
+    def post(
+        self,
+        channel: str,
+        payloads: Sequence[bytes],
+        receipt: int | None = None,
+        expiry: float | None = None,
+    ) -> None:
+        """Keep a post."""
+        messages = [codec.decode(payload) for payload in payloads]
+        self.posts.append(Post(channel, messages, receipt))
+
+    def cancel(self, receipt: int) -> None:
+        """Keep the call."""
+        self.calls.append(("cancel", receipt))
+
+    def register(self, connection: str, channel: str, disconnect: bytes) -> None:
+        """Keep the call."""
+        self.calls.append(("register", connection, channel, codec.decode(disconnect)))
+
+    def end(self, connection: str, channel: str = "", disconnect: bytes | None = None) -> None:
+        """Keep the call."""
+        message = None if disconnect is None else codec.decode(disconnect)
+        self.calls.append(("end", connection, channel, message))
+
+    def group_add(self, group: str, channel: str, meta: bytes | None = None) -> None:
+        """Keep the call."""
+        decoded = None if meta is None else codec.decode(meta)
+        self.calls.append(("group_add", group, channel, decoded))
+
+    def group_discard(self, group: str, channel: str) -> None:
+        """Keep the call."""
+        self.calls.append(("group_discard", group, channel))
+
+    def group_send(self, group: str, payload: bytes, exclude: Iterable[str] = ()) -> None:
+        """Keep the call."""
+        self.calls.append(("group_send", group, codec.decode(payload), list(exclude)))
+
+    def send(self, channel: str, payload: bytes) -> None:
+        """Keep the call."""
+        self.calls.append(("send", channel, codec.decode(payload)))
+
+    def listen(self, channel: str) -> None:
+        """Keep the call."""
+        self.calls.append(("listen", channel))
+
+    def leave(self) -> None:
+        """Keep the call."""
+        self.calls.append(("leave",))
+
+
+class FakeWire:
+    """A wire that keeps what is written. ``closed`` is None, or (data, abort)."""
+
+    def __init__(self) -> None:
+        self.written: list[Any] = []
+        self.closed: tuple[Any, bool] | None = None
+        self.paused = False
+
+    def write(self, output: Any) -> None:
+        """Keep it."""
+        self.written.append(output)
+
+    def close(self, data: Any, *, abort: bool) -> None:
+        """Keep it."""
+        self.closed = (data, abort)
+
+    def pause(self) -> None:
+        """Be paused."""
+        self.paused = True
+
+    def resume(self) -> None:
+        """Be paused no more."""
+        self.paused = False
+
+
+def _nobody(items: list[Item]) -> None:
+    raise RuntimeError(f"no engine is on this edge yet to hear {items!r}")
