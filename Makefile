@@ -70,7 +70,7 @@ endef
 # Programs of users' that the tests talk to. Missing ones are installed where that is
 # possible; where it is not, the tests that need them say so at the end of the run.
 .PHONY: peers
-peers:
+peers: $(VENV)/.test
 	@missing=; for program in chromium curl; do \
 		command -v $$program >/dev/null || missing="$$missing $$program"; \
 	done; \
@@ -80,13 +80,14 @@ peers:
 		  DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $$missing; \
 		} </dev/null >/dev/null || echo "could not install$$missing"; \
 	fi
+	@python -m tests.plugins.websocket.suite </dev/null || true
 
 .PHONY: bench
 bench: $(VENV)/.bench ## speed against gunicorn, uvicorn, daphne
 	@python -m benchmarks
 
 .PHONY: autobahn
-autobahn: $(VENV)/.test ## the WebSocket conformance suite, in full
+autobahn: $(VENV)/.test peers ## the WebSocket conformance suite, in full
 	@pytest -m autobahn --autobahn=full tests
 
 .PHONY: docs

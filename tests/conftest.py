@@ -7,6 +7,21 @@ import os
 import pytest
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """How much of Autobahn's fuzzing client is run."""
+    parser.addoption(
+        "--autobahn",
+        choices=("fast", "full"),
+        default="fast",
+        help="cases of Autobahn's fuzzing client: fast (default), or full with large messages",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Name the markers."""
+    config.addinivalue_line("markers", "autobahn: needs Autobahn's fuzzing client")
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Name the checks that failed before the tests began (`make test` runs them all)."""
     if failed := os.environ.get("FAILED_CHECKS"):
