@@ -123,7 +123,7 @@ class Server:
             if not left:
                 return
             if loop.time() >= deadline:
-                log.warning("%d disconnect messages are left for the workers to come", left)
+                log.warning("disconnect messages left to workers that come later: %d", left)
                 return
             await asyncio.sleep(LOOK)
 

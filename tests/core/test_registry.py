@@ -17,7 +17,6 @@ from gateway.core.project import Project
 from gateway.core.registry import Registry
 from gateway.core.web import Claim
 
-
 Messages = SimpleNamespace(KINDS={}, REPLY=dict)
 
 
