@@ -34,6 +34,9 @@ from gateway.core.layers.base import OK, OUTCOME
 CHANNEL = "http.request"
 TURN = 64
 """Messages of one turn of the sender's loop: what a busy gateway reads between two polls."""
+CREDIT = 128
+"""Deliveries that the hub hands over ahead. A worker asks for 32, so that others get their
+share of work that takes time; a reader that only reads asks for what hides the round trip."""
 AHEAD = 4096
 """Messages without outcome that the sender with receipts lets stand."""
 LIMIT_SECONDS = 60.0
@@ -194,7 +197,7 @@ async def _post(path: str, count: int, *, receipts: bool) -> None:
 
 def _read(path: str, count: int) -> None:
     layer = open_layer(f"unix://{path}")
-    intake = layer.intake([CHANNEL])
+    intake = layer.intake([CHANNEL], CREDIT)
     layer.announce([CHANNEL])
     _say_now()
     while count:
