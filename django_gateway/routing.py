@@ -238,7 +238,7 @@ def _flatten(routing: Any, where: str) -> Iterator[Route]:
         raise ImproperlyConfigured(f"{where} is one {type(routing).__name__.lower()}: put it in []")
     if inspect.ismodule(routing):
         raise ImproperlyConfigured(
-            f"{where} is a module: name the list in it, '{routing.__name__}.routing'"
+            f"{where} is a module: name the list in it, '{routing.__name__}.routes'"
         )
     if not isinstance(routing, list | tuple):
         raise ImproperlyConfigured(

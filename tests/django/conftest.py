@@ -19,12 +19,12 @@ if not settings.configured:
     )
     django.setup()
 
-from django_gateway import asgi  # noqa: E402 - as the next ones, once Django is set up
-from django_gateway.handler import Views  # noqa: E402
-from django_gateway.routing import Route, Router  # noqa: E402
-from django_gateway.worker import Worker  # noqa: E402
-from tests.django.peer import Peer  # noqa: E402
-from tests.django.project import views as project_views  # noqa: E402
+from django_gateway import asgi
+from django_gateway.handler import Views
+from django_gateway.routing import Route, Router
+from django_gateway.worker import Worker
+from tests.django.peer import Peer
+from tests.django.project import views as project_views
 
 
 @pytest.fixture(scope="session", autouse=True)

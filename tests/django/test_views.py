@@ -156,7 +156,11 @@ def test_large_upload(work, peer, noted, announced):
     send_body(peer, "http.body?up", body, 65536)
     response, outcome = peer.exchange(request)
     assert outcome == Outcome("accepted")
-    assert json.loads(response.content)["files"]["file"] == ["x.bin", 1_000_000, sum(range(250)) * 4000]
+    assert json.loads(response.content)["files"]["file"] == [
+        "x.bin",
+        1_000_000,
+        sum(range(250)) * 4000,
+    ]
     assert noted.pop() == "TemporaryUploadedFile"
 
 

@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from pathlib import Path
 
 SECRET_KEY = "only-for-tests"
 DEBUG = False
@@ -18,7 +19,7 @@ MIDDLEWARE: list[str] = []
 DATABASES = {
     "default": {
         "ENGINE": "django.db.backends.sqlite3",
-        "NAME": os.path.join(tempfile.gettempdir(), f"gateway-tests-{os.getpid()}.sqlite3"),
+        "NAME": str(Path(tempfile.gettempdir()) / f"gateway-tests-{os.getpid()}.sqlite3"),
     }
 }
 DATA_UPLOAD_MAX_MEMORY_SIZE = 3 * 1024 * 1024

@@ -44,7 +44,9 @@ def meta(request):
 
 @csrf_exempt
 def form(request):
-    return JsonResponse({"post": dict(request.POST.lists()), "body": request.body.decode("latin-1")})
+    return JsonResponse(
+        {"post": dict(request.POST.lists()), "body": request.body.decode("latin-1")}
+    )
 
 
 @csrf_exempt
