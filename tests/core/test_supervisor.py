@@ -1,0 +1,151 @@
+"""The supervisor with children of one line: pauses, order of the stop, what does not end."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from gateway.core import child, supervisor
+from gateway.core.config import GatewaySettings, LayerSettings, Settings, WorkerSettings
+from gateway.core.listen import parse
+from gateway.core.supervisor import Supervisor
+
+CHILD = """
+import json, os, pathlib, signal, socket, sys, time
+told = json.loads(os.environ.pop("_GATEWAY_CHILD"))
+name = told["role"] + str(told["number"])
+here = pathlib.Path(os.environ["NOTES"])
+def note(what):
+    with (here / "notes").open("a") as file:
+        file.write(f"{name} {what}\\n")
+line = socket.socket(fileno=told["parent"])
+def stop(*_):
+    note("stops")
+    if told["role"] == "worker":
+        raise SystemExit(0)
+    line.send(b"D")
+signal.signal(signal.SIGTERM, stop)
+note("runs")
+"""
+
+OBEDIENT = CHILD + "line.recv(1)\nnote('ends')\n"
+DEAF = CHILD + "signal.signal(signal.SIGTERM, signal.SIG_IGN)\nnote('is deaf')\ntime.sleep(60)\n"
+FAILING = CHILD + "raise SystemExit(7 if told['role'] == 'worker' else line.recv(1) and 0)\n"
+
+
+@pytest.fixture
+def supervise(tmp_path, monkeypatch):
+    """Run children of this code until a condition of the notes holds, then signal."""
+    monkeypatch.setenv("NOTES", str(tmp_path))
+    monkeypatch.setattr(supervisor, "MARGIN", 0.2)
+
+    def notes():
+        file = tmp_path / "notes"
+        return file.read_text().splitlines() if file.exists() else []
+
+    def run(code, enough, workers=1, signals=1):
+        settings = Settings(
+            layer=LayerSettings(url=f"unix://{tmp_path}/hub.sock"),
+            gateway=GatewaySettings(grace=0.1),
+            workers=WorkerSettings(grace=0.1),
+        )
+        made = Supervisor(
+            settings,
+            [sys.executable, "-c", code],
+            {"toy": [parse(f"unix:{tmp_path}/toy.sock")]},
+            settings.layer.url,
+            workers,
+        )
+        over = threading.Event()
+
+        def watch():
+            while not over.wait(0.01):
+                if enough(notes()):
+                    for _ in range(signals):
+                        os.kill(os.getpid(), signal.SIGTERM)
+                        over.wait(0.1)
+                    return
+
+        thread = threading.Thread(target=watch)
+        thread.start()
+        try:
+            return made.run(), notes()
+        finally:
+            over.set()
+            thread.join()
+            assert not list(Path(tmp_path).glob("*.sock"))
+
+    return run
+
+
+def runs(*names):
+    return lambda notes: {f"{name} runs" for name in names} <= set(notes)
+
+
+def test_order_of_the_stop(supervise):
+    """The gateway drains first, then the workers stop, then the gateway ends with its hub."""
+    status, notes = supervise(OBEDIENT, runs("gateway0", "worker1", "worker2"), workers=2)
+    assert status == 0
+    assert notes[3] == "gateway0 stops"
+    assert set(notes[4:6]) == {"worker1 stops", "worker2 stops"}
+    assert notes[6] == "gateway0 ends"
+
+
+def test_what_does_not_end_is_killed(supervise, caplog):
+    """Children that do not end within their grace are killed, and the status is 1."""
+    deaf = {"gateway0 is deaf", "worker1 is deaf"}
+    status, _ = supervise(DEAF, lambda notes: deaf <= set(notes))
+    assert status == 1
+    assert "not ended within its grace" in caplog.text
+
+
+def test_second_signal_kills(supervise, caplog, monkeypatch):
+    """The second signal kills at once, however long the grace is."""
+    monkeypatch.setattr(supervisor, "MARGIN", 60)
+    deaf = {"gateway0 is deaf", "worker1 is deaf"}
+    status, _ = supervise(DEAF, lambda notes: deaf <= set(notes), signals=2)
+    assert status == 1
+    assert "SIGTERM again: stopping at once" in caplog.text
+
+
+def test_pauses_double(supervise, caplog, monkeypatch):
+    """A child that keeps dying is started again after pauses that double up to the longest."""
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(supervisor, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(supervisor, "LONGEST_PAUSE", 0.04)
+    status, _ = supervise(FAILING, lambda notes: notes.count("worker1 runs") == 5)
+    assert status == 0
+    deaths = [r.args[4] for r in caplog.records if "starting it again" in r.msg]
+    assert deaths[:4] == [0.01, 0.02, 0.04, 0.04]
+    assert "exited with status 7" in caplog.text
+
+
+def test_a_steady_life_resets_the_pause(supervise, caplog, monkeypatch):
+    """A child that has run for a while is started again after the first pause."""
+    monkeypatch.setattr(supervisor, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(supervisor, "STEADY", 0.0)
+    supervise(FAILING, lambda notes: notes.count("worker1 runs") == 3)
+    deaths = [r.args[4] for r in caplog.records if "starting it again" in r.msg]
+    assert set(deaths) == {0.01}
+
+
+def test_handlers_are_put_back(supervise):
+    """After the run the process's signal handlers are as they were before."""
+    before = signal.getsignal(signal.SIGTERM)
+    supervise(OBEDIENT, runs("gateway0", "worker1"))
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_no_orders_for_strangers():
+    """A process that no supervisor started has no orders; those of a child are taken once."""
+    assert child.orders({}) is None
+    text = '{"role":"worker","number":3,"parent":-1}'
+    environ = {child.VARIABLE: text}
+    assert child.orders(environ) == child.Orders("worker", 3, -1)
+    assert environ == {}
