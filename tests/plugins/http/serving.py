@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import socket
 import threading
 import time
@@ -22,6 +23,8 @@ from gateway.core.metrics import Metrics
 from gateway.core.web import Claim
 from gateway.plugins.http import HttpPlugin
 from gateway.plugins.http.config import HttpConfig
+
+_numbers = itertools.count()
 
 Consumer = Callable[[dict[str, Any]], Any]
 """Takes a message; returns replies to send with its outcome, an Outcome, or None."""
@@ -50,16 +53,22 @@ class Served:
         claims: Iterable[Claim] = (),
         listen: str = "127.0.0.1:0",
         threads: int = 4,
+        gateway: GatewaySettings | None = None,
         **layer_options: Any,
     ) -> None:
         self.config = config or HttpConfig()
-        self.layer: Layer = open_layer("memory://", **layer_options)
+        # Two layers of one name: the gateway and its worker are two processes to the layer.
+        url = f"memory://{next(_numbers)}-http-tests"
+        self._edge_layer: Layer = open_layer(url, **layer_options)
+        self.layer: Layer = open_layer(url, **layer_options)
+        """The worker's."""
         self.metrics = Metrics()
         self.seen: list[tuple[str, dict[str, Any]]] = []
         """Every message that a consumer took, with its channel."""
         self._consumers = consumers
         self._claims = list(claims)
         self._listen = parse(listen)
+        self._gateway = gateway or GatewaySettings()
         self._threads = threads
         self._running: list[threading.Thread] = []
         self._started = threading.Event()
@@ -85,6 +94,7 @@ class Served:
             thread.join(5)
             assert not thread.is_alive(), "a thread did not end"
         self.layer.close()
+        self._edge_layer.close()
 
     def _begin(self, target: Callable[[], None]) -> None:
         thread = threading.Thread(target=target)
@@ -102,7 +112,7 @@ class Served:
     async def _main(self) -> None:
         self.loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
-        self.engine = Engine(self.layer, GatewaySettings(), self.metrics, self.loop)
+        self.engine = Engine(self._edge_layer, self._gateway, self.metrics, self.loop)
         self.context = self.engine.context(
             HttpPlugin, self.config, listeners=[self._listen], claims=self._claims
         )
