@@ -138,6 +138,7 @@ class Process:
         else:
             return open_layer(self._url, **options)
         self._hub = Hub(LayerOptions(**options))
+        self._hub.sources.append(self._metrics.text)
         await self._hub.serve(sock)
         return self._hub.layer()
 

@@ -44,6 +44,8 @@ class Hub:
         self.options = options or LayerOptions()
         self.shared = Shared(self.options, clock)
         self.clients: set[HubClient] = set()
+        self.sources: list[Callable[[], str]] = [self._numbers]
+        """Where the text of `UnixLayer.metrics_text` comes from, in the Prometheus format."""
         self._server: asyncio.Server | None = None
         self._timer: asyncio.TimerHandle | None = None
 
@@ -51,10 +53,25 @@ class Hub:
         """Return the layer for a process that lives where the hub does."""
         return MemoryLayer("memory://", self.options, shared=self.shared)
 
-    @property
-    def metrics(self) -> Metrics:
-        """The hub's own counters."""
-        return self.shared.state.metrics
+    def _numbers(self) -> str:
+        """Return the layer's numbers in the Prometheus text format."""
+        state = self.shared.state
+        with self.shared.lock:
+            found = state.total()
+            metrics = Metrics()
+            for name, value in (
+                ("gateway_layer_messages_total", found.messages),
+                ("gateway_layer_full_total", found.full),
+                ("gateway_layer_pending", found.pending),
+                ("gateway_layer_pending_bytes", found.pending_bytes),
+                ("gateway_layer_in_hand", found.in_hand),
+                ("gateway_layer_processes", len(state.processes)),
+                ("gateway_layer_groups", len(state.groups)),
+            ):
+                metrics.count(name, value)
+            for cause, number in found.drops.items():
+                metrics.count("gateway_layer_drops_total", number, cause=cause)
+        return metrics.text()
 
     async def serve(self, sock: socket.socket) -> None:
         """Accept clients on a bound Unix socket. Raises OSError."""
@@ -190,9 +207,9 @@ class HubClient(asyncio.Protocol):
         rid = command[1] if len(command) > 1 else 0
         if rid:
             self._say((wire.ERROR, rid, *wire.pack_error(error)))
-        elif self._link is not None and not self._link.process.alive:
+        if self._link is not None and not self._link.process.alive:
             self._say((wire.ENDED,))
-        else:
+        elif not rid:
             log.error("a command of %s failed: %s", self._name(), error)
 
     def _name(self) -> str:
@@ -291,6 +308,9 @@ class HubClient(asyncio.Protocol):
     def _listen(self, rid: int, channel: str) -> None:
         self._state.listen(self._here(), channel)
 
+    def _metrics(self, rid: int) -> None:
+        self._say((wire.REPLY, rid, "".join(source() for source in self._hub.sources)))
+
     def _bye(self, rid: int) -> None:
         self._state.end_process(self._here().process)
 
@@ -313,6 +333,7 @@ _CONTROL: Final[dict[int, Callable[..., None]]] = {
     wire.EDGE: HubClient._edge,  # noqa: SLF001
     wire.LISTEN: HubClient._listen,  # noqa: SLF001
     wire.BYE: HubClient._bye,  # noqa: SLF001
+    wire.METRICS: HubClient._metrics,  # noqa: SLF001
 }
 
 

@@ -18,7 +18,7 @@ from gateway.core.layers.base import (
     Outcome,
 )
 from gateway.core.layers.records import Channel, Entry, Link, Process, Reader
-from gateway.core.metrics import Drop, Metrics
+from gateway.core.metrics import Drop
 
 LOST: Final = Outcome(FAILED, cause="lost")
 ITEM_SIZE: Final = 64
@@ -33,7 +33,6 @@ class Inboxes:
         self.clock = clock
         self.processes: dict[str, Process] = {}
         self.announced: frozenset[str] | None = None
-        self.metrics = Metrics()
         self.messages = 0
         self.full = 0
         self.drops: dict[str, int] = {}

@@ -209,6 +209,11 @@ class State(Settlement):
 
     def statistics(self, link: Link, name: str | None) -> Statistics:
         """Return the numbers of one channel, or of the whole layer for None."""
+        self._check(link)
+        return self.total(name)
+
+    def total(self, name: str | None = None) -> Statistics:
+        """As `statistics`, for who keeps the state."""
         now = self.clock()
         if name is None:
             channels = list(self.channels.values())

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import threading
+import weakref
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from gateway.core import names
 from gateway.core.errors import ConfigError, LayerError
+from gateway.core.layers import wire
 from gateway.core.layers.base import OK, Delivery, Edge, Intake, Item, LayerOptions, Outcome, Send
 from gateway.core.layers.loops import LoopClient, LoopEdge, LoopIntake
 from gateway.core.layers.threads import ThreadClient, ThreadIntake
@@ -21,6 +24,8 @@ from gateway.core.layers.verbs import DO_ANNOUNCE, Verbs, off_loop
 from gateway.core.metrics import Drop, Metrics
 
 log = logging.getLogger("gateway.layer")
+
+_layers: weakref.WeakSet[UnixLayer] = weakref.WeakSet()
 
 
 class UnixLayer(Verbs):
@@ -40,6 +45,12 @@ class UnixLayer(Verbs):
         self._lock = threading.Lock()
         self._threads: ThreadClient | None = None
         self._loops: dict[asyncio.AbstractEventLoop, LoopClient] = {}
+        _layers.add(self)
+
+    def forked(self) -> None:
+        """Be a process of its own in the child of a fork, if not used before."""
+        if self._threads is None and not self._loops:
+            self.process = names.new_process()
 
     def welcomed(self, process: str, options: dict[str, Any]) -> None:
         """Take the name under which the hub knows us, and its options."""
@@ -114,6 +125,13 @@ class UnixLayer(Verbs):
             raise LayerError("this layer has an edge already")
         client.edge = LoopEdge(client, deliver)
         return client.edge
+
+    def metrics_text(self) -> str:
+        """Return the numbers of the hub, and of the gateway process that it lives in.
+
+        In the Prometheus text format. Raises `LayerUnavailable`.
+        """
+        return str(self.threads().ask(wire.METRICS))
 
     def close(self) -> None:
         if self.closed:
@@ -194,3 +212,11 @@ class UnixIntake(Intake):
         for loop, intake in list(self._loops.items()):
             if not loop.is_closed():
                 loop.call_soon_threadsafe(intake.close)
+
+
+def _forked() -> None:
+    for layer in list(_layers):
+        layer.forked()
+
+
+os.register_at_fork(after_in_child=_forked)

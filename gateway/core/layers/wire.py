@@ -28,6 +28,7 @@ command        fields                                 answer
 ``EDGE``       (none)                                 (none); ``ITEMS`` events follow
 ``LISTEN``     channel                                (none)
 ``BYE``        (none)                                 (none); the lease ends
+``METRICS``    (none)                                 text in the Prometheus format
 =============  =====================================  ======================================
 """
 
@@ -58,6 +59,7 @@ PUT_BACK: Final = 108
 EDGE: Final = 109
 LISTEN: Final = 110
 BYE: Final = 111
+METRICS: Final = 112
 
 # Events: [REPLY, rid, result], [ERROR, rid, kind, text], [DELIVER, intake, tag, name,
 # payloads, attempt], [ITEMS, [item, …]], [ENDED]: the lease of this process has ended.
