@@ -1,0 +1,297 @@
+"""GATEWAY and CHANNEL_LAYERS, the checks, the application, and the commands."""
+
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from django.core.checks import run_checks
+from django.core.exceptions import ImproperlyConfigured
+from django.test import override_settings
+
+import gateway
+from django_gateway import asgi
+from gateway.core.config import Settings
+from gateway.core.errors import ConfigError
+from gateway.core.layers import open_layer
+from gateway.core.plugin import Application
+from gateway.core.project import Project
+from tests.django.peer import Outcome, Peer, wait_until
+
+ROOT = pathlib.Path(__file__).parents[2]
+MODULE = "tests.django.project.settings"
+
+
+@pytest.fixture
+def application(monkeypatch):
+    """Django as the gateway's application."""
+    monkeypatch.setenv("DJANGO_SETTINGS_MODULE", MODULE)
+    found = asgi.gateway_application(Project(ROOT, MODULE))
+    yield found
+    asgi.channel_layers.use(None)
+
+
+def test_no_settings_no_application():
+    """A project without Django settings is not Django's."""
+    assert asgi.gateway_application(Project(ROOT)) is None
+
+
+def test_application(application):
+    """Django offers what the gateway asks of an application."""
+    assert isinstance(application, Application)
+    assert application.source == f"Django settings {MODULE}"
+    assert application.channels() == ["http.request", "websocket.receive"]
+    assert application.routes() == [
+        ("http.request", "", "django_gateway.handler.Views"),
+        ("websocket.receive", "", "tests.django.project.routing.echo"),
+    ]
+
+
+def test_tables(application):
+    """GATEWAY's tables are the gateway's; CHANNEL_LAYERS' URL and CONFIG are the table layer."""
+    with override_settings(
+        GATEWAY={"plugins": ["http"], "http": {"listen": 8000}, "layer": {"expiry": 5}},
+        CHANNEL_LAYERS={
+            "default": {"URL": "unix:///x", "CONFIG": {"expiry": 60, "capacity": 7}, "ROUTING": []}
+        },
+    ):
+        assert application.settings() == {
+            "plugins": ["http"],
+            "http": {"listen": 8000},
+            "layer": {"url": "unix:///x", "expiry": 5, "capacity": 7},
+        }
+
+
+def test_nothing_set(application):
+    """A project that sets nothing has its views served."""
+    with override_settings(CHANNEL_LAYERS={}):
+        assert application.settings() == {}
+        assert application.channels() == ["http.request"]
+
+
+WRONG = {
+    "GATEWAY": (
+        {"GATEWAY": ["http"]},
+        "GATEWAY is a dict of tables: GATEWAY = {'plugins': ['http'], 'http': {'listen': 8000}}",
+    ),
+    "CHANNEL_LAYERS": (
+        {"CHANNEL_LAYERS": []},
+        "CHANNEL_LAYERS is a dict by alias: {'default': {'ROUTING': 'shop.routing.routes'}}",
+    ),
+    "default": (
+        {"CHANNEL_LAYERS": {"default": "unix:///x"}},
+        "CHANNEL_LAYERS['default'] is a dict: {'ROUTING': 'shop.routing.routes'}",
+    ),
+    "alias": (
+        {"CHANNEL_LAYERS": {"default": {}, "other": {}}},
+        "CHANNEL_LAYERS has an alias 'other': there is one layer, 'default'",
+    ),
+    "BACKEND": (
+        {"CHANNEL_LAYERS": {"default": {"BACKEND": "channels_redis.core.RedisChannelLayer"}}},
+        (
+            "CHANNEL_LAYERS['default'] names the BACKEND 'channels_redis.core.RedisChannelLayer'; "
+            "name the layer by its URL instead ('URL': 'unix:///path'), or leave both out for the "
+            "gateway's own hub"
+        ),
+    ),
+    "key": (
+        {"CHANNEL_LAYERS": {"default": {"ROUTE": "x"}}},
+        "CHANNEL_LAYERS['default'] has no 'ROUTE'; it may hold CONFIG, ROUTING, TEST_CONFIG, URL",
+    ),
+    "CONFIG": (
+        {"CHANNEL_LAYERS": {"default": {"CONFIG": 3}}},
+        "CHANNEL_LAYERS['default']['CONFIG'] is a dict of the layer's settings: {'expiry': 60}",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_wrong_settings(application, case):
+    """A wrong setting is refused with a text that names the fix, at the start and by the check."""
+    changed, text = WRONG[case]
+    with override_settings(**changed):
+        with pytest.raises(ConfigError) as caught:
+            application.settings()
+        assert str(caught.value) == f"Django settings {MODULE}: {text}"
+        errors = run_checks(tags=["gateway"])
+    assert ("gateway.E001", text) in [(error.id, error.msg) for error in errors]
+
+
+def test_checks_pass(application):
+    """A project that is right passes the checks."""
+    assert run_checks(tags=["gateway"]) == []
+
+
+@pytest.mark.parametrize(
+    ("routing", "text"),
+    [
+        ("nowhere.routes", "the routing 'nowhere.routes': there is no module 'nowhere'"),
+        ([print], "ROUTING holds <built-in function print>: write route('channel', consumer)"),
+        ("tests.django.breaks.routes", "importing ROUTING failed: ZeroDivisionError"),
+    ],
+)
+def test_check_of_the_routing(application, monkeypatch, routing, text):
+    """A routing table that cannot be imported or compiled is an error of the check."""
+
+    class Breaks:
+        def find_spec(self, name, path=None, target=None):
+            if name == "tests.django.breaks":
+                raise ZeroDivisionError
+
+    monkeypatch.setattr(sys, "meta_path", [Breaks(), *sys.meta_path])
+    with override_settings(CHANNEL_LAYERS={"default": {"ROUTING": routing}}):
+        (error,) = run_checks(tags=["gateway"])
+        assert error.id == "gateway.E002"
+        assert error.msg.startswith(text)
+
+
+def test_a_wrong_table_stops_the_start(application):
+    """Commands hear of a wrong routing table by a ConfigError."""
+    with (
+        override_settings(CHANNEL_LAYERS={"default": {"ROUTING": "nowhere.routes"}}),
+        pytest.raises(ConfigError, match="there is no module 'nowhere'") as caught,
+    ):
+        application.channels()
+    assert isinstance(caught.value.__cause__, ImproperlyConfigured)
+
+
+def test_start_worker(application, url):
+    """A worker may run on threads of the gateway's own process."""
+    layer = gateway.open_layer(url)
+    peer = Peer(gateway.open_layer(url))
+    worker = application.start_worker(layer, Settings())
+    try:
+        assert asgi.channel_layers["default"] is layer
+        assert peer.ask("/").content == b"hello"
+    finally:
+        worker.stop(5)
+        peer.layer.close()
+        layer.close()
+
+
+def test_the_default_layer_is_the_settings(application, monkeypatch, tmp_path):
+    """Elsewhere the layer is the one that all settings together name, opened at first use."""
+    monkeypatch.setenv("GATEWAY_LAYER_URL", f"unix://{tmp_path}/hub.sock")
+    monkeypatch.setenv("GATEWAY_LAYER_CAPACITY", "7")
+    layer = asgi.channel_layers["default"]
+    assert layer is asgi.channel_layers["default"]
+    assert layer.options.capacity == 7
+    layer.close()
+
+
+# ---------------------------------------------------------------- processes
+
+
+@pytest.fixture
+def hub(tmp_path):
+    """A hub in a process of its own; its URL."""
+    url = f"unix://{tmp_path}/hub.sock"
+    with running("-m", "gateway", "hub", "--layer", url):
+        yield url
+
+
+class running:
+    """A Python process of the tests' project; ended, and waited for, at the end."""
+
+    def __init__(self, *arguments, **environ):
+        self.process = subprocess.Popen(
+            [sys.executable, *arguments],
+            cwd=ROOT,
+            env={**os.environ, "DJANGO_SETTINGS_MODULE": MODULE, **environ},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def __enter__(self):
+        return self.process
+
+    def __exit__(self, *exc):
+        if self.process.poll() is None:
+            self.process.terminate()
+        try:
+            self.process.communicate(timeout=10)
+        finally:
+            self.process.kill()
+            self.process.wait()
+
+
+def connected(url):
+    """Return a peer on the hub at ``url``, once it is up."""
+    layer = open_layer(url)
+    end = time.monotonic() + 10
+    while True:
+        try:
+            layer.announced()
+        except gateway.LayerUnavailable:
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        else:
+            return Peer(layer)
+
+
+COMMANDS = {
+    "runworker": ["-m", "django", "runworker", "--threads", "2"],
+    "gateway worker": ["-m", "gateway", "worker"],
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_worker_process(hub, command, number):
+    """A worker process serves over the hub's socket, and ends with 0 at a signal."""
+    peer = connected(hub)
+    with running(*COMMANDS[command], "--layer", hub) as process:
+        assert peer.ask("/").content == b"hello"
+        names = frozenset({"http.request", "websocket.receive"})
+        wait_until(lambda: peer.layer.announced() == names)
+        assert peer.ask("/large/").content == b"x" * 1_000_000
+        assert peer.ask("/async-stream/5/").content == b"0,1,2,3,4,"
+        process.send_signal(number)
+        _, log = process.communicate(timeout=10)
+    assert process.returncode == 0, log
+    assert peer.layer.announced() is None
+    peer.layer.close()
+
+
+def test_default_middleware_over_a_socket(hub):
+    """The settings module with Django's default middleware is served likewise."""
+    peer = connected(hub)
+    module = "tests.django.project.settings_default"
+    with running(*COMMANDS["gateway worker"], "--layer", hub, DJANGO_SETTINGS_MODULE=module):
+        assert peer.ask("/").header(b"x-frame-options") == b"DENY"
+    peer.layer.close()
+
+
+def test_a_killed_worker_fails_what_it_held(hub):
+    """What a killed worker had in hand fails, and is not run again."""
+    peer = connected(hub)
+    with running(*COMMANDS["gateway worker"], "--layer", hub) as process:
+        assert peer.ask("/").status == 200
+        peer.post("http.request", peer.request("/silent-stream/"))
+        while peer.hear(10)[1].get("content") != b"begun":
+            pass
+        process.kill()
+        while (heard := peer.hear(10))[0] != "outcome":
+            assert heard[0] is not None
+    assert heard[1] == Outcome("failed", cause="lost")
+    peer.layer.close()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--set", "workers.thread=3"], "[workers] has no setting 'thread'; did you mean"),
+        (["--layer", "carrier-pigeon://x"], "no layer has this scheme"),
+        (["--threads", "0"], "workers.threads"),
+    ],
+)
+def test_runworker_refuses(arguments, text):
+    """runworker ends with status 2 and a sentence for what is wrong."""
+    with running("-m", "django", "runworker", *arguments) as process:
+        _, log = process.communicate(timeout=15)
+    assert process.returncode == 2
+    assert text in log
+    assert "Traceback" not in log
