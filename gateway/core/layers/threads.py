@@ -401,12 +401,12 @@ class ThreadClient:
             self._work.release()
 
     def _mind(self) -> None:
-        beat = self._layer.options.lease / 4
         beaten = time.monotonic()
         backoff = 0.05
         seen = -1
         quiet = 0
         while True:
+            beat = self._layer.options.lease / 4  # the hub's, once it has welcomed us
             if quiet > MIND_ON:
                 with self._mutex:
                     if self._minding:
