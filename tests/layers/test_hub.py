@@ -1,0 +1,259 @@
+"""The hub and its clients: what the layer contract does not say of sockets and processes."""
+
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+from tempfile import mkdtemp
+
+import pytest
+
+from gateway.core.errors import ChannelFull, LayerUnavailable
+from gateway.core.layers import open_layer, wire
+from gateway.core.layers.base import OK, LayerOptions
+from gateway.core.layers.hub import bind
+from gateway.testing.layer_suite import wait_until
+from tests.layers.test_unix import HubThread
+
+WORKER = """
+import sys
+from gateway.core.errors import LayerError
+from gateway.core.layers import open_layer
+from gateway.core.layers.base import OK, send
+layer = open_layer("unix://" + sys.argv[1])
+delivery = layer.take(["x"], block=10)
+print(layer.process, flush=True)
+sys.stdin.readline()
+layer.settle(delivery, [OK], [send("late", {})])
+while True:
+    try:
+        layer.announced()
+        break
+    except LayerError:  # Fenced, or away while it rejoins
+        pass
+layer.send("after", {"process": layer.process})
+"""
+
+
+@pytest.fixture
+def folder():
+    """A short path: a Unix socket's has 107 bytes at most."""
+    path = Path(mkdtemp(prefix="gw-"))
+    yield path
+    path.rmdir()
+
+
+@pytest.fixture
+def hub(folder):
+    """A hub with short leases, on the real clock."""
+    thread = HubThread(str(folder / "hub.sock"), LayerOptions(lease=0.6), time.monotonic)
+    yield thread
+    thread.stop()
+
+
+@pytest.fixture
+def join(hub):
+    """Open processes on the hub."""
+    opened = []
+
+    def join():
+        opened.append(open_layer(f"unix://{hub.path}"))
+        return opened[-1]
+
+    yield join
+    for layer in opened:
+        layer.close()
+
+
+@pytest.fixture
+def worker(hub):
+    """A worker process of its own, that takes one delivery from ``x``."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", WORKER, hub.path],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def outcome(layer):
+    """Return the next outcome in the inbox."""
+    message = layer.receive([f"outcome.{layer.process}!"], block=5)[1]
+    return (message["receipt"], message["kind"], message["cause"])
+
+
+def raw(hub, data):
+    """Send bytes to the hub, and return what it answers until it hangs up."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(5)
+        sock.connect(hub.path)
+        sock.sendall(data)
+        found = b""
+        while more := sock.recv(65536):
+            found += more
+        return found
+
+
+def test_the_socket_is_private(folder):
+    """The socket is open to its owner alone, whatever the umask; the folder is made."""
+    before = os.umask(0)
+    try:
+        sock = bind(str(folder / "new" / "hub.sock"))
+        other = bind(str(folder / "new" / "other.sock"), 0o660)
+    finally:
+        os.umask(before)
+    try:
+        new = folder / "new"
+        modes = [
+            stat.S_IMODE(path.stat().st_mode)
+            for path in (new, new / "hub.sock", new / "other.sock")
+        ]
+        assert [oct(mode) for mode in modes] == ["0o700", "0o600", "0o660"]
+    finally:
+        for one in (sock, other):
+            Path(one.getsockname()).unlink()
+            one.close()
+        (folder / "new").rmdir()
+
+
+def test_no_hub(folder):
+    """Where no hub listens a verb says what to start."""
+    layer = open_layer(f"unix://{folder}/hub.sock")
+    with pytest.raises(LayerUnavailable, match="gateway run"):
+        layer.send("x", {})
+    layer.close()
+
+
+def test_what_is_no_frame(hub, join):
+    """A client that sends what is no frame is hung up on; others do not notice."""
+    layer = join()
+    layer.send("x", {"n": 1})
+    assert raw(hub, b"\xff\xff\xff\xff") == b""
+    assert raw(hub, b"\x01\x00\x00\x00\xc1") == b""
+    assert layer.receive(["x"]) == ("x", {"n": 1})
+
+
+def test_another_version(hub):
+    """A client of another version is told so."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(5)
+        sock.connect(hub.path)
+        sock.sendall(wire.pack([(wire.HELLO, 1, wire.VERSION + 1, "p_a")]))
+        ((kind, rid, error, text),) = wire.Frames().feed(sock.recv(65536))
+    assert (kind, rid, error) == (wire.ERROR, 1, "ValueError")
+    assert f"version {wire.VERSION}" in text
+
+
+def test_hello_comes_first(hub):
+    """A command before HELLO is refused."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(5)
+        sock.connect(hub.path)
+        sock.sendall(wire.pack([(0, 7, "x", [b"\x80"])]))
+        ((kind, rid, *_),) = wire.Frames().feed(sock.recv(65536))
+    assert (kind, rid) == (wire.ERROR, 7)
+    assert not hub.state.channels
+
+
+def test_an_unknown_command(hub, join):
+    """A command that does not exist is refused, and its connection goes on."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(5)
+        sock.connect(hub.path)
+        sock.sendall(
+            wire.pack([(wire.HELLO, 1, wire.VERSION, "p_a"), (99, 2), (0, 3, "x", [b"\x80"])])
+        )
+        frames, found = wire.Frames(), []
+        while len(found) < 3:
+            found += frames.feed(sock.recv(65536))
+        assert [(event[0], event[1]) for event in found] == [
+            (wire.REPLY, 1),
+            (wire.ERROR, 2),
+            (wire.REPLY, 3),
+        ]
+        assert join().receive(["x"], block=5) == ("x", {})
+
+
+def test_an_idle_client_keeps_its_lease(hub, join):
+    """A client that says nothing for long gives signs of life by itself."""
+    layer, other = join(), join()
+    layer.send_many("x", [{}], receipt=1)
+    delivery = other.take(["x"], block=5)
+    began = time.monotonic()
+    wait_until(lambda: time.monotonic() - began > 1.5, 5)
+    other.settle(delivery, [OK])
+    assert outcome(layer) == (1, "accepted", "")
+
+
+def test_kill_9(join, worker):
+    """What a worker that is killed has in hand fails at once."""
+    layer = join()
+    layer.send_many("x", [{}], receipt=1)
+    assert worker.stdout.readline().startswith("p_")
+    began = time.monotonic()
+    worker.kill()
+    assert outcome(layer) == (1, "failed", "lost")
+    assert time.monotonic() - began < 0.5  # less than the lease
+
+
+def test_a_stopped_worker(join, worker):
+    """A worker that is stopped loses its lease; woken, its settlement is refused, and it goes on
+    under a new name.
+    """
+    layer = join()
+    layer.send_many("x", [{}], receipt=1)
+    name = worker.stdout.readline().strip()
+    worker.send_signal(signal.SIGSTOP)
+    assert outcome(layer) == (1, "failed", "lost")
+    worker.send_signal(signal.SIGCONT)
+    worker.stdin.write("go\n")
+    worker.stdin.flush()
+    assert layer.receive(["after"], block=5)[1]["process"] not in ("", name)
+    assert layer.receive(["late"]) == (None, None)
+    assert layer.receive([f"outcome.{layer.process}!"]) == (None, None)
+
+
+def test_a_fork_before_first_use(hub, join):
+    """A layer that was opened and not used may be forked: each child is a process of its own."""
+    layer = join()
+    child = os.fork()
+    if child == 0:
+        try:
+            layer.send("x", {"process": layer.process})
+            layer.close()
+        finally:
+            os._exit(0)
+    layer.send("x", {"process": layer.process})
+    found = {layer.receive(["x"], block=5)[1]["process"] for _ in range(2)}
+    os.waitpid(child, 0)
+    assert len(found) == 2
+    assert None not in found
+
+
+def test_a_client_that_does_not_read(hub, join):
+    """What a process does not read is bounded: its sender gets ChannelFull, others go on."""
+    hub.state.options = LayerOptions(lease=60, process_bytes=1 << 20)
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.connect(hub.path)
+        sock.sendall(wire.pack([(wire.HELLO, 1, wire.VERSION, "p_slow"), (wire.EDGE, 0)]))
+        layer = join()
+        wait_until(
+            lambda: "p_slow" in hub.state.processes and hub.state.processes["p_slow"].edge, 5
+        )
+        sent = 0
+        try:
+            while sent < 100:
+                layer.send("x.p_slow!a", {"data": b"x" * 100_000})
+                sent += 1
+        except ChannelFull:
+            pass
+        assert sent < 60  # 1 MiB in the inbox, about as much in the transport and the kernel
+        layer.send("y", {})
+        assert layer.receive(["y"]) == ("y", {})
