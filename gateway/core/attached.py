@@ -187,8 +187,10 @@ class Connection(Conversation, plugin.Connection):
                 del engine.by_channel[branch.reply_channel]
         if self._timers is not None:
             self._timers.forget()
+            self._timers = None
         if self._outbox is not None:
             self._outbox.lose()
+            self._outbox = None
         if self.loose:
             engine.flow.withdraw(self.loose)
         if self._agreed and not self.abandoned:
@@ -297,6 +299,7 @@ class Connection(Conversation, plugin.Connection):
         """End it at once and say nothing of it: somebody else speaks for it now."""
         self._due = self._agreed = False
         self.flights = 0
+        self.flight = None
         self.groups = None
         self.cut_off()
 

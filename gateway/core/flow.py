@@ -13,6 +13,7 @@ and in each of them its own queue takes what its session emits meanwhile.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
@@ -107,6 +108,8 @@ class Flow:
         self._run_messages = settings.run_messages
         self._run_bytes = settings.run_bytes
         self._receipt = 0
+        self._latest = 0.0
+        """The latest moment at which something began to wait."""
         self._timer: Any = None
 
     # ------------------------------------------------ on the way out
@@ -334,7 +337,9 @@ class Flow:
 
     def _wait_since_now(self, conversation: Conversation) -> None:
         if not conversation.since:
-            conversation.since = self._clock.time()
+            # No two alike: who is refused in the same turn keeps the order of posting.
+            self._latest = max(self._clock.time(), math.nextafter(self._latest, math.inf))
+            conversation.since = self._latest
         self._tick_later()
 
     def _put_back(self, receipt: int, conversation: Conversation, run: list[Entry]) -> None:
