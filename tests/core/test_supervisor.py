@@ -43,7 +43,6 @@ FAILING = CHILD + "raise SystemExit(7 if told['role'] == 'worker' else line.recv
 def supervise(tmp_path, monkeypatch):
     """Run children of this code until a condition of the notes holds, then signal."""
     monkeypatch.setenv("NOTES", str(tmp_path))
-    monkeypatch.setattr(supervisor, "MARGIN", 0.2)
 
     def notes():
         file = tmp_path / "notes"
@@ -97,8 +96,9 @@ def test_order_of_the_stop(supervise):
     assert notes[6] == "gateway0 ends"
 
 
-def test_what_does_not_end_is_killed(supervise, caplog):
+def test_what_does_not_end_is_killed(supervise, caplog, monkeypatch):
     """Children that do not end within their grace are killed, and the status is 1."""
+    monkeypatch.setattr(supervisor, "MARGIN", 0.1)
     deaf = {"gateway0 is deaf", "worker1 is deaf"}
     status, _ = supervise(DEAF, lambda notes: deaf <= set(notes))
     assert status == 1
@@ -107,7 +107,6 @@ def test_what_does_not_end_is_killed(supervise, caplog):
 
 def test_second_signal_kills(supervise, caplog, monkeypatch):
     """The second signal kills at once, however long the grace is."""
-    monkeypatch.setattr(supervisor, "MARGIN", 60)
     deaf = {"gateway0 is deaf", "worker1 is deaf"}
     status, _ = supervise(DEAF, lambda notes: deaf <= set(notes), signals=2)
     assert status == 1
