@@ -8,18 +8,16 @@ from typing import Annotated, Any, TypedDict
 import msgspec
 
 from gateway.core.config import GatewaySettings
-from gateway.core.errors import LocalProtocolError, RemoteProtocolError
+from gateway.core.errors import LocalProtocolError
 from gateway.core.layers.base import Outcome
 from gateway.core.metrics import Metrics
 from gateway.core.plugin import (
     Accepted,
     Close,
-    Done,
     Emit,
     Peer,
     ProtocolPlugin,
     Session,
-    Timer,
     Write,
 )
 from gateway.testing.fakes import FakeEdge, FakeWire, ManualClock
@@ -189,20 +187,3 @@ def talking(accept=True, **settings):
         [post] = world.edge.take()
         world.edge.settle(post, Outcome("accepted"))
     return world
-
-
-__all__ = [
-    "CONNECT",
-    "Accepted",
-    "Close",
-    "Done",
-    "Emit",
-    "RemoteProtocolError",
-    "Recorder",
-    "Requests",
-    "Talks",
-    "Timer",
-    "World",
-    "Write",
-    "talking",
-]
