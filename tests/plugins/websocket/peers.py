@@ -5,13 +5,17 @@ from __future__ import annotations
 import base64
 import struct
 from collections.abc import Iterable
+from types import SimpleNamespace
 from typing import Any
 
 from gateway.core.metrics import Drop
-from gateway.core.plugin import Action, Peer, Timer
+from gateway.core.plugin import Action, Close, Peer, Timer
 from gateway.core.web import Exchange, Head
 from gateway.plugins.websocket.config import WebsocketConfig
+from gateway.plugins.websocket.frames import Event
+from gateway.plugins.websocket.handshake import Accept
 from gateway.plugins.websocket.translate import WebsocketSession
+from gateway.plugins.websocket.transport import WebsocketWire
 
 KEY = base64.b64encode(b"sixteen bytes, y")
 HANDSHAKE = [
@@ -112,6 +116,100 @@ class Talk:
 def without_timers(actions: Iterable[Action]) -> list[Action]:
     """Return actions that are no timers."""
     return [action for action in actions if not isinstance(action, Timer)]
+
+
+class FakeTransport:
+    """A transport that keeps what is written."""
+
+    def __init__(self) -> None:
+        self.written: list[bytes] = []
+        self.protocol: Any = None
+        self.closing = self.shut = self.aborted = self.paused = False
+
+    def write(self, data: bytes) -> None:
+        assert not self.closing
+        assert not self.shut
+        self.written.append(data)
+
+    def set_protocol(self, protocol: Any) -> None:
+        self.protocol = protocol
+
+    def is_closing(self) -> bool:
+        return self.closing
+
+    def is_reading(self) -> bool:
+        return not self.paused
+
+    def pause_reading(self) -> None:
+        self.paused = True
+
+    def resume_reading(self) -> None:
+        self.paused = False
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def write_eof(self) -> None:
+        self.shut = True
+
+    def close(self) -> None:
+        self.closing = True
+
+    def abort(self) -> None:
+        self.closing = self.aborted = True
+
+
+class Line:
+    """An accepted `WebsocketWire` between a fake transport and a session of its own."""
+
+    def __init__(self, unread: bytes = b"", **settings: Any) -> None:
+        talk = Talk(**settings).open()
+        self.session = talk.session
+        self.soon: list[tuple[Any, ...]] = []
+        self.events: list[Event] = []
+        self.batches: list[int] = []
+        self.lost_times = 0
+        self.transport = FakeTransport()
+        config = WebsocketConfig(**settings)
+        door: Any = SimpleNamespace(
+            config=config,
+            loop=SimpleNamespace(call_soon=lambda *call: self.soon.append(call)),
+            deadlines=SimpleNamespace(set=lambda *_: None, forget=lambda _: None),
+            longest=min(config.max_frame, config.max_message, 65535),
+            pending=0,
+        )
+        self.wire = WebsocketWire(door, FakeExchange(head(), self.transport, unread), KEY)
+        connection: Any = self
+        self.wire.begin(connection, self.session)
+        self.wire.write(Accept())
+        self.written = self.transport.written
+        assert self.written.pop().startswith(b"HTTP/1.1 101 ")
+        self.turn()
+
+    def turn(self) -> None:
+        """Run what was put off."""
+        while self.soon:
+            function, *args = self.soon.pop(0)
+            function(*args)
+
+    def feed(self, *pieces: bytes) -> list[Event]:
+        """Let bytes arrive; return all events so far."""
+        for piece in pieces:
+            if not self.transport.closing:
+                self.wire.data_received(piece)
+        return self.events
+
+    def received(self, events: list[Event]) -> None:
+        """Take events, as the core's connection does."""
+        self.events += events
+        self.batches.append(len(events))
+        for action in self.session.received(events):
+            if isinstance(action, Close):
+                self.wire.close(action.data, abort=action.abort)
+
+    def lost(self) -> None:
+        """Hear of the end."""
+        self.lost_times += 1
 
 
 class FakeExchange(Exchange):

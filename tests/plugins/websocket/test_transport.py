@@ -1,0 +1,141 @@
+"""One wire between a fake transport and its session: what sockets seldom do in tests."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gateway.plugins.websocket import frames
+from gateway.plugins.websocket.handshake import Refuse
+from gateway.plugins.websocket.transport import BATCH
+from tests.plugins.websocket.peers import Line, frame, server_frames
+
+
+def test_unread_bytes_come_first() -> None:
+    """What came with the handshake is read before what comes later, even in the same turn."""
+    line = Line(unread=frame(1, b"1") + frame(1, b"2")[:3])
+    assert line.feed(frame(1, b"2")[3:]) == ["1", "2"]
+
+
+def test_batches() -> None:
+    """What one read brings is handed over in batches of what an inbox has room for."""
+    line = Line()
+    line.feed(frame(1, b"x") * (BATCH * 2 + 1))
+    assert line.batches == [BATCH, BATCH, 1]
+
+
+def test_pause_in_the_middle_of_a_read() -> None:
+    """A pause takes effect within a read; the rest waits and comes in order."""
+    line = Line()
+    received = line.received
+
+    def pausing(events: Any) -> None:
+        received(events)
+        line.wire.pause()
+
+    line.received = pausing  # type: ignore[method-assign]
+    count = BATCH * 3
+    line.feed(b"".join(frame(1, b"%d" % number) for number in range(count)))
+    assert len(line.events) == BATCH
+    assert line.transport.paused
+    assert line.session.paused
+    for _ in range(3):
+        line.wire.resume()
+        line.turn()
+    assert line.events == [str(number) for number in range(count)]
+
+
+def test_nothing_after_our_close() -> None:
+    """After a close frame nothing is sent (RFC 6455 section 5.5.1)."""
+    line = Line()
+    line.session.send(None, {"close": True}, None)
+    line.wire.close(frames.close_frame(1000), abort=False)
+    line.wire.write(b"\x81\x01x")
+    line.feed(frame(9, b"ping"))
+    assert server_frames(b"".join(line.written)) == [(8, b"\x03\xe8")]
+    assert not line.transport.closing
+
+
+def test_our_close_answered() -> None:
+    """The peer's answer to our close ends the connection, at once."""
+    line = Line()
+    list(line.session.send(None, {"close": True}, None))
+    line.wire.close(frames.close_frame(1000), abort=False)
+    line.feed(frame(1, b"late") + frame(8, b"\x03\xe8"))
+    assert line.transport.closing
+    assert not line.events
+    assert line.session.ended()["code"] == 1000
+
+
+def test_our_close_while_paused() -> None:
+    """A wire that is paused reads again once it closes, or it would never see the answer."""
+    line = Line()
+    line.wire.pause()
+    list(line.session.send(None, {"close": True}, None))
+    line.wire.close(frames.close_frame(1000), abort=False)
+    line.turn()
+    assert not line.transport.paused
+
+
+def test_a_fault_is_read_to_the_end() -> None:
+    """After a fault our side is shut, the rest is read and dropped, and the core hears at once."""
+    line = Line()
+    line.feed(frame(3), frame(1, b"x") * 1000, b"\xff" * 1000)
+    assert line.transport.shut
+    assert not line.transport.closing
+    assert line.lost_times == 1
+    assert len(line.events) == 1
+    line.wire.connection_lost(None)
+    assert line.lost_times == 1
+
+
+def test_a_session_that_fails() -> None:
+    """When the core closes without a word the peer hears 1011."""
+    line = Line()
+    line.wire.close(b"", abort=False)
+    assert server_frames(b"".join(line.written)) == [(8, b"\x03\xf3")]
+
+
+def test_abort() -> None:
+    """An abort is at once and without a word."""
+    line = Line()
+    line.wire.close(b"", abort=True)
+    assert line.transport.aborted
+    assert not line.written
+
+
+@pytest.mark.parametrize("call", ["write", "close", "pause", "resume"])
+def test_a_closing_transport_is_left_alone(call: str) -> None:
+    """A transport that is closing is not written to: it would raise."""
+    line = Line()
+    line.transport.closing = True
+    if call == "write":
+        line.wire.write(b"\x81\x01x")
+    elif call == "close":
+        line.wire.close(frames.close_frame(1000), abort=False)
+    else:
+        getattr(line.wire, call)()
+    line.turn()
+    assert not line.written
+    assert not line.transport.paused
+
+
+def test_pongs_of_a_congested_peer() -> None:
+    """While the peer does not read, only its last ping is answered, and once it reads again."""
+    line = Line()
+    line.writable = lambda _: None  # type: ignore[attr-defined]
+    line.wire.pause_writing()
+    line.wire.write(frames.control_frame(frames.PONG, b"1"))
+    line.wire.write(frames.control_frame(frames.PONG, b"2"))
+    line.wire.write(frames.text_frame("data"))
+    assert line.written == [b"\x81\x04data"]
+    line.wire.resume_writing()
+    assert line.written[1:] == [b"\x8a\x012"]
+
+
+def test_refusal_comes_too_late() -> None:
+    """A refusal of what is accepted already closes it."""
+    line = Line()
+    line.wire.close(Refuse(403), abort=False)
+    assert server_frames(b"".join(line.written)) == [(8, b"\x03\xf3")]
