@@ -10,7 +10,7 @@ A block is a fence, or an HTML comment that begins with a language (run, but not
     <!-- python
     -->                                   what a reader need not see
 
-Where a page says port 8000, its code gets one that is free.
+Where a page says port 7000 or 8000, its code gets one that is free.
 """
 
 from __future__ import annotations
@@ -90,9 +90,9 @@ def run(page: Path, room: Path) -> None:
     """Write the page's files into ``room``, run its script there, then its commands."""
     script = ""
     commands: list[str] = []
-    port = str(serving.free_port())
+    ports = {said: str(serving.free_port()) for said in ("7000", "8000")}
     for block in blocks(page):
-        code = block.code.replace("8000", port)
+        code = re.sub("[78]000", lambda found: ports[found[0]], block.code)
         if block.title:
             file = room / block.title
             file.parent.mkdir(parents=True, exist_ok=True)
