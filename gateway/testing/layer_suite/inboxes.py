@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from collections.abc import Callable
+
 from gateway.core.layers.base import OK, RELEASED, Outcome
 from gateway.core.layers.base import send as sending
 from gateway.testing.layer_suite.harness import Harness, numbers, own
@@ -27,6 +31,32 @@ class Inboxes(Harness):
             (f"{layer.process}!", f"x.{layer.process}!", f"z.{layer.process}!q")
         ):
             assert layer.receive([name])[1] == {"n": n}
+
+    def test_a_reader_is_woken(self) -> None:
+        """A receive that waits for the inbox returns as soon as something comes, of any kind."""
+        layer, other = self.join(), self.join()
+        found: list[object] = []
+
+        def read() -> None:
+            found.append(layer.receive(["x", own(layer)], block=self.patience)[1])
+
+        layer.send_many("y", [{}], receipt=1)
+        delivery = self.taken(other, "y")
+        causes: list[Callable[[], None]] = [
+            lambda: other.send(own(layer), {"n": 1}),
+            lambda: other.settle(delivery, [OK]),
+        ]
+        for cause in causes:
+            thread = threading.Thread(target=read)
+            thread.start()
+            thread.join(0.02)
+            cause()
+            began = time.monotonic()
+            thread.join(self.patience)
+            assert time.monotonic() - began < self.patience / 2
+        assert found[0] == {"n": 1}
+        assert isinstance(found[1], dict)
+        assert found[1]["kind"] == "accepted"
 
     def test_beside_other_channels(self) -> None:
         """An inbox can be read together with normal channels, and starves none."""

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable
+
 import pytest
 
+from gateway.core.errors import LayerError
 from gateway.core.layers import codec
 from gateway.core.layers.base import (
     ANNOUNCED,
@@ -151,6 +155,25 @@ class Leases(Harness):
         self.until(lambda: self.drops(sender).get("stale", 0) >= 1)
         self.silence(sender)
         assert sender.receive(["y"]) == (None, None)
+
+    def test_it_goes_on_under_a_new_name(self) -> None:
+        """A process whose lease has ended is refused, until it goes on under a new name."""
+        layer, other = self.join(lease=10.0), self.join()
+        name = other.process
+        self.freeze(other)
+        self.advance(12)
+        self.thaw(other)
+        verbs: list[Callable[[], None]] = [
+            lambda: other.send("x", {}),
+            lambda: other.group_add("g", f"x.{name}!a"),
+            lambda: other.announce(["x"]),
+            lambda: other.send_group("g", {}),
+        ]
+        for verb in verbs:
+            with contextlib.suppress(LayerError):
+                verb()
+                assert other.process != name
+        assert layer.group_channels("g") == []
 
     def test_members_leave(self) -> None:
         """The memberships of a frozen process end with its lease."""

@@ -495,6 +495,17 @@ class Cancel(Harness):
         assert second.cancel(1) is False
         assert first.cancel(1) is True
 
+    def test_a_delayed_one(self) -> None:
+        """So can what waits for the end of its delay: it is not offered then."""
+        sender, taker = self.join(), self.join()
+        sender.send_many("x", [{}], receipt=1)
+        self.settled(taker, self.taken(taker, "x"), Outcome(RELEASED, delay=10.0))
+        assert sender.cancel(1) is True
+        assert sender.cancel(1) is False
+        self.advance(11)
+        assert taker.take(["x"]) is None
+        self.silence(sender)
+
     def test_a_released_one(self) -> None:
         """What was released and waits again can be withdrawn."""
         sender, taker = self.join(), self.join()

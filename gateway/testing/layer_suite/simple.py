@@ -10,7 +10,7 @@ import pytest
 
 from gateway.core.errors import ChannelFull, MessageTooLarge
 from gateway.core.layers import codec
-from gateway.core.layers.base import OK, Layer, Message
+from gateway.core.layers.base import OK, RELEASED, Layer, Message, Outcome
 from gateway.testing.layer_suite.harness import Harness, numbers, own
 
 BAD_CHANNELS = ["", "?x", "!x", "a b", "a/b", "ä", "a\n", "a!b!c", "a?b!c", "a" * 201]
@@ -59,6 +59,16 @@ class SimpleFace(Harness):
         writer.send("x", {"n": 1})
         thread.join()
         assert found == [("x", {"n": 1})]
+
+    def test_a_reader_that_gave_up(self) -> None:
+        """A receive whose seconds are over takes nothing any more."""
+        reader, writer = self.join(), self.join()
+        for _ in range(3):
+            assert reader.receive(["x", own(reader)], block=0.01) == (None, None)
+        writer.send("x", {"n": 1})
+        writer.send(own(reader), {"n": 2})
+        assert writer.receive(["x"]) == ("x", {"n": 1})
+        assert self.inbox(reader, 1) == [(own(reader), {"n": 2})]
 
     def test_fifo(self) -> None:
         """What one writer sends to a channel one reader receives in order."""
@@ -162,8 +172,10 @@ class SimpleFace(Harness):
             self.join().new_channel(pattern)
 
     def test_flush(self) -> None:
-        """``flush`` forgets every waiting message and every group."""
+        """``flush`` forgets every waiting message, delayed or not, and every group."""
         layer, other = self.join(), self.join()
+        layer.send("x", {})
+        self.settled(layer, self.taken(layer, "x"), Outcome(RELEASED, delay=10.0))
         layer.send("x", {})
         layer.send("y!a", {})
         layer.send(own(other), {})
@@ -173,6 +185,8 @@ class SimpleFace(Harness):
         self.silence(other)
         assert layer.group_channels("g") == []
         assert layer.global_statistics().pending == 0
+        self.advance(11)
+        assert layer.receive(["x"]) == (None, None)
 
     def test_close_twice(self) -> None:
         """``close`` is idempotent."""

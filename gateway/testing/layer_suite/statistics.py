@@ -72,6 +72,14 @@ class Numbers(Harness):
         self.inbox(layer, 15)
         assert layer.global_statistics().pending_bytes == 0
 
+    def test_an_edge_gives_its_bytes_back(self) -> None:
+        """So does one that an edge drains."""
+        server, other = self.server(), self.join()
+        for n in range(5):
+            other.send(f"x.{server.process}!a", {"n": n})
+        server.heard(5)
+        assert other.global_statistics().pending_bytes == 0
+
     def test_a_partly_settled_release_gives_its_bytes_back(self) -> None:
         """What was settled of a delivery counts no more when the rest is released."""
         layer = self.join()

@@ -147,6 +147,21 @@ class Twins(Harness):
 
         asyncio.run(main())
 
+    def test_close(self) -> None:
+        """``aclose`` leaves as ``close`` does."""
+        layer, other, sender = self.join(), self.join(), self.join()
+
+        async def main() -> None:
+            await layer.agroup_add("g", own(layer))
+            assert await layer.atake(["x"], block=1) is not None
+            await layer.aclose()
+            await layer.aclose()
+
+        sender.send_many("x", [{}], receipt=1)
+        asyncio.run(main())
+        assert self.outcomes(sender, 1) == [(1, 0, "failed", "lost")]
+        self.until(lambda: other.group_channels("g") == [])
+
     def test_many_wait(self) -> None:
         """Many tasks wait for the same channel; each message wakes one."""
         layer, sender = self.join(), self.join()
@@ -189,6 +204,7 @@ class Twins(Harness):
             while (found := await layer.areceive(["x", own(layer)]))[1] is not None:
                 got.append(found[1]["n"])
             assert sorted(got) == list(range(60))
+            assert (await layer.aglobal_statistics()).pending_bytes == 0
             await layer.aclose()
 
         asyncio.run(main())

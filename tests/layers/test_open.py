@@ -1,0 +1,54 @@
+"""``open_layer`` and the options of a layer."""
+
+import pytest
+
+import gateway
+from gateway.core.errors import ConfigError
+from gateway.core.layers.base import Layer, LayerOptions
+
+
+@pytest.mark.parametrize("url", ["memory://", "memory://name", "unix:///nowhere/hub.sock"])
+def test_open(url):
+    """A layer is opened by its URL, without any I/O, and closed again."""
+    layer = gateway.open_layer(url, expiry=5)
+    assert isinstance(layer, Layer)
+    layer.close()
+
+
+@pytest.mark.parametrize("url", ["", "memory", "memory:", "carrier-pigeon://x", "://x"])
+def test_unknown_schemes(url):
+    """A URL of an unknown scheme is a ConfigError that names the known ones."""
+    with pytest.raises(ConfigError, match=r"memory://.*unix://"):
+        gateway.open_layer(url)
+
+
+def test_a_relative_path():
+    """A unix layer wants an absolute path."""
+    with pytest.raises(ConfigError, match="absolute"):
+        gateway.open_layer("unix://hub.sock")
+
+
+def test_unknown_options():
+    """An unknown option is a ConfigError that names it."""
+    with pytest.raises(ConfigError, match="expirey"):
+        gateway.open_layer("memory://", expirey=5)
+
+
+def test_bad_options():
+    """So is one of the wrong type."""
+    with pytest.raises(ConfigError, match="capacity"):
+        gateway.open_layer("memory://", capacity="many")
+
+
+def test_capacity_of():
+    """The capacity of a channel is that of its longest pattern; ``*`` stands for anything."""
+    options = LayerOptions(capacity=1, capacities={"a*": 2, "a.b*": 3, "*z": 4, "a+b": 5})
+    names = ("x", "a", "ax", "a.b", "a.bc", "xz", "a+b", "aab", "a-b")
+    assert [options.capacity_of(name) for name in names] == [1, 2, 2, 3, 3, 4, 5, 2, 2]
+
+
+def test_default_capacities():
+    """``http.request`` and every ``connect`` have room for 1000, all else for 100."""
+    options = LayerOptions()
+    names = ("http.request", "websocket.connect", "sensor.connect", "websocket.receive", "x")
+    assert [options.capacity_of(name) for name in names] == [1000, 1000, 1000, 100, 100]
