@@ -31,7 +31,7 @@ from gateway import open_layer
 from gateway.core.layers import codec
 from gateway.core.layers.base import OK, OUTCOME
 
-CHANNEL = "http.request"
+CHANNEL = "bench.request"
 TURN = 64
 """Messages of one turn of the sender's loop: what a busy gateway reads between two polls."""
 CREDIT = 128
@@ -153,7 +153,7 @@ async def _bare_send(path: str, count: int) -> None:
             writer.send(message(number))
         await asyncio.sleep(0)
         await writer.room.wait()
-    sys.stdin.readline()  # what is buffered would be lost
+    await asyncio.to_thread(sys.stdin.readline)  # what is buffered would be lost
     transport.close()
 
 
