@@ -23,6 +23,11 @@ except ImportError:
 HAS_UVLOOP = uvloop is not None
 
 
+def new_loop() -> asyncio.AbstractEventLoop:
+    """Return a new loop, of uvloop where it is installed."""
+    return asyncio.new_event_loop() if uvloop is None else uvloop.new_event_loop()
+
+
 def install() -> asyncio.AbstractEventLoop:
     """Install the reactor on a new loop and return the loop; set as the thread's own.
 
@@ -35,7 +40,7 @@ def install() -> asyncio.AbstractEventLoop:
         )
     from twisted.internet import asyncioreactor  # noqa: PLC0415 - imports no reactor, costs 60 ms
 
-    loop = asyncio.new_event_loop() if uvloop is None else uvloop.new_event_loop()
+    loop = new_loop()
     asyncio.set_event_loop(loop)
     asyncioreactor.install(loop)  # type: ignore[no-untyped-call] # Twisted's
     return loop
