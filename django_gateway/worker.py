@@ -24,6 +24,7 @@ from django_gateway.runner import Runner, Running
 from django_gateway.signals import worker_ready, worker_stopping
 from gateway.core.errors import LayerError, LayerUnavailable
 from gateway.core.layers.base import Delivery, Intake, Layer
+from gateway.core.loop import new_loop
 from gateway.core.metrics import Metrics
 
 log = logging.getLogger("django.gateway")
@@ -67,7 +68,7 @@ class Worker:
             for number in range(config.threads if mixed else 0)
         ]
         self._announcer = threading.Thread(target=self._announce, name="announcer", daemon=True)
-        self._loop = asyncio.new_event_loop()
+        self._loop = new_loop()
         self._loop_thread = threading.Thread(target=self._serve, name="loop", daemon=True)
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -135,6 +136,7 @@ class Worker:
     # ---------------------------------------------------------------- the loop
 
     def _hand_over(self, delivery: Delivery, index: int, running: Running | None) -> None:
+        delivery.since = 0.0  # how long it waits there says nothing of the threads' pace
         self._loop.call_soon_threadsafe(self._begin, delivery, index, running)
 
     def _begin(self, delivery: Delivery, index: int = 0, running: Running | None = None) -> None:
