@@ -1,0 +1,156 @@
+"""One real ``gateway run``: supervisor, gateway with its hub, workers; and its numbers."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Self
+
+from gateway.core.layers.base import LayerOptions
+from gateway.core.layers.unix import UnixLayer
+
+PROJECT = Path(__file__).parent / "project"
+SAMPLE = re.compile(r"^(\w+)(?:\{(.*)\})? ([0-9.e+-]+)$", re.MULTILINE)
+
+
+def wait_until(condition: Callable[[], object], seconds: float = 10.0) -> None:
+    """Wait until something holds; AssertionError if it does not in time."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"{condition} did not hold within {seconds} s"
+        time.sleep(0.01)
+
+
+class Served:
+    """A running gateway. Use as a context manager: everything it started ends with it."""
+
+    def __init__(self, folder: Path, *options: str, workers: int = 1, **environ: str) -> None:
+        self.socket = folder / "hub.sock"
+        self.seen = folder / "seen"
+        self.log = folder / "log"
+        self._output = self.log.open("wb")
+        self._process = subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "gateway",
+                "run",
+                "--plugins",
+                "http,websocket",
+                "--listen",
+                "127.0.0.1:0",
+                "--workers",
+                str(workers),
+                "--layer",
+                f"unix://{self.socket}",
+                "--settings",
+                "settings",
+                *options,
+            ],  # fmt: skip
+            cwd=PROJECT,
+            env=os.environ
+            | {"PYTHONPATH": str(PROJECT), "PYTHONUNBUFFERED": "1", "E2E_SEEN": str(self.seen)}
+            | environ,
+            stdin=subprocess.DEVNULL,
+            stdout=self._output,
+            stderr=subprocess.STDOUT,
+        )
+        self.port = 0
+        self._layer: UnixLayer | None = None
+        self._workers = workers
+
+    def __enter__(self) -> Self:
+        try:
+            wait_until(self._is_up, 15)
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def _is_up(self) -> bool:
+        text = self.text()
+        assert self._process.poll() is None, text
+        found = re.search(r"http://127\.0\.0\.1:(\d+)", text)
+        if found is None:
+            return False
+        self.port = int(found[1])
+        return text.count("worker takes") >= self._workers
+
+    def __exit__(self, *_: object) -> None:
+        if self._layer is not None:
+            self._layer.close()
+            self._layer = None
+        if self._process.poll() is None:
+            self._process.terminate()
+            try:
+                self._process.wait(10)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        self._output.close()
+
+    def stop(self) -> int:
+        """Ask it to stop, and return its exit status."""
+        if self._layer is not None:
+            self._layer.close()
+            self._layer = None
+        self._process.send_signal(signal.SIGTERM)
+        return self._process.wait(15)
+
+    def text(self) -> str:
+        """Everything it printed so far."""
+        return self.log.read_text(errors="replace")
+
+    def url(self, path: str, scheme: str = "http") -> str:
+        return f"{scheme}://127.0.0.1:{self.port}{path}"
+
+    def get(self, path: str, data: bytes | None = None) -> tuple[int, bytes]:
+        """Return status and body of a request, whatever the status."""
+        try:
+            with urllib.request.urlopen(self.url(path), data, timeout=10) as response:
+                return response.status, response.read()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read()
+
+    def numbers(self) -> dict[str, float]:
+        """Every metric of the gateway process and its hub, by name and labels."""
+        if self._layer is None:
+            self._layer = UnixLayer(f"unix://{self.socket}", LayerOptions())
+        found = {}
+        for name, labels, value in SAMPLE.findall(self._layer.metrics_text()):
+            found[f"{name}{{{labels}}}" if labels else name] = float(value)
+        return found
+
+    def total(self, name: str, **labels: str) -> float:
+        """The sum of all samples of one metric with these labels."""
+        wanted = [f'{key}="{value}"' for key, value in labels.items()]
+        return sum(
+            value
+            for series, value in self.numbers().items()
+            if series.partition("{")[0] == name and all(label in series for label in wanted)
+        )
+
+    def processes(self) -> dict[str, list[int]]:
+        """The process ids of the gateway and of the workers, by what they are."""
+        found: dict[str, list[int]] = {"gateway": [], "worker": []}
+        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
+        for pid in map(int, children.read_text().split()):
+            with contextlib.suppress(OSError):
+                environ = Path(f"/proc/{pid}/environ").read_bytes()
+                found["worker" if b'"role":"worker"' in environ else "gateway"].append(pid)
+        return found
+
+    def resident(self, pid: int) -> int:
+        """Bytes of resident memory of a process."""
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
