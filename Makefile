@@ -93,6 +93,7 @@ autobahn: $(VENV)/.test peers ## the WebSocket conformance suite, in full
 .PHONY: docs
 docs: $(VENV)/.test ## write the generated pages of docs/reference
 	@python docs/generate.py
+	@python -m tests.plugins.http.refused
 
 .PHONY: clean
 clean: ## remove .venv and all that the tools left

@@ -37,10 +37,10 @@ TEXTS = [
 
 @pytest.mark.parametrize("module", MODULES, ids=IDS)
 def test_module(module: Path) -> None:
-    """Every module says what it is for, and stays under 500 lines."""
+    """Every module says what it is for, and stays under 500 lines, blank ones aside."""
     source = module.read_text()
     assert ast.get_docstring(ast.parse(source)), "no docstring"
-    assert source.count("\n") <= 500
+    assert sum(1 for line in source.splitlines() if line.strip()) <= 500
 
 
 def test_texts_speak_of_the_project_alone() -> None:
@@ -150,27 +150,28 @@ def test_hooks_are_documented() -> None:
 
 
 def metric_names() -> set[str]:
-    """The metrics that the code makes, by their full names."""
+    """The metrics that the code makes, by their full names.
+
+    Whole names are strings of the code; a plugin's own counters are named without their
+    beginning, which the core adds for whatever plugin it is.
+    """
+    hooks = {name for name in dir(plugin) if name.startswith("gateway_")}
     found = set()
     for module in MODULES:
         parts = module.relative_to(ROOT).parts
+        owner = parts[2] if parts[1] == "plugins" and len(parts) > 3 else "PLUGIN"
         for node in ast.walk(ast.parse(module.read_text())):
-            if not (
-                isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.args
+            if isinstance(node, ast.Constant) and re.fullmatch(r"gateway_[a-z_]+", str(node.value)):
+                found.add(node.value)
+            if (
+                isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Attribute)
+                and node.func.attr == "count"
+                and ast.unparse(node.func.value).endswith("context")
+                and isinstance(node.args[0], ast.Constant)
             ):
-                continue
-            first = node.args[0]
-            if not (isinstance(first, ast.Constant) and isinstance(first.value, str)):
-                continue
-            owner = ast.unparse(node.func.value)
-            verb = node.func.attr
-            if verb in {"counter", "gauge", "histogram"} or (
-                verb == "count" and owner.endswith("metrics")
-            ):
-                found.add(first.value)
-            elif verb == "count" and owner.endswith("context") and parts[1] == "plugins":
-                found.add(f"gateway_{parts[2]}_{first.value}")
-    return found
+                found.add(f"gateway_{owner}_{node.args[0].value}")
+    return found - hooks - {"gateway_spec", "gateway_impl"}
 
 
 def test_metrics_are_documented() -> None:
@@ -189,7 +190,7 @@ def test_drop_is_documented_and_provoked(drop: Drop) -> None:
     assert any(used.search(module.read_text()) for module in MODULES), "the code never drops so"
     said = re.compile(rf"\bDrop\.{drop.name}\b|[\"']{drop.value}[\"']")
     tests = [path for path in (ROOT / "tests").rglob("test_*.py") if path.parent.name != "house"]
-    tests += list((ROOT / "gateway" / "testing").glob("*.py"))
+    tests += list((ROOT / "gateway" / "testing").rglob("*.py"))
     assert any(said.search(path.read_text()) for path in tests), "no test provokes it"
 
 
