@@ -27,6 +27,8 @@ _STATUS_LINES: Final = {
 _END = b"\r\n\r\n"
 _CLOSE = b"\r\nconnection: close\r\n\r\n"
 _KEEP = b"\r\nconnection: keep-alive\r\n\r\n"
+_SILENT = frozenset((204, 205, 304))
+"""Status codes whose responses have no content."""
 _FIELD_BYTES = bytes(b for b in range(256) if b == 9 or (b >= 32 and b != 127))
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch
 _NUMBER = re.compile(rb"[0-9]{1,18}").fullmatch
@@ -48,50 +50,49 @@ TEXT: Final[tuple[Header, ...]] = ((b"content-type", b"text/plain; charset=utf-8
 OCTETS: Final[tuple[Header, ...]] = ((b"content-type", b"application/octet-stream"),)
 
 
-class Fields:
-    """An application's headers, checked; ready to be written."""
+def _fields(headers: Iterable[Header], stamp: bytes) -> tuple[bytes, bytes, int | None, bool]:
+    """Check an application's headers.
 
-    __slots__ = ("_replaced", "block", "close", "length", "stamp")
-
-    def __init__(self, headers: Iterable[Header], stamp: bytes) -> None:
-        self._replaced: tuple[bytes, ...] = ()
-        self.stamp = stamp
-        """Our ``Date`` and ``Server`` lines, less those that the application has itself."""
-        self.length: int | None = None
-        """What the application's ``Content-Length`` says."""
-        self.close = False
-        """Whether the application asks for ``Connection: close``."""
-        parts: list[bytes] = []
-        count = 0
-        for name, value in headers:
-            line = _line(name) or self._ours(name.lower(), value)
-            if line:
-                parts.append(line)
-                parts.append(value)
-                count += 1
-        self.block = block = b"".join(parts)
-        # Every line brings one CRLF; any other control character would end a line early.
-        if len(block.translate(None, _FIELD_BYTES)) != 2 * count:
-            raise LocalProtocolError("a header's value holds a control character")
-
-    def _ours(self, name: bytes, value: bytes) -> bytes:
-        """Take note of a header that is the gateway's business; return its line, if it stays."""
+    Returns the lines to send; the stamp, less what the application has itself; what its
+    ``Content-Length`` says; whether it asks for ``Connection: close``. Raises
+    `LocalProtocolError` for what cannot be sent.
+    """
+    parts: list[bytes] = []
+    length: int | None = None
+    close = False
+    own: list[bytes] = []
+    for name, value in headers:
+        line = _line(name)
+        if line:
+            parts.append(line)
+            parts.append(value)
+            continue
+        name = name.lower()  # noqa: PLW2901 - the same name
         if name == b"content-length":
-            if _NUMBER(value) is None or self.length not in {None, int(value)}:
+            if _NUMBER(value) is None or (length is not None and length != int(value)):
                 raise LocalProtocolError("Content-Length is not one number")
-            self.length = int(value)
+            length = int(value)
         elif name == b"connection":
-            self.close |= b"close" in [part.strip() for part in value.lower().split(b",")]
+            close = close or b"close" in [part.strip() for part in value.lower().split(b",")]
         elif name in {b"date", b"server"}:
-            if name in self._replaced:
+            if name in own:
                 raise LocalProtocolError(f"more than one {name.decode()}")
-            self._replaced += (name,)
+            own.append(name)
             line = b"\r\n" + name + b": "
-            before, found, after = self.stamp.partition(line)
-            if found:
-                self.stamp = before + after[len(after.partition(b"\r\n")[0]) :]
-            return line
-        return b""
+            stamp = _without(stamp, line)
+            parts.append(line)
+            parts.append(value)
+    block = b"".join(parts)
+    # Every line brings one CRLF; any other control character would end a line early.
+    if len(block.translate(None, _FIELD_BYTES)) != len(parts):
+        raise LocalProtocolError("a header's value holds a control character")
+    return block, stamp, length, close
+
+
+def _without(stamp: bytes, line: bytes) -> bytes:
+    """Return the stamp less the line that begins so."""
+    before, found, after = stamp.partition(line)
+    return before + after[len(after.partition(b"\r\n")[0]) :] if found else stamp
 
 
 @lru_cache(maxsize=4096)
@@ -117,8 +118,8 @@ def complete(
     ``stamp`` is ``\r\ndate: …\r\nserver: …``. Raises `LocalProtocolError` where the
     application's headers cannot be sent.
     """
-    fields = Fields(headers, stamp)
-    keep_alive = keep_alive and not fields.close
+    block, stamp, own_length, close = _fields(headers, stamp)
+    keep_alive = keep_alive and not close
     if not keep_alive:
         end = _CLOSE
     elif head.http_version == "1.0":
@@ -126,23 +127,23 @@ def complete(
     else:
         end = _END
     length = len(content)
-    if status in {204, 304}:
-        # RFC 9110 8.6: no Content-Length in 204; in 304 only what a 200 would have.
-        if status == 304 and fields.length is not None:
-            end = b"\r\ncontent-length: %d%b" % (fields.length, end)
+    if status in _SILENT:
         content = b""
-        return b"".join((_STATUS_LINES[status], fields.block, fields.stamp, end)), keep_alive
-    if status == 205:  # RFC 9110 15.3.6: never with content
-        content, length = b"", 0
-    elif fields.length is not None and fields.length != length:
+        if status == 205:  # RFC 9110 15.3.6: never with content
+            length = 0
+        elif status == 304 and own_length is not None:
+            length = own_length  # RFC 9110 8.6: what a 200 would have
+        else:
+            return b"".join((_STATUS_LINES[status], block, stamp, end)), keep_alive
+    elif own_length is not None and own_length != length:
         if length or head.method != "HEAD":
             raise LocalProtocolError("Content-Length is not the content's length")
-        length = fields.length
+        length = own_length
     if head.method == "HEAD":
         content = b""
     return (
         b"%b%b\r\ncontent-length: %d%b%b%b"
-        % (_STATUS_LINES[status], fields.block, length, fields.stamp, end, content),
+        % (_STATUS_LINES[status], block, length, stamp, end, content),
         keep_alive,
     )
 
@@ -164,17 +165,17 @@ class Stream:
         keep_alive: bool,
         stamp: bytes,
     ) -> None:
-        fields = Fields(headers, stamp)
-        keep_alive = keep_alive and not fields.close
+        block, stamp, length, close = _fields(headers, stamp)
+        keep_alive = keep_alive and not close
         modern = head.http_version == "1.1"
-        self._silent = head.method == "HEAD" or status in {204, 205, 304}
-        self._left = None if self._silent else fields.length
+        self._silent = head.method == "HEAD" or status in _SILENT
+        self._left = None if self._silent else length
         self._chunked = False
         framing = b""
         if status == 205:
             framing = b"\r\ncontent-length: 0"
-        elif fields.length is not None and status != 204:
-            framing = b"\r\ncontent-length: %d" % fields.length
+        elif length is not None and status != 204:
+            framing = b"\r\ncontent-length: %d" % length
         elif status not in {204, 304}:
             if modern:
                 # In answer to HEAD too: RFC 9112 6.1, it says what GET would do.
@@ -184,7 +185,7 @@ class Stream:
                 keep_alive = False  # RFC 9112 6.3: the end of the connection is the end
         self.keep_alive = keep_alive
         end = _CLOSE if not keep_alive else _END if modern else _KEEP
-        self.begin = b"".join((_STATUS_LINES[status], fields.block, framing, fields.stamp, end))
+        self.begin = b"".join((_STATUS_LINES[status], block, framing, stamp, end))
         """The head of the response."""
 
     def piece(self, content: bytes, *, more: bool) -> bytes:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, ClassVar
 
 from gateway.core.listen import Listen, bind
 from gateway.core.plugin import Context, ProtocolPlugin
 from gateway.plugins.http import messages
 from gateway.plugins.http.config import HttpConfig
-from gateway.plugins.http.transport import Port
+from gateway.plugins.http.port import Port
+from gateway.plugins.http.transport import HttpProtocol
 
 
 class HttpPlugin(ProtocolPlugin):
@@ -37,10 +39,11 @@ class HttpPlugin(ProtocolPlugin):
         if endpoint.kind == "twisted" or endpoint.tls:
             raise endpoint.error("http listens at tcp:, unix: and fd: endpoints")
         sock = bind(endpoint)
+        factory = partial(HttpProtocol, self._port)
         loop = self.context.loop
         if sock.family == socket.AF_UNIX:
-            return await loop.create_unix_server(self._port.protocol, sock=sock)
-        return await loop.create_server(self._port.protocol, sock=sock, backlog=endpoint.backlog)
+            return await loop.create_unix_server(factory, sock=sock)
+        return await loop.create_server(factory, sock=sock, backlog=endpoint.backlog)
 
     async def stop(self) -> None:
         """Listen no more, close what is idle, let requests finish until this is cancelled."""
@@ -50,6 +53,7 @@ class HttpPlugin(ProtocolPlugin):
             server.close()
         for connection in list(port.connections):
             connection.drain()
+        port.emptied.clear()
         try:
             if port.connections:
                 await port.emptied.wait()

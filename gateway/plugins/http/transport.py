@@ -7,88 +7,22 @@ request is answered at a time: what follows waits, unread, in ``_rest``.
 from __future__ import annotations
 
 import asyncio
-import enum
 import select
-import time
-from email.utils import formatdate
-from typing import Any, Final, cast
+from typing import Any, cast
 
 from gateway.core.deadlines import Deadline
-from gateway.core.plugin import Connection, Context, Drop, Peer
-from gateway.core.web import Claim
+from gateway.core.plugin import Connection, Drop, Peer
 from gateway.plugins.http.body import Body, ChunkedBody, LengthBody
-from gateway.plugins.http.config import HttpConfig
 from gateway.plugins.http.exchange import HttpExchange
 from gateway.plugins.http.head import CHUNKED, HeadReader, RequestHead
+from gateway.plugins.http.phase import FOREVER, GLANCE, LINGER, Phase
+from gateway.plugins.http.port import Port
 from gateway.plugins.http.refusals import Refused
 from gateway.plugins.http.response import refusal
-from gateway.plugins.http.translate import HttpSession, Site
+from gateway.plugins.http.translate import HttpSession
 from gateway.plugins.http.upload import Flow
 
-LINGER: Final = 2.0
-"""Seconds that a client gets to read our last words while we drop its own: closing with unread
-input makes TCP reset the connection and the answer be lost (RFC 9112 9.6)."""
-GLANCE: Final = 1.0
-"""Seconds between looks whether the client of a paused socket is still there."""
 _LEFT = getattr(select, "POLLRDHUP", 0) | select.POLLHUP | select.POLLERR
-
-
-class Phase(enum.Enum):
-    """What the connection waits for."""
-
-    IDLE = "idle_timeout"
-    """A request."""
-    HEAD = "header_timeout"
-    """The rest of a request's head."""
-    BODY = "body_timeout"
-    """More of a request's body."""
-    RESPONSE = "timeout"
-    """The beginning of the response."""
-    STREAM = "stream"
-    """The rest of the response; there is no deadline for it."""
-    WRITE = "write_timeout"
-    """The client's reading what it was sent, perhaps before closing."""
-    LINGER = "linger"
-    """The client's closing; its bytes are dropped."""
-    OVER = "over"
-    """Nothing: closed, or handed over."""
-
-
-class Port:
-    """What the connections of one http plugin share."""
-
-    def __init__(self, config: HttpConfig, context: Context) -> None:
-        self.config = config
-        self.context = context
-        self.claims: list[Claim] = []
-        self.connections: set[HttpProtocol] = set()
-        self.draining = False
-        self.emptied: asyncio.Event = asyncio.Event()
-        """Set once no connection is left."""
-        self.site = Site(config, Stamp(config.server_header), context.drop)
-
-    def protocol(self) -> HttpProtocol:
-        """Return the protocol of a new connection."""
-        return HttpProtocol(self)
-
-
-class Stamp:
-    """The Date and Server lines, made anew each second."""
-
-    __slots__ = ("_lines", "_second", "_server")
-
-    def __init__(self, server: str) -> None:
-        self._server = f"\r\nserver: {server}" if server else ""
-        self._second = 0
-        self._lines = b""
-
-    def __call__(self) -> bytes:
-        """Return the lines, each with a CRLF before it."""
-        second = int(time.time())
-        if second != self._second:
-            self._second = second
-            self._lines = f"\r\ndate: {formatdate(second, usegmt=True)}{self._server}".encode()
-        return self._lines
 
 
 class HttpProtocol(asyncio.Protocol):
@@ -103,6 +37,7 @@ class HttpProtocol(asyncio.Protocol):
         "_hold_body",
         "_hold_rest",
         "_hold_session",
+        "_left",
         "_paused",
         "_peer",
         "_phase",
@@ -111,7 +46,6 @@ class HttpProtocol(asyncio.Protocol):
         "_rest",
         "_session",
         "_transport",
-        "_until",
         "_working",
         "request",
     )
@@ -131,7 +65,7 @@ class HttpProtocol(asyncio.Protocol):
         self._exchange: HttpExchange | None = None
         self._phase = Phase.IDLE
         self._deadline = Deadline(self._due)
-        self._until = 0.0
+        self._left = 0.0
         self._working = False
         self._full = False
         self._paused = False
@@ -492,35 +426,34 @@ class HttpProtocol(asyncio.Protocol):
             if self._phase is Phase.BODY:
                 self._await_response()
             else:
-                self._enter(self._phase, self._until - self._port.context.loop.time())
+                self._enter(self._phase, self._left)
         else:
             self._transport.resume_reading()
             if self._body is not None and self._phase in {Phase.RESPONSE, Phase.STREAM}:
                 self._enter(Phase.BODY, self._port.config.body_timeout)
+            else:
+                self._enter(self._phase, self._left)
 
     # ------------------------------------------------ time
 
-    def _enter(self, phase: Phase, seconds: float = float("inf")) -> None:
+    def _enter(self, phase: Phase, seconds: float = FOREVER) -> None:
         """Begin a phase that may last so long."""
         self._phase = phase
-        deadlines = self._port.context.deadlines
+        self._left = seconds
         if self._paused:
-            self._until = self._port.context.loop.time() + seconds
-            deadlines.set(self._deadline, max(0.0, min(seconds, GLANCE)))
-        elif seconds == float("inf"):
-            self._until = seconds
-            deadlines.clear(self._deadline)
+            seconds = min(seconds, GLANCE)
+        if seconds == FOREVER:
+            self._port.context.deadlines.clear(self._deadline)
         else:
-            self._until = self._port.context.loop.time() + seconds
-            deadlines.set(self._deadline, seconds)
+            self._port.context.deadlines.set(self._deadline, seconds)
 
     def _due(self) -> None:
         """Do what the phase's end, or a glance at a paused socket, calls for."""
         if self._paused:
-            if self._left():
+            if self._has_left():
                 self.cut_off()
                 return
-            left = self._until - self._port.context.loop.time()
+            left = self._left - GLANCE
             if left > 0.0:
                 self._enter(self._phase, left)
                 return
@@ -541,7 +474,7 @@ class HttpProtocol(asyncio.Protocol):
             if session is not None and not session.begun:
                 self._connection.run(session.timeout("response"))
 
-    def _left(self) -> bool:
+    def _has_left(self) -> bool:
         """Return whether the client's end of a paused socket is closed."""
         sock = self._transport.get_extra_info("socket")
         poll = select.poll()

@@ -301,10 +301,13 @@ def test_an_endpoint_that_is_not_http(tmp_path):
 def test_stop_closes_what_is_idle_and_finishes_what_runs():
     """Idle connections end at once; a running request is answered, then its connection ends."""
     with Served({"http.request": echo}) as site:
+        with site.connect() as earlier:
+            assert earlier.send(get("/text")).response().content == b"hi"
+        wait_until(lambda: not site.connections)
         with site.connect() as idle, site.connect() as running:
             assert idle.send(get("/text")).response().content == b"hi"
             running.send(get("/silence"))
-            message = wait_until(lambda: site.messages("http.request")[1:])[0]
+            message = wait_until(lambda: site.messages("http.request")[2:])[0]
             stopping = site.stop()
             assert idle.rest() == b""
             with pytest.raises(OSError):
