@@ -182,6 +182,34 @@ class Intakes(Harness):
             assert busy is not None
             assert [d.messages for d in found if d] == [[{"n": 1}]]
 
+    def test_slow_consumers_run_side_by_side(self) -> None:
+        """Nothing waits behind a slow consumer while a thread of the process is idle."""
+        sender, taker = self.join(), self.join()
+        intake = taker.intake(["x"])
+        together = threading.Barrier(4)
+        met: list[bool] = []
+
+        def work() -> None:
+            while (delivery := intake.take()) is not None:
+                try:
+                    together.wait(self.patience)  # each waits until all four have one in hand
+                except threading.BrokenBarrierError:
+                    return
+                met.append(True)
+                taker.settle(delivery, [OK])
+
+        threads = [threading.Thread(target=work) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for message in numbers(12):
+            sender.send("x", message)
+        self.until(lambda: len(met) == 12 or together.broken)
+        intake.close()
+        for thread in threads:
+            thread.join(self.patience)
+        assert len(met) == 12
+        self.until(lambda: zero(sender.global_statistics()))
+
     def test_no_channel_starves(self) -> None:
         """An intake over several channels starves none of them."""
         sender, taker = self.join(), self.join()
