@@ -1,18 +1,26 @@
-"""What a child process of the supervisor is told, and how it notices that it is not needed."""
+"""What a child process of the supervisor is told, and how it hears from it later.
+
+A child is stopped over its line and takes no notice of SIGTERM and SIGINT: process managers
+send those to every process at once, and a stop has an order (`gateway.core.supervisor`).
+"""
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
-import threading
-import time
+import sys
 from collections.abc import MutableMapping
-from typing import Final, Literal
+from typing import Final, Literal, NoReturn
 
 import msgspec
 
+log = logging.getLogger("gateway.child")
+
 VARIABLE: Final = "_GATEWAY_CHILD"
+STOP: Final = b"S"
+"""What the supervisor says to a child that is to drain and end."""
 DRAINED: Final = b"D"
 """What the gateway process says on its line when only its hub is left."""
 CANNOT_START: Final = 2
@@ -51,18 +59,29 @@ def orders(environ: MutableMapping[str, str] = os.environ) -> Orders | None:
     return found
 
 
-def watch_parent(descriptor: int, grace: float) -> None:
-    """End this process once the supervisor hangs up or dies: SIGTERM, and death after ``grace``.
+def leave_signals_to_the_supervisor() -> None:
+    """Take no notice of SIGTERM and SIGINT. On the main thread.
 
-    Watches on a thread of its own, so that nothing that blocks the process hides it.
+    By handlers that do nothing: what is ignored outright stays so in programs that consumers
+    start.
     """
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, nothing)
 
-    def watch() -> None:
-        with socket.socket(fileno=descriptor) as line:
-            while line.recv(64):
-                pass
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(grace + MARGIN)
-        os._exit(1)
 
-    threading.Thread(target=watch, name="gateway-parent", daemon=True).start()
+def nothing(number: int, frame: object) -> None:
+    """Do nothing about a signal."""
+
+
+def wait_for_stop(line: socket.socket) -> None:
+    """Block until the supervisor says so, hangs up or dies."""
+    line.setblocking(True)
+    line.recv(1)
+
+
+def cut_off(grace: float) -> NoReturn:
+    """End this process although consumers still run: the interpreter would wait for them."""
+    log.warning("consumers that ran longer than %g s were cut off", grace)
+    logging.shutdown()
+    sys.stdout.flush()
+    os._exit(0)

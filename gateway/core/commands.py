@@ -6,6 +6,7 @@ Every function returns the exit status and raises GatewayError for what stops th
 from __future__ import annotations
 
 import os
+import socket
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Final
@@ -57,14 +58,21 @@ def _supervise(started: Boot, arguments: Sequence[str]) -> int:
 def worker(options: Options, told: child.Orders | None = None) -> int:
     """Run one worker until a signal, on the layer that the settings name."""
     started = boot(options, load_plugins=False)
-    logs.set_up(started.settings.log, f"worker {told.number}" if told else "")
+    settings = started.settings
+    logs.set_up(settings.log, f"worker {told.number}" if told else "")
     application = started.need_application()
-    if told is not None:
-        child.watch_parent(told.parent, started.settings.workers.grace)
     url = started.layer_url
     os.environ["GATEWAY_LAYER_URL"] = url  # what the application's own code sends through
-    layer = open_layer(url, **started.settings.layer.options())
-    return application.run_worker(layer, started.settings)
+    layer = open_layer(url, **settings.layer.options())
+    if told is None:
+        return application.run_worker(layer, settings)
+    child.leave_signals_to_the_supervisor()
+    with socket.socket(fileno=told.parent) as line:
+        running = application.start_worker(layer, settings)
+        child.wait_for_stop(line)
+    ended = running.stop(settings.workers.grace)
+    layer.close()
+    return DONE if ended else child.cut_off(settings.workers.grace)
 
 
 def hub(options: Options) -> int:

@@ -281,25 +281,26 @@ class Application(Protocol):
         """Return (channel, filters, consumer) rows for ``gateway routes``."""
 
     def run_worker(self, layer: Layer, config: Any) -> int:
-        """Run a worker until SIGTERM or SIGINT; return the exit status.
+        """Run a worker alone until SIGTERM or SIGINT; return the exit status.
 
         ``config`` is the gateway's `gateway.core.config.Settings`. Called on the main thread.
         """
 
     def start_worker(self, layer: Layer, config: Any) -> RunningWorker:
-        """Start a worker on threads of this process and return at once; for ``--workers 0``.
+        """Start a worker on threads of this process and return at once.
 
-        Touches no signal handler and may be called while an event loop runs.
+        For ``--workers 0`` and for the supervisor's workers. Touches no signal handler; may be
+        called on another thread than the main one.
         """
 
 
 class RunningWorker(Protocol):
-    """A worker inside the gateway's own process."""
+    """A worker on threads of this process."""
 
-    def stop(self, grace: float) -> None:
-        """Take no more, let what runs finish for up to ``grace`` seconds, return when it ended.
+    def stop(self, grace: float) -> bool:
+        """Take no more, let what runs finish for up to ``grace`` seconds; say whether all did.
 
-        Blocks; called on a thread of its own.
+        Blocks; may be called on a thread of its own.
         """
 
 

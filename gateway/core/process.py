@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import gateway
+from gateway.core import child
 from gateway.core.boot import Boot
 from gateway.core.child import DRAINED, Orders
 from gateway.core.errors import ConfigError, GatewayError
@@ -36,12 +37,18 @@ LAYER_VARIABLE = "GATEWAY_LAYER_URL"
 
 
 class Stop:
-    """SIGTERM and SIGINT: the first asks to stop, the second ends the process at once."""
+    """SIGTERM and SIGINT: the first asks to stop, the second ends the process at once.
 
-    def __init__(self) -> None:
+    A process that is ``supervised`` is asked by its supervisor alone.
+    """
+
+    def __init__(self, *, supervised: bool = False) -> None:
         self.asked = asyncio.Event()
         self.files: list[str] = []
-        """Socket files to remove when the process ends at once."""
+        """Socket files to remove when the process ends."""
+        if supervised:
+            child.leave_signals_to_the_supervisor()
+            return
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._signalled, signal.Signals(number).name)
@@ -74,13 +81,15 @@ class Process:
         self._metrics = Metrics()
         self._listeners = Listeners(boot.endpoints())
         self._watchdog = Watchdog(self._settings.gateway.watchdog, self._metrics)
-        self._stop = Stop()
+        self._stop = Stop(supervised=orders is not None)
         self._line: socket.socket | None = None
         self._released = asyncio.Event()
         self._hub: Hub | None = None
         self._layer: Layer | None = None
         self._server: Server | None = None
         self._worker: RunningWorker | None = None
+        self._cut_off = False
+        """Whether consumers still run on the threads of this process."""
 
     async def run(self) -> int:
         """Serve until asked to stop; return 0. Raises GatewayError if it cannot start."""
@@ -97,7 +106,7 @@ class Process:
         finally:
             asked.cancel()
             await self._end()
-        return 0
+        return child.cut_off(self._settings.workers.grace) if self._cut_off else 0
 
     # ------------------------------------------------ start
 
@@ -155,10 +164,11 @@ class Process:
             ) from error
 
     def _hear(self) -> None:
-        """Notice that the supervisor hung up: it died, or the workers have ended."""
-        if self._line is not None and not self._line.recv(64):
-            asyncio.get_running_loop().remove_reader(self._line)
-            self._released.set()
+        """Take the supervisor's word: to drain, or, if it hung up or died, to end."""
+        if self._line is not None:
+            if not self._line.recv(64):
+                asyncio.get_running_loop().remove_reader(self._line)
+                self._released.set()
             self._stop.asked.set()
 
     # ------------------------------------------------ end
@@ -171,7 +181,8 @@ class Process:
             log.info("drained")
         self._listeners.close()
         if self._worker is not None:
-            await asyncio.to_thread(self._worker.stop, self._settings.workers.grace)
+            grace = self._settings.workers.grace
+            self._cut_off = not await asyncio.to_thread(self._worker.stop, grace)
         if self._line is not None:
             if self._server is not None and self._server.started:
                 await self._await_workers(self._line)

@@ -5,12 +5,15 @@ process, and starts one gateway process (the hub inside it) and the workers. A d
 started again. A stop goes in order: the gateway refuses, drains and settles; then the
 workers; then the hub, which they needed until then.
 
-Each child has a socket pair to the supervisor (`gateway.core.child`). The gateway says
-``D`` (drained); an end of file tells a child that it is not needed any more, or that the
-supervisor died, so that no child outlives it::
+Each child has a socket pair to the supervisor (`gateway.core.child`). It is told ``S`` (stop);
+the gateway says ``D`` (drained); an end of file tells a child that it is not needed any more,
+or that the supervisor died, so that no child outlives it::
 
-    supervisor ── SIGTERM ──► gateway ── D ──► supervisor ── SIGTERM ──► workers
-               ◄── exits ─── workers            supervisor ── EOF ──► gateway (hub ends)
+    supervisor ─── S ───► gateway
+               ◄── D ────           ; drained, its hub still runs
+               ─── S ───► workers
+               ◄─ exits ─
+               ── EOF ──► gateway   ; ends with its hub
 """
 
 from __future__ import annotations
@@ -29,7 +32,7 @@ from typing import Final
 
 import msgspec
 
-from gateway.core.child import CANNOT_START, DRAINED, MARGIN, VARIABLE, Orders, Role
+from gateway.core.child import CANNOT_START, DRAINED, MARGIN, STOP, VARIABLE, Orders, Role, nothing
 from gateway.core.config import Settings
 from gateway.core.listen import Listen
 from gateway.core.listeners import Listeners, bind_hub
@@ -60,6 +63,12 @@ class Child:
         self.pause = FIRST_PAUSE
         self.due: float | None = 0.0
         """When to start it (monotonic), None while it runs or is not wanted."""
+
+    def say(self, word: bytes) -> None:
+        """Say something to the child, if it is there."""
+        if self.line is not None:
+            with contextlib.suppress(OSError):
+                self.line.send(word)
 
 
 class Supervisor:
@@ -103,7 +112,8 @@ class Supervisor:
             wake.setblocking(False)
             signals.setblocking(False)
             wanted = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
-            before = {number: signal.signal(number, _noted) for number in wanted}
+            # Their numbers arrive through the wake-up descriptor.
+            before = {number: signal.signal(number, nothing) for number in wanted}
             old = signal.set_wakeup_fd(signals.fileno(), warn_on_full_buffer=False)
             try:
                 self._hub = bind_hub(self._settings.layer, self._url)
@@ -210,7 +220,7 @@ class Supervisor:
         status = process.returncode
         lived = time.monotonic() - child.started
         if self._stopping:
-            if status not in {0, -signal.SIGTERM, -signal.SIGKILL}:
+            if status not in {0, -signal.SIGKILL}:
                 log.warning("%s %s while stopping", child.name, _told(status))
             if child.role == "gateway":
                 self._stop_workers()
@@ -256,7 +266,7 @@ class Supervisor:
         if gateway.process is None:
             self._stop_workers()
         else:
-            gateway.process.terminate()
+            gateway.say(STOP)
 
     def _stop_workers(self) -> None:
         if self._workers_told:
@@ -264,8 +274,7 @@ class Supervisor:
         self._workers_told = True
         self._deadline = time.monotonic() + self._settings.workers.grace + MARGIN
         for child in self._children[1:]:
-            if child.process is not None:
-                child.process.terminate()
+            child.say(STOP)
         self._end_hub()
 
     def _end_hub(self) -> None:
@@ -279,10 +288,6 @@ class Supervisor:
         for child in self._children:
             if child.process is not None:
                 child.process.kill()
-
-
-def _noted(number: int, frame: object) -> None:
-    """Do nothing: the number of the signal arrives through the wake-up descriptor."""
 
 
 def _told(status: int) -> str:

@@ -94,6 +94,20 @@ def test_drain(start, toys):
     assert gateway.wait() == 0
 
 
+def test_signals_to_children(start, toys):
+    """A SIGTERM to every process at once, as process managers send it, is an ordered drain."""
+    gateway = start(*RUN, "--workers", "1")
+    release = toys / "release"
+    with asking(gateway.port()) as client:
+        client.say(f"wait {release}")
+        for pid in [*gateway.children(), gateway.process.pid]:
+            os.kill(pid, signal.SIGTERM)
+        gateway.wait_for(r"supervisor\].* draining")
+        release.touch()
+        assert client.hear() == f"wait {release}"
+    assert gateway.wait() == 0
+
+
 @pytest.mark.parametrize("workers", ["0", "1"])
 def test_second_signal(start, workers, tmp_path):
     """A second SIGTERM ends everything at once, whatever still runs, with status 1."""
@@ -111,15 +125,17 @@ def test_second_signal(start, workers, tmp_path):
     assert not list(tmp_path.glob("*.sock"))
 
 
-def test_grace(start, tmp_path):
+@pytest.mark.parametrize("workers", ["0", "1"])
+def test_grace(start, tmp_path, workers):
     """What does not finish within the grace is cut off, and the process ends."""
     gateway = start(
-        *RUN, "--workers", "0", "--set", "gateway.grace=0.2", "--set", "workers.grace=0.2"
+        *RUN, "--workers", workers, "--set", "gateway.grace=0.2", "--set", "workers.grace=0.2"
     )
     with asking(gateway.port()) as client:
         client.say(f"wait {tmp_path}/never")
         gateway.signal()
         assert gateway.wait(5) == 0
+    gateway.wait_for(r"consumers that ran longer than 0\.2 s were cut off")
 
 
 @pytest.mark.parametrize("workers", ["none", "1"])

@@ -175,7 +175,7 @@ class Worker:
         self.layer = layer
         self.intake = layer.intake(["toy.receive"])
         self.over = threading.Event()
-        self.thread = threading.Thread(target=self.run, daemon=True)
+        self.thread = threading.Thread(target=self.run)
 
     def start(self):
         self.layer.announce(["toy.receive"])
@@ -201,7 +201,7 @@ class Worker:
         self.over.set()
         self.thread.join(grace)
         self.intake.close()
-        self.layer.close()
+        return not self.thread.is_alive()
 
 class App:
     source = "toy settings"
@@ -216,17 +216,17 @@ class App:
         return [("toy.receive", "text=.*", "toys.play")]
 
     def run_worker(self, layer, config):
-        if os.environ.get("TOY_WORKER_FAILS"):
-            raise ConfigError("toys are broken")
-        worker = Worker(layer)
         stopped = threading.Event()
         signal.signal(signal.SIGTERM, lambda *_: stopped.set())
-        worker.start()
+        worker = self.start_worker(layer, config)
         stopped.wait()
         worker.stop(config.workers.grace)
+        layer.close()
         return 0
 
     def start_worker(self, layer, config):
+        if os.environ.get("TOY_WORKER_FAILS"):
+            raise ConfigError("toys are broken")
         worker = Worker(layer)
         worker.start()
         return worker
