@@ -235,7 +235,7 @@ class HttpProtocol(asyncio.Protocol):
 
     def _refuse(self, refused: Refused) -> None:
         """Answer what cannot be read."""
-        self._port.context.count("refused", why=refused.id)
+        self._port.context.count("refused_total", why=refused.id)
         self._give_up(refused.status, str(refused))
 
     def _give_up(self, status: int, sentence: str) -> None:

@@ -270,7 +270,7 @@ def page() -> str:
         "",
         "Input that two programs could read in two ways is refused, never guessed at: that is how",
         "requests are smuggled past a proxy. The answer's text ends with the refusal's id, the",
-        "connection is closed, and `gateway_http_refused{why=…}` counts it. The application hears",
+        "connection is closed, and `gateway_http_refused_total{why=…}` counts it. The application hears",
         "nothing of it, unless a body that it is reading turns out to be malformed: then it is cut",
         "off.",
         "",
