@@ -130,7 +130,7 @@ def shell(command: list[str], room: Path) -> str:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=18,
+        timeout=50,
         check=False,
     )
     assert done.returncode == 0, f"{' '.join(command)}: exit {done.returncode}\n{done.stdout}"

@@ -20,7 +20,7 @@ def free_port() -> int:
 
 
 def wait_for_listener(
-    where: int | str, process: subprocess.Popen[str] | None = None, seconds: float = 15
+    where: int | str, process: subprocess.Popen[str] | None = None, seconds: float = 30
 ) -> None:
     """Wait until somebody listens on a port, or on a Unix socket's path.
 

@@ -17,6 +17,7 @@ WITH_CODE = [
 ]
 
 
+@pytest.mark.timeout(60)  # some pages start a gateway: seconds, and more on a busy machine
 @pytest.mark.parametrize("name", WITH_CODE)
 def test_code_runs(name: str, tmp_path: Path) -> None:
     """Every block of code on a page runs, and every command prints what the page says."""
