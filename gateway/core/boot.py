@@ -114,6 +114,8 @@ def boot(
     plugins = registry.load(names, asked_by) if load_plugins else ()
     configs = {loaded.name: loaded.kind.Config for loaded in plugins}
     settings = sources.settings(configs, registry.available)
+    if load_plugins:
+        sources.check_options(configs)
     return Boot(
         project=project,
         registry=registry,

@@ -160,9 +160,8 @@ class Sources:
         structs = CORE | dict(plugins)
         for table, key in self._given:
             if table and table not in structs and table not in known:
-                origin = self._given[table, key].origin
                 raise ConfigError(
-                    f"{origin}: there is no table {table!r}"
+                    f"{self._given[table, key].origin}: there is no table {table!r}"
                     + _did_you_mean(table, {*structs, *known})
                 )
         built = {table: self._build(table, struct) for table, struct in structs.items()}
@@ -170,6 +169,19 @@ class Sources:
         tables = {name: built[name] for name in plugins}
         core: dict[str, Any] = {name: built[name] for name in CORE}
         return Settings(plugins=names, tables=tables, **core)
+
+    def check_options(self, plugins: Collection[str]) -> None:
+        """Raise ConfigError for an option that sets a plugin's table that is not in ``plugins``.
+
+        Files and variables may be shared between processes; an option means this one.
+        """
+        for (table, _), given in self._given.items():
+            if given.origin.startswith("-") and table and table not in {*CORE, *plugins}:
+                names = ", ".join(plugins)
+                raise ConfigError(
+                    f"{given.origin}: {table!r} is not among the plugins ({names}); add it to "
+                    "--plugins"
+                )
 
     def rows(self, table: str, struct: msgspec.Struct) -> Iterator[Row]:
         """Iterate over the effective settings of a built table, with their origins."""

@@ -107,6 +107,21 @@ def test_a_worker_reads_no_plugin(empty):
     assert started.plugins == ()
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        Options(plugins="http", assignments=("websocket.max_frame=9",)),
+        Options(plugins="", listen=("8000",)),
+    ],
+)
+def test_options_for_absent_plugins(empty, options):
+    """An option for a plugin that was not asked for is refused; a worker takes no notice."""
+    with pytest.raises(ConfigError, match=r"^--.* is not among the plugins \(.*add it to"):
+        boot(options, {})
+    boot(options, {}, load_plugins=False)
+    boot(Options(plugins="http"), {"GATEWAY_WEBSOCKET_MAX_FRAME": "9"})
+
+
 def test_warnings(empty, monkeypatch):
     """What stops nothing is told: foreign variables, a missing uvloop, what plugins say."""
     monkeypatch.setattr("gateway.core.boot.HAS_UVLOOP", False)
