@@ -66,7 +66,7 @@ def spell(kind: Any) -> str:
 
 def described(metas: Iterable[Meta]) -> str:
     """Return the description among some Meta."""
-    return next((meta.description for meta in metas if meta.description), "")
+    return prose(next((meta.description for meta in metas if meta.description), ""))
 
 
 def limits(metas: Iterable[Meta]) -> str:
@@ -212,10 +212,16 @@ def plugin_class(name: str) -> type[plugin.ProtocolPlugin]:
     return importlib.import_module(f"gateway.plugins.{name}").gateway_plugin()
 
 
+COMMON = {"reply_channel", "order", "client", "server"}
+"""Keys of every message, explained once."""
+
+
 def keys_table(schema: Any) -> Iterator[str]:
-    """Yield the table of a message's keys."""
+    """Yield the table of a message's own keys."""
     rows = []
     for key, hint in typing.get_type_hints(schema, include_extras=True).items():
+        if key in COMMON:
+            continue
         kind, metas = peel(hint)
         note = described(metas)
         if any((meta.extra or {}).get("secret") for meta in metas):
@@ -234,6 +240,13 @@ def messages(name: str) -> Iterator[str]:
         yield sentence(schema)
         yield ""
         yield from keys_table(schema)
+        yield ""
+    if body := getattr(module, "BODY", None):
+        yield f"### On the `body_channel` of {name}"
+        yield ""
+        yield sentence(body)
+        yield ""
+        yield from keys_table(body)
         yield ""
     yield f"### Replies to {name}"
     yield ""
@@ -257,6 +270,32 @@ def refusals() -> Iterator[str]:
     meanings = attribute_docs(plugin.Refusal)
     rows = ((f"`{item.name}`", prose(meanings[item.name])) for item in plugin.Refusal)
     yield from table(("refusal", "meaning"), rows)
+
+
+def actions() -> Iterator[str]:
+    """Yield the actions of a session with their fields."""
+    for action in typing.get_args(plugin.Action):
+        arguments = ", ".join(
+            info.name if info.required else f"{info.name}={info.default!r}"
+            for info in msgspec.structs.fields(action)
+        )
+        yield f"### `{action.__name__}({arguments})`"
+        yield ""
+        yield prose(action.__doc__ or "")
+        yield ""
+
+
+def methods(name: str) -> Iterator[str]:
+    """Yield the public methods of a class of the plugin contract, in the source's order."""
+    cls = getattr(plugin, name)
+    rows = []
+    for verb, member in vars(cls).items():
+        function = getattr(member, "__func__", member)
+        if verb.startswith("_") or not inspect.isfunction(function):
+            continue
+        names = ", ".join(list(inspect.signature(function).parameters)[1:])
+        rows.append((f"`{verb}({names})`", prose(function.__doc__ or "")))
+    yield from table(("method", "promise and duty"), rows)
 
 
 def hooks() -> Iterator[str]:
@@ -318,7 +357,17 @@ def benchmarks() -> Iterator[str]:
 
 REGIONS: dict[str, Callable[..., Iterator[str]]] = {
     function.__name__: function
-    for function in (settings, messages, drops, refusals, hooks, command_line, benchmarks)
+    for function in (
+        settings,
+        messages,
+        drops,
+        refusals,
+        actions,
+        methods,
+        hooks,
+        command_line,
+        benchmarks,
+    )
 }
 
 
