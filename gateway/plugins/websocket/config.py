@@ -74,6 +74,13 @@ class WebsocketConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
             "something was not done. keep: it is only counted and logged."
         ),
     ] = "close"
+    slow_consumer: Annotated[
+        Literal["close", "drop_oldest", "drop_newest"] | None,
+        Meta(
+            description="What happens to a client whose outbox is full. Absent: what [gateway] "
+            "says of every protocol."
+        ),
+    ] = None
     ping_interval: Annotated[
         float,
         Meta(

@@ -21,6 +21,7 @@ class Door:
         self.deadlines = context.deadlines
         self.pending = 0
         """Handshakes that wait for a decision."""
+        self.drop = context.drop
         self.longest = min(config.max_frame, config.max_message, 65535)
         """Bytes of a frame that need no look at the limits."""
         self._context = context
@@ -41,16 +42,20 @@ class Door:
             self.refuse(exchange, error.answer)
             return
         if self.pending >= self.config.max_pending:
-            self._context.drop(Drop.LIMITED)
+            self.drop(Drop.LIMITED)
             busy = handshake.refusal(
                 503, "too many handshakes wait for a decision", ((b"retry-after", b"1"),)
             )
             self.refuse(exchange, busy)
             return
         wire = WebsocketWire(self, exchange, offer.key)
-        session = WebsocketSession(self.config, head, offer.subprotocols, self._context.drop)
+        session = WebsocketSession(self.config, head, offer.subprotocols, self.drop)
         peer = Peer(head.client, head.server, head.scheme == "https")
         wire.begin(self._context.attach(session, wire, peer), session)
+
+    def fault(self) -> None:
+        """Count a peer that broke the rules."""
+        self._context.count("peer_errors_total")
 
     @staticmethod
     def refuse(exchange: Exchange, answer: Refuse) -> None:

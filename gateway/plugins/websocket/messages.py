@@ -1,4 +1,7 @@
-"""The messages of the websocket plugin: what it emits, and what it understands. Pure."""
+"""The messages of the websocket plugin: what it emits, and what it understands. Pure.
+
+The core adds ``reply_channel``, ``order``, ``client`` and ``server`` to what is emitted.
+"""
 
 from __future__ import annotations
 
@@ -9,22 +12,7 @@ from msgspec import Meta
 Headers = list[tuple[bytes, bytes]]
 
 
-class Common(TypedDict):
-    """What every message to the application has."""
-
-    reply_channel: Annotated[str, Meta(description="Where the connection is answered.")]
-    order: Annotated[
-        int, Meta(description="Position in the connection: connect is 0, each later one more.")
-    ]
-    client: Annotated[
-        tuple[str, int] | None, Meta(description="[host, port] of the peer, None if unknown.")
-    ]
-    server: Annotated[
-        tuple[str, int] | None, Meta(description="[host, port] it reached, None if unknown.")
-    ]
-
-
-class Connect(Common):
+class Connect(TypedDict):
     """A client asks for a WebSocket. Its handshake is held open until this is decided."""
 
     scheme: Annotated[str, Meta(description='"ws", or "wss" over TLS.')]
@@ -50,7 +38,7 @@ class Connect(Common):
     ]
 
 
-class Receive(Common, total=False):
+class Receive(TypedDict, total=False):
     """A message of the client: exactly one of ``text`` and ``bytes``."""
 
     path: Annotated[str, Meta(description="The path that the connection was opened for.")]
@@ -58,7 +46,7 @@ class Receive(Common, total=False):
     bytes: Annotated[bytes, Meta(description="A binary message.")]
 
 
-class Disconnect(Common):
+class Disconnect(TypedDict):
     """The connection is over, whoever ended it. One for each that was accepted."""
 
     path: Annotated[str, Meta(description="The path that the connection was opened for.")]

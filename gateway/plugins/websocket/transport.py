@@ -10,7 +10,7 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 from gateway.core.deadlines import Deadline
-from gateway.core.plugin import Connection
+from gateway.core.plugin import Connection, Drop
 from gateway.core.web import Exchange
 from gateway.plugins.websocket import frames, handshake
 from gateway.plugins.websocket.engine import Engine
@@ -77,8 +77,9 @@ class WebsocketWire(asyncio.Protocol):
         if self._open and not isinstance(output, Accept):
             transport = self._transport
             if transport is None or transport.is_closing():
-                return
-            if self._congested and output[0] == frames.PONG:
+                if output[0] < frames.CLOSE:  # a message, not a control frame
+                    self._door.drop(Drop.GONE)
+            elif self._congested and output[0] == frames.PONG:
                 # RFC 6455 section 5.5.3: only the most recent ping need be answered. So a peer
                 # that pings and never reads fills nothing.
                 self._pong = output
@@ -225,12 +226,16 @@ class WebsocketWire(asyncio.Protocol):
         transport = self._transport
         if transport is None or transport.is_closing():
             return
-        if engine is None or not engine.failed or not transport.can_write_eof():
+        if engine is None or not engine.failed:
             transport.close()
             return
+        self._door.fault()
         # RFC 6455 section 7.1.1: shut down the sending side, go on reading until the peer has
         # done the same. Nobody knows what a peer that broke the rules still sends, and a close
         # with unread input is a reset, which may overtake the last frame.
+        if not transport.can_write_eof():
+            transport.close()
+            return
         transport.write_eof()
         if not transport.is_reading():
             transport.resume_reading()

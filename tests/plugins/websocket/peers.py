@@ -177,7 +177,10 @@ class Line:
             deadlines=SimpleNamespace(set=lambda *_: None, forget=lambda _: None),
             longest=min(config.max_frame, config.max_message, 65535),
             pending=0,
+            drop=talk.drops.append,
+            fault=lambda: None,
         )
+        self.drops = talk.drops
         self.wire = WebsocketWire(door, FakeExchange(head(), self.transport, unread), KEY)
         connection: Any = self
         self.wire.begin(connection, self.session)

@@ -7,7 +7,7 @@ import struct
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from wsproto.frame_protocol import CloseReason, FrameProtocol, Opcode, ParseFailed
 
@@ -74,6 +74,7 @@ ENDS: list[tuple[bytes, Event | None]] = [
 ]
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(
     st.lists(messages(), max_size=8),
     st.sampled_from(ENDS),
@@ -90,12 +91,14 @@ def test_any_cutting(sent: Any, end: Any, places: list[int]) -> None:
         assert read([wire[i : i + 1] for i in range(len(wire))]) == expected
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.binary(max_size=300), st.lists(st.integers(0, 300), max_size=5))
 def test_any_bytes(garbage: bytes, places: list[int]) -> None:
     """Whatever comes is events, and the same ones however it is cut; nothing raises."""
     assert read(cut(garbage, places)) == read([garbage])
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.binary(max_size=100), masks)
 def test_agrees_with_wsproto(payload: bytes, mask: bytes) -> None:
     """What wsproto's reader takes for a message we do, and what it refuses we refuse, same code."""
@@ -140,6 +143,7 @@ def _plain(payload: Any) -> Any:
     return bytes(payload) if isinstance(payload, bytearray) else payload
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(text, data)
 def test_what_we_send(words: str, payload: bytes) -> None:
     """wsproto's client reads our frames for what they are."""

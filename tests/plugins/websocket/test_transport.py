@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from gateway.core.metrics import Drop
 from gateway.plugins.websocket import frames
 from gateway.plugins.websocket.handshake import Refuse
 from gateway.plugins.websocket.transport import BATCH
@@ -119,6 +120,15 @@ def test_a_closing_transport_is_left_alone(call: str) -> None:
     line.turn()
     assert not line.written
     assert not line.transport.paused
+    assert line.drops == ([Drop.GONE] if call == "write" else [])
+
+
+def test_control_frames_are_no_messages() -> None:
+    """A pong that finds its peer gone is not counted as a message that was dropped."""
+    line = Line()
+    line.transport.closing = True
+    line.wire.write(frames.control_frame(frames.PONG, b"x"))
+    assert not line.drops
 
 
 def test_pongs_of_a_congested_peer() -> None:
