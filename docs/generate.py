@@ -276,7 +276,9 @@ def actions() -> Iterator[str]:
     """Yield the actions of a session with their fields."""
     for action in typing.get_args(plugin.Action):
         arguments = ", ".join(
-            info.name if info.required else f"{info.name}={info.default!r}"
+            info.name
+            if info.required
+            else f"{info.name}={'OK' if info.default is plugin.OK else repr(info.default)}"
             for info in msgspec.structs.fields(action)
         )
         yield f"### `{action.__name__}({arguments})`"
