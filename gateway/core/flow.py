@@ -40,6 +40,9 @@ IMPLIED: Final = Outcome(ACCEPTED, cause="unannounced")
 """A ``connect`` that nobody routes is accepted where ``receive`` is routed."""
 NO_WORKER: Final = Outcome(RELEASED, cause="no_worker")
 
+LOST_BY: Final = {FAILED: Drop.FAILED, RELEASED: Drop.EXPIRED, UNROUTED: Drop.UNROUTED}
+"""What a message that was sent and not handled counts as; a rejection is an answer."""
+
 IMPLIED_KINDS: Final = frozenset({"connect", "subscribe", "recipient"})
 ALONE: Final = frozenset({"connect", "disconnect"})
 
@@ -249,6 +252,8 @@ class Flow:
             conversation.since = 0.0
             owner.flights -= 1
         owner.settled(kind, token, outcome)
+        if outcome.kind in LOST_BY:
+            owner.context.drop(LOST_BY[outcome.kind])
         if self.full:
             full = self.full.get(kind.channel)
             if full is not None:

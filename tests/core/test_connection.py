@@ -142,7 +142,7 @@ def test_rest_of_a_failed_delivery_is_sent_again():
     assert world.session.heard[1:] == [("b", "failed")]
     [third] = world.edge.take()
     assert [m["text"] for m in third.messages] == ["c", "d", "e"]
-    assert world.dropped == {}
+    assert world.dropped == {"failed": 1}
 
 
 def test_rest_of_a_failed_delivery_is_dropped_when_the_session_closes():
@@ -158,7 +158,7 @@ def test_rest_of_a_failed_delivery_is_dropped_when_the_session_closes():
     assert world.wire.closed == (b"1011", False)
     world.connection.lost()
     assert world.edge.take() == []
-    assert world.dropped == {"closed": 2}
+    assert world.dropped == {"failed": 1, "closed": 2}
     world.nothing_left()
 
 

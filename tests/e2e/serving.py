@@ -83,7 +83,8 @@ class Served:
         if found is None:
             return False
         self.port = int(found[1])
-        return text.count("worker takes") >= self._workers
+        # Workers, the gateway, and we who ask: each is a process of the layer.
+        return self.numbers()["gateway_layer_processes"] == self._workers + 2
 
     def __exit__(self, *_: object) -> None:
         if self._layer is not None:
