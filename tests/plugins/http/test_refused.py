@@ -36,7 +36,7 @@ def test_refused(site, refusal, case, data):
         assert response.header(b"connection") == b"close"
         assert client.rest() == b""
     assert site.seen[before:] == []
-    series = f'gateway_http_refused{{why="{refusal}"}}'
+    series = f'gateway_http_refused_total{{why="{refusal}"}}'
     assert wait_until(lambda: site.metrics.snapshot().get(series))
 
 
