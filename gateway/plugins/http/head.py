@@ -87,6 +87,10 @@ class HeadReader:
         self.size = 0
         """Bytes of the head that `read` returned last."""
 
+    def release(self) -> None:
+        """Let go of the parser, which points back here. Read no more afterwards."""
+        del self._parser
+
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take one header from llhttp."""
         name = name.lower()

@@ -129,8 +129,6 @@ class HttpProtocol(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """End."""
         self._gone()
-        self._phase = Phase.OVER
-        self._port.context.deadlines.forget(self._deadline)
         self._leave()
 
     # ------------------------------------------------ reading
@@ -351,8 +349,6 @@ class HttpProtocol(asyncio.Protocol):
         self._exchange = None
         self._hold_session = self._hold_body = self._hold_rest = False
         self._regulate()
-        self._phase = Phase.OVER
-        self._port.context.deadlines.forget(self._deadline)
         self._leave()
         return self._transport, rest
 
@@ -403,7 +399,12 @@ class HttpProtocol(asyncio.Protocol):
             exchange.gone()
 
     def _leave(self) -> None:
+        """Let go of everything; what points back at us too, so that no cycle is left."""
         port = self._port
+        self._phase = Phase.OVER
+        port.context.deadlines.forget(self._deadline)
+        del self._deadline
+        self._reader.release()
         port.connections.discard(self)
         if not port.connections:
             port.emptied.set()
@@ -449,6 +450,8 @@ class HttpProtocol(asyncio.Protocol):
 
     def _due(self) -> None:
         """Do what the phase's end, or a glance at a paused socket, calls for."""
+        if self._phase is Phase.OVER:
+            return
         if self._paused:
             if self._has_left():
                 self.cut_off()

@@ -54,6 +54,7 @@ class Served:
         listen: str = "127.0.0.1:0",
         threads: int = 4,
         gateway: GatewaySettings | None = None,
+        loop_factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop,
         **layer_options: Any,
     ) -> None:
         self.config = config or HttpConfig()
@@ -70,6 +71,7 @@ class Served:
         self._listen = parse(listen)
         self._gateway = gateway or GatewaySettings()
         self._threads = threads
+        self._loop_factory = loop_factory
         self._running: list[threading.Thread] = []
         self._started = threading.Event()
         self._failure: BaseException | None = None
@@ -102,7 +104,7 @@ class Served:
         thread.start()
 
     def _serve(self) -> None:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        with asyncio.Runner(loop_factory=self._loop_factory) as runner:
             try:
                 runner.run(self._main())
             except BaseException as error:  # told by __enter__

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import shutil
 import socket
 import struct
@@ -17,6 +19,8 @@ from gateway.core.config import GatewaySettings
 from gateway.core.errors import ConfigError
 from gateway.core.layers.base import REJECTED, Outcome
 from gateway.plugins.http.config import HttpConfig
+from gateway.plugins.http.translate import HttpSession
+from gateway.plugins.http.transport import HttpProtocol
 from tests.plugins.http.serving import Client, Served, get, hello, wait_until
 
 
@@ -352,6 +356,50 @@ def test_no_connection_is_left():
         wait_until(lambda: not site.engine.by_channel)
         wait_until(lambda: not site.engine.flow.flights)
         assert site.plugin.health() == {"ok": True, "connections": 0}
+
+
+def test_an_ended_connection_is_freed_at_once():
+    """Nothing of a connection that ended waits for the garbage collector."""
+    consumers = {"http.request": echo, "http.disconnect": lambda _: None}
+
+    def alive() -> int:
+        return sum(isinstance(found, HttpProtocol | HttpSession) for found in gc.get_objects())
+
+    with Served(consumers) as site:
+        gc.collect()
+        gc.disable()
+        try:
+            before = alive()
+            for data in [get("/text"), get("/silence"), b"\0\r\n", b"GET / HT", get("/fail")]:
+                with site.connect() as client:
+                    client.send(data)
+                    if data != get("/silence") and data != b"GET / HT":
+                        client.response()
+            wait_until(lambda: not site.connections)
+            wait_until(lambda: not site.engine.flow.flights)
+            wait_until(lambda: alive() == before)
+        finally:
+            gc.enable()
+
+
+def test_without_uvloop():
+    """On asyncio's own loop everything is the same, a paused client's leaving included."""
+    config = HttpConfig(max_pipelined=1000)
+    consumers = {"http.request": echo, "http.disconnect": lambda _: None}
+    with Served(consumers, config=config, loop_factory=asyncio.new_event_loop) as site:
+        with site.connect() as client:
+            assert client.send(get("/text")).response().content == b"hi"
+            assert client.send(b"\0\r\n").response().status == 400
+            assert client.rest() == b""
+        client = site.connect()
+        client.send(get("/silence"))
+        wait_until(lambda: site.messages("http.request")[1:])
+        client.send(get("/text") * 100)
+        (protocol,) = site.plugin._port.connections
+        wait_until(lambda: protocol._paused)
+        client.sock.close()
+        assert wait_until(lambda: site.messages("http.disconnect"))
+        wait_until(lambda: not site.connections)
 
 
 # ---------------------------------------------------------------- limits
