@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.core.errors import RemoteProtocolError
+from gateway.core.errors import LocalProtocolError, RemoteProtocolError
 from gateway.core.plugin import Context, Drop, Peer
 from gateway.core.web import Exchange, Head
 from gateway.plugins.websocket import handshake
@@ -57,9 +57,17 @@ class Door:
         """Count a peer that broke the rules."""
         self._context.count("peer_errors_total")
 
+    def refuse(self, exchange: Exchange, answer: Refuse) -> None:
+        """Answer a handshake with an ordinary response; 500 if its headers cannot be sent."""
+        try:
+            self._respond(exchange, answer)
+        except LocalProtocolError as error:
+            self.drop(Drop.INVALID)
+            self._context.log.warning("a refusal of %s: %s", exchange.head.path, error)
+            self._respond(exchange, handshake.refusal(500, "the refusal cannot be sent"))
+
     @staticmethod
-    def refuse(exchange: Exchange, answer: Refuse) -> None:
-        """Answer a handshake with an ordinary response."""
+    def _respond(exchange: Exchange, answer: Refuse) -> None:
         length = (b"content-length", b"%d" % len(answer.content))
         exchange.respond(answer.status, (*answer.headers, length))
         exchange.write(answer.content)

@@ -131,6 +131,26 @@ async def test_refuse(result: Any, status: int, content: bytes) -> None:
 
 
 @on_loop
+async def test_refusal_that_cannot_be_sent() -> None:
+    """A refusal whose headers HTTP does not take is answered 500, counted; nothing hangs."""
+    reply = {"status": 403, "headers": [(b"date", b"now"), (b"date", b"then")]}
+    async with Serving({"websocket.connect": lambda _: [reply]}) as gateway:
+        peer = await gateway.raw()
+        assert (await peer.response())[0] == 500
+        assert gateway.drops == {"invalid": 1}
+        await wait_until(lambda: not gateway.engine.by_channel)
+
+
+@pytest.mark.parametrize("status", [204, 304])
+@on_loop
+async def test_refusal_without_a_body(status: int) -> None:
+    """A status that has no content is sent without."""
+    async with Serving({"websocket.connect": lambda _: [{"status": status}]}) as gateway:
+        peer = await gateway.raw()
+        assert (await peer.response())[0] == status
+
+
+@on_loop
 async def test_refused_connection_serves_on() -> None:
     """After a refusal the connection takes the next request."""
     async with Serving({"websocket.connect": lambda _: [{"accept": False}]}) as gateway:
