@@ -1,5 +1,7 @@
-"""Public test kit: `LayerSuite` for layers, `PluginSuite` for plugins, fakes."""
+"""Public test kit: `LayerSuite` for layers, `PluginSuite` for plugins, stages, fakes."""
 
 import pytest
 
-pytest.register_assert_rewrite("gateway.testing.layer_suite")
+pytest.register_assert_rewrite(
+    "gateway.testing.layer_suite", "gateway.testing.plugin_suite", "gateway.testing.stage"
+)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def memory_layer() -> Iterator[Layer]:
-    """A new layer in this process, closed after the test."""
+    """Yield a new layer in this process; close it after the test."""
     from gateway import open_layer
 
     layer = open_layer("memory://")

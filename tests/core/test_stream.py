@@ -1,0 +1,334 @@
+"""Ready I/O for stream protocols: over TCP, Unix sockets and Twisted's endpoints."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import ssl
+import subprocess
+import sys
+import types
+from typing import TypedDict
+
+import pytest
+
+from gateway.core import stream
+from gateway.core.config import GatewaySettings
+from gateway.core.errors import ConfigError, RemoteProtocolError
+from gateway.core.layers.base import OK
+from gateway.core.plugin import Close, Emit, Session, Write
+from gateway.core.stream import StreamPlugin
+from gateway.testing.stage import Staged, wait_until
+
+
+class Data(TypedDict):
+    data: bytes
+
+
+class Reply(TypedDict, total=False):
+    bytes: bytes
+    close: bool | int
+
+
+class Raw(Session):
+    """Echoes; ``!`` closes in its own words, ``?`` asks the application."""
+
+    def __init__(self):
+        self.eofs = 0
+
+    def received(self, data):
+        if data.startswith(b"!"):
+            raise RemoteProtocolError("rude", b"rude\n")
+        if data.startswith(b"?"):
+            return [Emit("receive", {"data": data}, data)]
+        return [Write(data)]
+
+    def eof(self):
+        return [Write(b"eof\n"), Close()]
+
+    def send(self, conversation, reply, token):
+        return [Write(reply["bytes"])]
+
+    def draining(self):
+        return [Close(b"restart\n")]
+
+
+class RawPlugin(StreamPlugin):
+    name = "raw"
+    messages = types.SimpleNamespace(KINDS={"receive": Data}, REPLY=Reply)
+
+    def session(self, peer):
+        self.peers = [*getattr(self, "peers", []), peer]
+        return Raw()
+
+    def crowded(self):
+        return b"crowded\n"
+
+
+def echoes(client):
+    client.sendall(b"hello")
+    return client.recv(100) == b"hello"
+
+
+def test_tcp():
+    """A connection over TCP has a session, and knows both addresses."""
+    with Staged(RawPlugin) as staged:
+        client = staged.connect()
+        assert echoes(client)
+        [peer] = staged.plugin.peers
+        assert peer.client == client.getsockname()
+        assert peer.server == ("127.0.0.1", staged.port)
+        assert peer.tls is False
+        assert staged.plugin.health() == {"ok": True, "connections": 1}
+        client.close()
+        wait_until(lambda: staged.plugin.health()["connections"] == 0)
+
+
+def test_unix(tmp_path):
+    """Over a Unix socket too; stopping leaves the file to who bound it."""
+    path = tmp_path / "raw.sock"
+    with Staged(RawPlugin, listen=f"unix:{path}") as staged:
+        assert echoes(staged.connect())
+        [peer] = staged.plugin.peers
+        assert (peer.client, peer.server) == (None, None)
+    assert path.exists()
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory):
+    """A certificate for localhost, signed by itself."""
+    import datetime as dt
+
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    now = dt.datetime.now(dt.UTC)
+    signed = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - dt.timedelta(days=1))
+        .not_valid_after(now + dt.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    path = tmp_path_factory.mktemp("tls") / "both.pem"
+    path.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+        + signed.public_bytes(serialization.Encoding.PEM)
+    )
+    return path
+
+
+def port_of(staged):
+    return staged.call(lambda: staged.plugin._ports[0].getHost().port)
+
+
+def test_twisted_endpoint():
+    """Any endpoint of Twisted's can be listened at, by its description."""
+    listen = "haproxy:tcp:0:interface=127.0.0.1"
+    with (
+        Staged(RawPlugin, listen=listen) as staged,
+        socket.create_connection(("127.0.0.1", port_of(staged)), 5) as client,
+    ):
+        client.sendall(b"PROXY TCP4 192.0.2.1 192.0.2.2 1234 80\r\n")
+        assert echoes(client)
+
+
+@pytest.mark.filterwarnings("ignore:Passing pyOpenSSL:DeprecationWarning")  # Twisted's business
+def test_tls(certificate):
+    """An endpoint with TLS works, in both directions and to its end."""
+    listen = f"ssl:0:interface=127.0.0.1:privateKey={certificate}:certKey={certificate}"
+    context = ssl.create_default_context(cafile=str(certificate))
+    with Staged(RawPlugin, listen=listen) as staged:
+        plain = socket.create_connection(("127.0.0.1", port_of(staged)), 5)
+        with context.wrap_socket(plain, server_hostname="localhost") as client:
+            assert echoes(client)
+            assert staged.plugin.peers[0].tls is True
+            client.sendall(b"x" * 300_000)
+            assert staged.read(client, 300_000) == b"x" * 300_000
+            client.sendall(b"!")
+            assert staged.read_all(client) == b"rude\n"
+        wait_until(lambda: staged.plugin.health()["connections"] == 0)
+
+
+@pytest.mark.parametrize(
+    "text", ["ssl:0:privateKey=/nonexistent", "nonsense:1:x=y", "ssl:0:bogus=1", "tcp6:0:0:0:0:x=1"]
+)
+def test_wrong_endpoint(text):
+    """An endpoint that Twisted cannot read is a ConfigError that names setting and text."""
+    with pytest.raises(ConfigError, match=f"^listen: '{text}': Twisted cannot listen there: ."):
+        Staged(RawPlugin, listen=text).__enter__()
+
+
+def test_half_close():
+    """A peer that sends no more is heard to its end, and still reads its answers."""
+    with Staged(RawPlugin) as staged:
+        client = staged.connect()
+        client.sendall(b"hello")
+        client.shutdown(socket.SHUT_WR)
+        assert staged.read_all(client) == b"helloeof\n"
+
+
+def test_answer_before_the_end():
+    """What is said last arrives even where the peer goes on sending."""
+    with Staged(RawPlugin) as staged:
+        client = staged.connect()
+        client.sendall(b"!")
+        with contextlib.suppress(ConnectionError):
+            for _ in range(20):
+                client.sendall(b"x" * 10_000)
+        assert staged.read_all(client) == b"rude\n"
+
+
+def test_too_many_connections():
+    """A connection over the limit is told so and closed, counted; the others stay."""
+    config = types.SimpleNamespace(max_connections=2)
+    with Staged(RawPlugin, config) as staged:
+        clients = [staged.connect(), staged.connect()]
+        assert all(echoes(client) for client in clients)
+        assert staged.read_all(staged.connect()) == b"crowded\n"
+        assert staged.metrics.dropped() == {"limited": 1}
+        clients[0].close()
+        wait_until(lambda: staged.plugin.health()["connections"] == 1)
+        assert echoes(staged.connect())
+
+
+def test_slow_reader_pauses_writing():
+    """What a client does not read waits in its outbox; then it comes, whole and in order."""
+    with Staged(RawPlugin, outbox_bytes=1 << 26) as staged:
+        client = staged.connect()
+        client.sendall(b"?")
+        heard = staged.hear()
+        channel = heard.message["reply_channel"]
+        heard.settle(OK)
+        connection = staged.call(lambda: next(staged.context.connections()))
+        pieces = [bytes([n % 256]) * 100_000 for n in range(100)]
+        for piece in pieces:
+            staged.worker.send(channel, {"bytes": piece})
+        wait_until(lambda: not connection.ready)
+        assert staged.read(client, 10_000_000) == b"".join(pieces)
+        wait_until(lambda: connection.direct)
+
+
+def test_full_inbox_pauses_reading():
+    """A client whose messages nobody takes is read no further, and loses nothing."""
+    with Staged(RawPlugin, inbox_messages=4, run_messages=1) as staged:
+        client = staged.connect()
+        client.setblocking(False)
+        sent = 0
+        stopped = 0
+        while stopped < 20:
+            try:
+                sent += client.send(b"?" * 65536)
+                stopped = 0
+            except BlockingIOError:
+                stopped += 1
+                wait_until(lambda: True)
+                staged.call(lambda: None)
+        connection = staged.call(lambda: next(staged.context.connections()))
+        assert connection._paused
+        assert not connection.is_over(4)
+        client.setblocking(True)
+        client.shutdown(socket.SHUT_WR)
+        received = 0
+        while (heard := staged.hear_any(1.0)) is not None:
+            received += len(heard.message["data"])
+            heard.settle(OK)
+            if received == sent:
+                break
+        assert received == sent
+        assert staged.read_all(client) == b"eof\n"
+
+
+def test_session_that_cannot_be_made(caplog):
+    """A plugin that cannot make a session loses that connection only."""
+
+    class Broken(RawPlugin):
+        def session(self, peer):
+            raise RuntimeError("a bug")
+
+    with Staged(Broken) as staged:
+        with contextlib.suppress(ConnectionError):
+            assert staged.connect().recv(1) == b""
+        wait_until(lambda: "a bug" in caplog.text)
+        wait_until(lambda: staged.plugin.health()["connections"] == 0)
+
+
+def test_draining():
+    """A shutdown is said in the protocol's words, and the plugin stops when all have gone."""
+    with Staged(RawPlugin) as staged:
+        client = staged.connect()
+        assert echoes(client)
+        staged.drain()
+        assert staged.read_all(client) == b"restart\n"
+
+
+def test_peer_that_never_leaves():
+    """A peer that neither reads nor leaves is cut off a while after the end."""
+    with Staged(RawPlugin) as staged:
+        client = staged.connect()
+        assert echoes(client)
+        staged.drain()
+        assert client.recv(100) == b"restart\n"
+        wait_until(lambda: not staged.left_over(), stream.LINGER + 5)
+
+
+class FullTable:
+    """A listening socket that finds no descriptor, once."""
+
+    def __init__(self, sock):
+        self.sock = sock
+        self.left = 1
+
+    def fileno(self):
+        return self.sock.fileno()
+
+    def close(self):
+        self.sock.close()
+
+    def accept(self):
+        if self.left:
+            self.left -= 1
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return self.sock.accept()
+
+
+def test_no_descriptors_left(caplog, monkeypatch):
+    """A process without descriptors waits and accepts again, and says so."""
+    monkeypatch.setattr(stream, "NO_FILES", 0.01)
+    with Staged(RawPlugin) as staged:
+        door = staged.plugin._doors[0]
+        staged.call(lambda: setattr(door, "_socket", FullTable(door._socket)))
+        assert echoes(staged.connect())
+        assert "Too many open files" in caplog.text
+
+
+def test_importing_chooses_no_reactor():
+    """Importing the module installs no reactor: that is for the gateway's loop to do."""
+    code = (
+        "import sys, gateway.core.stream, gateway.testing.plugin_suite;"
+        "sys.exit('twisted.internet.reactor' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_settings_are_bounds():
+    """A plugin's own settings override those of the gateway."""
+    config = types.SimpleNamespace(inbox_messages=3, queue_timeout=0.5, slow_consumer="drop_oldest")
+    with Staged(RawPlugin, config) as staged:
+        context = staged.context
+        assert (context.inbox_messages, context.queue_timeout) == (3, 0.5)
+        assert context.slow_consumer == "drop_oldest"
+        assert context.outbox_bytes == GatewaySettings().outbox_bytes
