@@ -19,6 +19,8 @@ import msgspec
 log = logging.getLogger("gateway.child")
 
 VARIABLE: Final = "_GATEWAY_CHILD"
+LAYER_VARIABLE: Final = "GATEWAY_LAYER_URL"
+"""Where the layer is, for the application's own code in this process and those it starts."""
 STOP: Final = b"S"
 """What the supervisor says to a child that is to drain and end."""
 DRAINED: Final = b"D"

@@ -62,7 +62,7 @@ def worker(options: Options, told: child.Orders | None = None) -> int:
     logs.set_up(settings.log, f"worker {told.number}" if told else "")
     application = started.need_application()
     url = started.layer_url
-    os.environ["GATEWAY_LAYER_URL"] = url  # what the application's own code sends through
+    os.environ[child.LAYER_VARIABLE] = url
     layer = open_layer(url, **settings.layer.options())
     if told is None:
         return application.run_worker(layer, settings)

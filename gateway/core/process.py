@@ -19,7 +19,7 @@ from pathlib import Path
 import gateway
 from gateway.core import child
 from gateway.core.boot import Boot
-from gateway.core.child import DRAINED, Orders
+from gateway.core.child import DRAINED, LAYER_VARIABLE, Orders
 from gateway.core.errors import ConfigError, GatewayError
 from gateway.core.layers import open_layer
 from gateway.core.layers.base import Layer, LayerOptions
@@ -32,8 +32,6 @@ from gateway.core.server import Server
 from gateway.core.watchdog import Watchdog
 
 log = logging.getLogger("gateway.process")
-
-LAYER_VARIABLE = "GATEWAY_LAYER_URL"
 
 
 class Stop:
@@ -120,7 +118,7 @@ class Process:
             asyncio.get_running_loop().add_reader(self._line, self._hear)
         self._layer = await self._open_layer()
         if self._boot.workers == 0:
-            self._worker = await self._start_worker()
+            await self._start_worker()
         self._server = Server(self._boot, self._layer, self._listeners, self._metrics)
         await self._server.start()
         if self._settings.gateway.watchdog:
@@ -151,17 +149,25 @@ class Process:
         await self._hub.serve(sock)
         return self._hub.layer()
 
-    async def _start_worker(self) -> RunningWorker:
+    async def _start_worker(self) -> None:
         application = self._boot.need_application()
         layer = open_layer(self._url, **self._settings.layer.options())
+        starting = asyncio.ensure_future(
+            asyncio.to_thread(application.start_worker, layer, self._settings)
+        )
         try:
-            return await asyncio.to_thread(application.start_worker, layer, self._settings)
+            await asyncio.shield(starting)
         except GatewayError:
             raise
         except Exception as error:
             raise ConfigError(
                 f"the application cannot start: {type(error).__name__}: {error}"
             ) from error
+        finally:
+            # A thread cannot be cancelled: what it has started is to be stopped in any case.
+            await asyncio.wait({starting})
+            if starting.exception() is None:
+                self._worker = starting.result()
 
     def _hear(self) -> None:
         """Take the supervisor's word: to drain, or, if it hung up or died, to end."""

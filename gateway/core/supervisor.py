@@ -32,13 +32,22 @@ from typing import Final
 
 import msgspec
 
-from gateway.core.child import CANNOT_START, DRAINED, MARGIN, STOP, VARIABLE, Orders, Role, nothing
+from gateway.core.child import (
+    CANNOT_START,
+    DRAINED,
+    LAYER_VARIABLE,
+    MARGIN,
+    STOP,
+    VARIABLE,
+    Orders,
+    Role,
+    nothing,
+)
 from gateway.core.config import Settings
 from gateway.core.listen import Listen
 from gateway.core.listeners import Listeners, bind_hub
 
 log = logging.getLogger("gateway.supervisor")
-
 
 FIRST_PAUSE: Final = 0.1
 """Seconds before a dead child is started again: one crash is hardly noticed."""
@@ -105,7 +114,7 @@ class Supervisor:
         """Bind, start, watch; return the exit status once every child has ended.
 
         Raises ConfigError if a socket cannot be bound; nothing runs then. On the main
-        thread, whose handlers of SIGTERM, SIGINT, SIGCHLD and SIGHUP it replaces meanwhile.
+        thread, whose handlers of SIGTERM, SIGINT and SIGCHLD it replaces meanwhile.
         """
         wake, signals = socket.socketpair()
         with wake, signals:
@@ -128,8 +137,6 @@ class Supervisor:
                 self._listeners.close()
                 self._release_hub()
         return self._status
-
-    # ------------------------------------------------ sockets
 
     def _release_hub(self) -> None:
         if self._hub is not None:
@@ -180,7 +187,7 @@ class Supervisor:
         descriptors = {told.parent, hub, *(fd for fds in listen.values() for fd in fds)} - {-1}
         environ = os.environ | {
             VARIABLE: msgspec.json.encode(told).decode(),
-            "GATEWAY_LAYER_URL": self._url,
+            LAYER_VARIABLE: self._url,
         }
         with theirs:
             # A process group of its own: Ctrl-C reaches the supervisor alone, which then stops

@@ -126,6 +126,17 @@ def test_second_signal(start, workers, tmp_path):
 
 
 @pytest.mark.parametrize("workers", ["0", "1"])
+def test_stop_during_the_start(start, toys, workers):
+    """A SIGTERM while the application still starts ends all in order, with status 0."""
+    release = toys / "release"
+    gateway = start(*RUN, "--workers", workers, TOY_START_WAITS=str(release))
+    gateway.wait_for("waits to start")
+    gateway.signal()
+    release.touch()
+    assert gateway.wait() == 0
+
+
+@pytest.mark.parametrize("workers", ["0", "1"])
 def test_grace(start, tmp_path, workers):
     """What does not finish within the grace is cut off, and the process ends."""
     gateway = start(

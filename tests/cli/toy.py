@@ -227,6 +227,10 @@ class App:
     def start_worker(self, layer, config):
         if os.environ.get("TOY_WORKER_FAILS"):
             raise ConfigError("toys are broken")
+        if path := os.environ.get("TOY_START_WAITS"):
+            print("waits to start", flush=True)
+            while not os.path.exists(path):
+                time.sleep(0.01)
         worker = Worker(layer)
         worker.start()
         return worker
