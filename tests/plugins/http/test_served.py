@@ -19,6 +19,7 @@ from gateway.core.config import GatewaySettings
 from gateway.core.errors import ConfigError
 from gateway.core.layers.base import REJECTED, Outcome
 from gateway.plugins.http.config import HttpConfig
+from gateway.plugins.http.head import HeadReader
 from gateway.plugins.http.translate import HttpSession
 from gateway.plugins.http.transport import HttpProtocol
 from tests.plugins.http.serving import Client, Served, get, hello, wait_until
@@ -363,7 +364,8 @@ def test_an_ended_connection_is_freed_at_once():
     consumers = {"http.request": echo, "http.disconnect": lambda _: None}
 
     def alive() -> int:
-        return sum(isinstance(found, HttpProtocol | HttpSession) for found in gc.get_objects())
+        kinds = HttpProtocol | HttpSession | HeadReader
+        return sum(isinstance(found, kinds) for found in gc.get_objects())
 
     with Served(consumers) as site:
         gc.collect()
