@@ -62,12 +62,11 @@ class _Client(asyncio.Protocol):
         self._began = 0.0
         self._waits = False
         self._opening: asyncio.Task[None] | None = None
+        self._closed: asyncio.Future[None] | None = None
 
     def begin(self) -> None:
         load = self._load
         if load.sent >= load.count:
-            if self._transport is not None:
-                self._transport.close()
             return
         self._waits = True
         self._began = time.perf_counter()
@@ -117,9 +116,21 @@ class _Client(asyncio.Protocol):
         if b"connection: close" not in head:
             self.begin()
 
+    async def close(self) -> None:
+        """Leave; return once nothing is left open."""
+        if self._opening is not None:
+            await asyncio.wait({self._opening})
+        self._waits = False
+        if self._transport is not None:
+            self._closed = self._load.loop.create_future()
+            self._transport.close()
+            await self._closed
+
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
-        if self._waits:
+        if self._closed is not None:
+            self._closed.set_result(None)
+        elif self._waits:
             self._load.fail(f"the server closed before it answered: {self._buffer[:300]!r}")
         elif not self._load.done.done():
             self.begin()
@@ -130,9 +141,14 @@ async def http_load(
 ) -> Sample:
     """Send ``count`` requests, taken from ``requests`` in turn, over ``connections``."""
     load = _Load(server.port, requests, count)
-    with Meter(server) as meter:
-        for _ in range(connections):
-            _Client(load).begin()
+    clients = [_Client(load) for _ in range(connections)]
+    try:
+        with Meter(server) as meter:
+            for client in clients:
+                client.begin()
+            async with asyncio.timeout(LIMIT_SECONDS):
+                await load.done
+    finally:
         async with asyncio.timeout(LIMIT_SECONDS):
-            await load.done
+            await asyncio.gather(*(client.close() for client in clients))
     return Sample(count, meter.cpu, meter.seconds, load.latencies)

@@ -1,0 +1,59 @@
+"""The benchmarks run, and count what they say they count. No timing is judged here."""
+
+import pytest
+
+from benchmarks import processes, report
+from benchmarks.cases import CASES, Plan, ideal_rate
+from benchmarks.sample import Sample, Spread
+from benchmarks.ws_load import frame
+
+TINY = Plan(pairs=1, scale=0.01, only=frozenset({"gateway"}))
+
+
+@pytest.mark.parametrize("case", ["view", "echo-sync"])
+def test_a_case_runs_against_the_gateway_alone(case):
+    """A case measures the gateway without its peers, and says so in one row and in JSON."""
+    found = CASES[case](TINY)
+    (row,) = found.rows
+    assert row.name == "gateway"
+    assert row.figures["CPU µs"].middle > 0
+    assert found.checks == []
+    assert report.document([found], {})["cases"][case]["rows"]["gateway"]
+
+
+def test_a_target_is_held_against_the_median():
+    """One lucky or unlucky round does not decide whether a target is reached."""
+    spread = Spread.of([0.1, 0.4, 9.0])
+    assert not report.Check("CPU / peer", spread, 0.3).reached
+    assert report.Check("CPU / peer", spread, 0.5).reached
+    assert report.Check("rate", spread, 0.3, at_most=False).reached
+
+
+def test_the_figures_of_a_sample():
+    """CPU is told by operation; a latency that all but one percent keep is the 99th percentile."""
+    sample = Sample(100, cpu=0.005, seconds=0.5, latencies=[n / 1000 for n in range(100)])
+    assert sample.cpu_us == pytest.approx(50)
+    assert sample.rate == pytest.approx(200)
+    assert sample.latency_us(0.5) == pytest.approx(50_000)
+    assert sample.latency_us(0.99) == pytest.approx(99_000)
+
+
+def test_the_ideal_rate_is_bounded_by_threads_and_by_the_service_time():
+    """Fast work is bounded by what the threads sleep, slow work by itself."""
+    assert ideal_rate(1e9) == pytest.approx(4 * 20 / 0.020, rel=1e-3)
+    assert ideal_rate(100) == 100
+
+
+def test_a_frame_is_masked_as_rfc_6455_shows():
+    """The frame that RFC 6455 section 5.7 gives as its example of a masked text."""
+    assert frame(b"Hello") == bytes.fromhex("818537fa213d7f9f4d5158")
+
+
+def test_a_process_sees_its_own_cpu_and_children():
+    """The tree begins with its root, and its CPU clock runs."""
+    import os
+
+    assert processes.tree(os.getpid())[0] == os.getpid()
+    before = processes.cpu_seconds(os.getpid())
+    sum(range(100_000))
+    assert processes.cpu_seconds(os.getpid()) > before
