@@ -17,14 +17,6 @@ Headers = Annotated[
 class Request(TypedDict):
     """``http.request``: one HTTP request."""
 
-    reply_channel: Annotated[str, Meta(description="Where the request is answered.")]
-    order: Annotated[int, Meta(description="Position in the conversation: 0.")]
-    client: Annotated[
-        tuple[str, int] | None, Meta(description="[host, port] of the peer, None if unknown.")
-    ]
-    server: Annotated[
-        tuple[str, int] | None, Meta(description="[host, port] it reached, None if unknown.")
-    ]
     http_version: Annotated[str, Meta(description='"1.0", "1.1" or "2".')]
     method: Annotated[str, Meta(description="The method, upper-case.")]
     scheme: Annotated[str, Meta(description='"http" or "https".')]
@@ -51,14 +43,6 @@ class Request(TypedDict):
 class Disconnect(TypedDict):
     """``http.disconnect``: the client left before the response was complete."""
 
-    reply_channel: Annotated[str, Meta(description="The request's reply channel, now dead.")]
-    order: Annotated[int, Meta(description="Position in the conversation.")]
-    client: Annotated[
-        tuple[str, int] | None, Meta(description="[host, port] of the peer, None if unknown.")
-    ]
-    server: Annotated[
-        tuple[str, int] | None, Meta(description="[host, port] it reached, None if unknown.")
-    ]
     path: Annotated[str, Meta(description="The request's path.")]
 
 

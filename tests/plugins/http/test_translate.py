@@ -25,6 +25,7 @@ from gateway.core.plugin import (
     Refusal,
     Write,
 )
+from gateway.plugins.http import messages
 from gateway.plugins.http.config import HttpConfig
 from gateway.plugins.http.head import HeadReader
 from gateway.plugins.http.translate import REQUEST, HttpSession, Site
@@ -89,6 +90,7 @@ def test_a_request_is_one_message():
         root_path="/app",
     )
     (emit,) = case.opened
+    assert set(emit.message) == set(messages.Request.__annotations__)
     assert emit == Emit("request", emit.message, REQUEST)
     assert emit.message == {
         "http_version": "1.1",
