@@ -292,11 +292,12 @@ class Server:
         return found
 
     def silence(self, other: Layer) -> None:
-        """Assert that nothing has been heard that was caused before now.
-
-        ``other``, another process, sends a mark into the inbox, which is in order.
-        """
+        """Assert that nothing has been heard that was caused before now, by this process or by
+        ``other``, another one: each sends a mark into the inbox, which is in order.
+        """  # noqa: D205 - one sentence
         channel = f"mark.{self.process}!{time.monotonic_ns()}"
+        self.do(lambda edge: edge.send(channel, codec.encode({})))
+        assert self.heard() == [(MESSAGE, channel, {})]
         other.send(channel, {})
         assert self.heard() == [(MESSAGE, channel, {})]
 

@@ -187,8 +187,7 @@ class Leases(Harness):
         """A protocol server that stood still hears FENCED, and nothing after it."""
         server, worker = self.server(lease=10.0), self.join()
         server.do(lambda edge: edge.register(f"x.{server.process}!a", "x.gone", BYE))
-        self.until(lambda: server.edge.available)
-        worker.announced()
+        server.silence(worker)
         self.freeze(server.layer)
         self.advance(12)
         assert self.received(worker, "x.gone") == {"code": "server-lost"}
