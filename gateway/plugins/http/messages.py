@@ -10,7 +10,11 @@ from gateway.core import names
 
 Headers = Annotated[
     list[tuple[bytes, bytes]],
-    Meta(description="[[name, value], …]: names lower-case; order and duplicates kept."),
+    Meta(
+        description="[[name, value], …]: names lower-case; order and duplicates kept. Hold cookies "
+        "and tokens.",
+        extra={"secret": True},
+    ),
 ]
 
 
@@ -28,11 +32,17 @@ class Request(TypedDict):
         ),
     ]
     raw_path: Annotated[bytes, Meta(description="The path as it came, without the query.")]
-    query_string: Annotated[bytes, Meta(description="What follows the '?', as it came.")]
+    query_string: Annotated[
+        bytes, Meta(description="What follows the '?', as it came.", extra={"secret": True})
+    ]
     root_path: Annotated[str, Meta(description="Where the application is mounted.")]
     headers: Headers
     body: Annotated[
-        bytes, Meta(description="The body, or its start where body_channel is not None.")
+        bytes,
+        Meta(
+            description="The body, or its start where body_channel is not None.",
+            extra={"secret": True},
+        ),
     ]
     body_channel: Annotated[
         str | None,
