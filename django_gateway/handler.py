@@ -18,7 +18,7 @@ from django.db import connections
 from django.http import HttpResponse
 from django.http.request import UnreadablePostError
 from django.http.response import HttpResponseBase
-from django.urls import Resolver404, ResolverMatch, get_resolver, set_script_prefix
+from django.urls import ResolverMatch, get_resolver, set_script_prefix
 from django.utils.log import log_response
 
 from django_gateway.channel import outbox
@@ -107,14 +107,14 @@ class Views:
 
     def on_loop(self, message: Message) -> bool:
         """Return whether the request's view is an ``async def`` one."""
-        if self._any_async is None:
-            self._any_async = _any_async()
-        if not self._any_async:
+        if self._any_async is False:
             return False
         message.request = request = GatewayRequest(message)  # type: ignore[attr-defined]
         try:
+            if self._any_async is None:
+                self._any_async = _any_async()
             request.resolved = get_resolver().resolve(request.path_info)
-        except Resolver404:
+        except Exception:  # noqa: BLE001 - the chain meets it again, and answers
             return False
         request.resolved_of = request.path_info
         return iscoroutinefunction(request.resolved.func)

@@ -87,7 +87,7 @@ class Worker:
         """
         end = time.monotonic() + grace
         self._stopping.set()
-        worker_stopping.send(Worker, worker=self)
+        worker_stopping.send_robust(Worker, worker=self)
         self._intake.close()
         if self._loop_intake is not None:
             self._loop_intake.close()
@@ -130,7 +130,7 @@ class Worker:
                 self._stopping.wait(RETRY)
             else:
                 self.ready.set()
-                worker_ready.send(Worker, worker=self)
+                worker_ready.send_robust(Worker, worker=self)
                 return
 
     # ---------------------------------------------------------------- the loop
@@ -182,13 +182,13 @@ class Worker:
 def run(worker: Worker, grace: float) -> int:
     """Run a worker on the main thread until SIGTERM or SIGINT; return the exit status.
 
-    The first signal drains it, a second one ends the process at once.
+    The first signal drains it, a second one ends the process at once, with status 1.
     """
     asked = threading.Event()
 
-    def stop(number: int, _: Any) -> None:
+    def stop(*_: Any) -> None:
         if asked.is_set():
-            os._exit(128 + number)
+            os._exit(1)  # stopped at once
         asked.set()
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}

@@ -280,6 +280,33 @@ def test_a_killed_worker_fails_what_it_held(hub):
     peer.layer.close()
 
 
+def test_a_stuck_consumer_ends_with_the_grace(hub):
+    """A worker whose consumer does not finish ends all the same, with 0, and the consumer fails."""
+    peer = connected(hub)
+    with running(*COMMANDS["runworker"], "--layer", hub, "--set", "workers.grace=0.2") as process:
+        peer.post("http.request", peer.request("/stuck/"))
+        assert peer.layer.receive(["stuck"], block=10) == ("stuck", {})
+        process.terminate()
+        _, log = process.communicate(timeout=10)
+    assert process.returncode == 0, log
+    assert "were cut off" in log
+    assert peer.hear() == ("outcome", Outcome("failed", cause="lost"))
+    peer.layer.close()
+
+
+def test_a_second_signal_ends_the_worker_at_once(hub):
+    """A second signal does not wait for the grace."""
+    peer = connected(hub)
+    with running(*COMMANDS["runworker"], "--layer", hub, "--set", "workers.grace=60") as process:
+        peer.post("http.request", peer.request("/stuck/"))
+        assert peer.layer.receive(["stuck"], block=10) == ("stuck", {})
+        process.terminate()
+        wait_until(lambda: peer.layer.announced() is None or process.send_signal(signal.SIGINT))
+        process.communicate(timeout=10)
+    assert process.returncode == 1
+    peer.layer.close()
+
+
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [

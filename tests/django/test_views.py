@@ -5,6 +5,7 @@ import threading
 
 import pytest
 from django.core.signals import request_finished, request_started
+from django.db import connection, connections
 from django.test import override_settings
 
 from tests.django.peer import Outcome, wait_until
@@ -261,6 +262,39 @@ def test_consume_later(work, peer):
     assert peer.ask("/again/").content == b"at attempt 3"
 
 
+def test_a_broken_urlconf(work, peer):
+    """A URLconf that cannot be imported fails the request; once it is mended it is served."""
+    work()
+    with override_settings(ROOT_URLCONF="tests.django.project.nowhere"):
+        assert peer.exchange(peer.request("/")) == (
+            None,
+            Outcome("failed", cause="ModuleNotFoundError"),
+        )
+    assert peer.ask("/").status == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "kept"), [("/insert/", 1), ("/insert/?later", 1), ("/insert/?reject", 0)]
+)
+def test_atomic_requests(work, peer, path, kept):
+    """With ATOMIC_REQUESTS a rejection rolls back, a postponed answer does not."""
+    path, _, query = path.partition("?")
+    with connection.cursor() as cursor:
+        cursor.execute("CREATE TABLE kept (word TEXT)")
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setitem(connections.settings["default"], "ATOMIC_REQUESTS", True)
+            work()
+            peer.exchange(peer.request(path, query=query.encode()))
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT count(*) FROM kept")
+            assert cursor.fetchone() == (kept,)
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("DROP TABLE kept")
+        connection.close()
+
+
 def test_async_view(work, peer):
     """An async view runs on the worker's one loop."""
     work()
@@ -328,17 +362,15 @@ def test_connections_are_closed(work, peer, noted, path):
     work()
     for _ in range(3):
         assert peer.ask(path).content == b"42"
-        connection = noted.pop()
-        wait_until(lambda: connection.connection is None)  # noqa: B023 - of this round
+        opened = noted.pop()
+        wait_until(lambda: opened.connection is None)  # noqa: B023 - of this round
 
 
 def test_persistent_connections(work, peer, noted):
     """With persistent connections there are no more of them than threads."""
-    from django.db import connections
-
     work(threads=2)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(connections.settings["default"], "CONN_MAX_AGE", None)
         for _ in range(20):
             peer.ask("/database/")
-    assert len({id(connection) for connection in noted}) <= 2
+    assert len({id(opened) for opened in noted}) <= 2

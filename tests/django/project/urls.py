@@ -26,6 +26,8 @@ urlpatterns = [
     path("sync-view-async-stream/", views.sync_view_async_stream),
     path("async-view-sync-stream/", views.async_view_sync_stream),
     path("async-reject/", views.async_reject),
+    path("insert/", views.insert),
+    path("stuck/", views.stuck),
     path("database/", views.database),
     path("async-database/", views.async_database),
 ]

@@ -190,6 +190,21 @@ async def async_view_sync_stream(request):
     return StreamingHttpResponse(iter([b"a", b"b"]))
 
 
+def insert(request):
+    with connection.cursor() as cursor:
+        cursor.execute("INSERT INTO kept VALUES ('word')")
+    if "later" in request.GET:
+        raise ResponseLater
+    if "reject" in request.GET:
+        raise Reject
+    return HttpResponse()
+
+
+def stuck(request):
+    Channel("stuck").send({}, immediately=True)
+    threading.Event().wait()
+
+
 def database(request):
     with connection.cursor() as cursor:
         cursor.execute("SELECT 42")
