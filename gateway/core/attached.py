@@ -323,9 +323,10 @@ class Connection(Conversation, plugin.Connection):
         if token is not None and self.state < LOST:
             self.enter(OUTCOME, self.session.outcome, token, outcome)
 
-    def refuse(self, token: Any, refusal: Refusal, drop: Drop) -> None:
+    def refuse(self, token: Any, refusal: Refusal, drop: Drop | None = None) -> None:
         """Count one of its messages that never reached a consumer, and tell the session."""
-        self.context.drop(drop)
+        if drop is not None:
+            self.context.drop(drop)
         if token is not None and self.state < LOST:
             self.enter(OUTCOME, self.session.refused, token, refusal)
 

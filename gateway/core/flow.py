@@ -240,10 +240,15 @@ class Flow:
         run = conversation.flight
         assert run is not None  # noqa: S101 - for the type checker; a flight has a run
         owner = conversation.owner
-        if outcome.cause == "skipped" and outcome.kind == FAILED:
-            self._put_back(receipt, conversation, run[index:])
-            self.pump(conversation)
-            return
+        cause = outcome.cause
+        if cause and outcome.kind == FAILED:
+            if cause == "skipped":
+                self._put_back(receipt, conversation, run[index:])
+                self.pump(conversation)
+                return
+            if cause == "layer_lost":
+                self._lose(receipt, conversation, run[index:])
+                return
         kind, _, token = run[index]
         last = index + 1 == len(run)
         if last:
@@ -293,35 +298,17 @@ class Flow:
             self._unpark()
 
     def down(self) -> None:
-        """Hear that the layer is away: the fate of what is in flight is unknown.
-
-        Each is refused as unavailable, and its connection ends, so that nothing overtakes it.
-        """
-        flights, self.flights = self.flights, {}
-        for conversation in flights.values():
-            run = conversation.flight
-            assert run is not None  # noqa: S101 - for the type checker; a flight has a run
-            owner = conversation.owner
-            conversation.flight = None
-            owner.flights -= 1
-            for _, _, token in run:
-                owner.refuse(token, Refusal.UNAVAILABLE, Drop.LAYER_LOST)
-            owner.end()
-            self.pump(conversation)
-            if owner.is_lost:
-                owner.part()
+        """Hear that the layer is away. What was in flight has had its outcome before."""
+        self.announced = self.edge.announced
         full, self.full = self.full, {}
         for queue in full.values():
             for conversation in queue.waiting:
                 conversation.place = None
                 self.pump(conversation)
-        for receipt in list(self.loose):
-            connection, token = self._landed(receipt)
-            if connection is not None:
-                connection.refuse(token, Refusal.UNAVAILABLE, Drop.LAYER_LOST)
 
     def up(self) -> None:
         """Hear that the layer is back."""
+        self.announced = self.edge.announced
         self._unpark()
 
     def forget(self) -> None:
@@ -330,6 +317,23 @@ class Flow:
         self.loose.clear()
         self.full.clear()
         self.parked.clear()
+
+    def _lose(self, receipt: int, conversation: Conversation, run: list[Entry]) -> None:
+        """Give up a flight whose fate nobody knows, since the layer went away.
+
+        It is refused as unavailable, and its connection ends, so that nothing overtakes it.
+        The edge has counted it.
+        """
+        del self.flights[receipt]
+        conversation.flight = None
+        owner = conversation.owner
+        owner.flights -= 1
+        for _, _, token in run:
+            owner.refuse(token, Refusal.UNAVAILABLE)
+        owner.end()
+        self.pump(conversation)
+        if owner.is_lost:
+            owner.part()
 
     def _landed(self, receipt: int) -> tuple[Connection | None, Any]:
         """Return whose a message outside every conversation was, and its token."""

@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from gateway.core.config import GatewaySettings
 from gateway.core.connection import Engine
@@ -25,6 +25,7 @@ from gateway.core.layers import codec
 from gateway.core.layers.base import (
     ANNOUNCED,
     DOWN,
+    FAILED,
     FENCED,
     FULL,
     GROUP,
@@ -39,6 +40,9 @@ from gateway.core.layers.base import (
 )
 from gateway.core.metrics import Metrics
 from gateway.core.plugin import Message
+
+LAYER_LOST: Final = Outcome(FAILED, cause="layer_lost")
+"""The outcome of what was not settled when the layer went away."""
 
 
 class ManualHandle:
@@ -123,6 +127,8 @@ class FakeEdge(Edge):
         self.available = True
         self.announced = None if announced is None else frozenset(announced)
         self.posts: list[Post] = []
+        self._unsettled: dict[int, Post] = {}
+        self._routed = self.announced
         self.calls: list[tuple[Any, ...]] = []
         self.deliver: Callable[[list[Item]], None] = _nobody
 
@@ -160,10 +166,12 @@ class FakeEdge(Edge):
 
     def settle(self, post: Post, *outcomes: Outcome) -> None:
         """Tell the outcomes of a post's messages, from the first."""
+        self._unsettled.pop(post.receipt or 0, None)
         self.deliver([(OUTCOME, post.receipt, i, outcome) for i, outcome in enumerate(outcomes)])
 
     def refuse(self, post: Post) -> None:
         """Say that a post found its channel full."""
+        self._unsettled.pop(post.receipt or 0, None)
         self.deliver([(FULL, post.receipt, post.channel)])
 
     def reply(self, channel: str, message: Message) -> None:
@@ -184,18 +192,23 @@ class FakeEdge(Edge):
 
     def announce(self, channels: Iterable[str] | None) -> None:
         """Say what living workers route."""
-        self.announced = None if channels is None else frozenset(channels)
+        self.announced = self._routed = None if channels is None else frozenset(channels)
         self.deliver([(ANNOUNCED, self.announced)])
 
     def go_down(self) -> None:
-        """Lose the layer."""
+        """Lose the layer, and with it all that is not settled."""
         self.available = False
+        self.announced = None
+        unsettled, self._unsettled = self._unsettled, {}
+        for post in unsettled.values():
+            self.settle(post, *[LAYER_LOST] * len(post.messages))
         self.deliver([(DOWN,)])
 
     def come_up(self, *, rejoined: bool = False) -> None:
-        """Find the layer again."""
+        """Find the layer again, and hear from it what workers route."""
         self.available = True
         self.deliver([(UP, rejoined)])
+        self.announce(self._routed)
 
     def fence(self) -> None:
         """End the lease of this process; it goes by another name from now on."""
@@ -213,7 +226,10 @@ class FakeEdge(Edge):
     ) -> None:
         """Keep a post."""
         messages = [codec.decode(payload) for payload in payloads]
-        self.posts.append(Post(channel, messages, receipt))
+        post = Post(channel, messages, receipt)
+        self.posts.append(post)
+        if receipt is not None:
+            self._unsettled[receipt] = post
 
     def cancel(self, receipt: int) -> None:
         """Keep the call."""

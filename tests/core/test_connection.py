@@ -675,7 +675,7 @@ def test_layer_lost():
     assert idle_wire.closed is None
     world.connection.lost()
     assert world.edge.called("end") == []
-    assert world.dropped == {"layer_lost": 1, "closed": 1}
+    assert world.dropped == {"closed": 1}
     world.edge.come_up(rejoined=True)
     assert len(world.edge.called("end")) == 1
     idle.lost()
@@ -687,6 +687,7 @@ def test_layer_away():
     world = talking()
     asks = world.engine.context(Requests, None)
     world.edge.go_down()
+    assert world.context.routed("receive") is None
     session = Recorder(kind="request")
     asks.attach(session, world.wire, Peer()).received("a")
     assert session.heard == [("a", Refusal.UNAVAILABLE)]
@@ -704,6 +705,19 @@ def test_layer_away_too_long():
     world.connection.received("a")
     world.clock.advance(30.2)
     assert world.session.heard[1:] == [("a", Refusal.UNAVAILABLE)]
+    assert world.dropped == {"layer_lost": 1}
+
+
+def test_full_channel_of_a_layer_that_goes_away():
+    """Who waited for room when the layer went away waits for the layer instead."""
+    world = talking(full_timeout=20.0)
+    world.connection.received("a")
+    world.edge.refuse(world.edge.take()[0])
+    world.edge.go_down()
+    world.clock.advance(10)
+    assert world.edge.take() == []
+    world.edge.come_up()
+    assert world.texts() == [("talk.receive", ["a"])]
 
 
 def test_layer_forgot_us():
