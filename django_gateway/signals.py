@@ -1,7 +1,7 @@
 """Signals of the worker, beside Django's ``request_started`` and ``request_finished``.
 
 ``consumer_started``, ``consumer_finished``
-    Around each consumer, views excepted; ``sender`` is `Worker`, ``message`` the `Message`.
+    Around each consumer, views excepted; ``sender`` is `Runner`, ``message`` the `Message`.
     Asynchronous receivers of an asynchronous consumer are awaited on the loop.
 ``worker_ready``
     Once, when a worker takes messages; ``sender`` is `Worker`, ``worker`` the worker.
