@@ -386,7 +386,7 @@ class Connection(Conversation, plugin.Connection):
             context.drop(Drop.GONE)
             if outbox is not None:
                 outbox.answer(token, GONE)
-        elif not self.ready or (outbox is not None and outbox.waiting and self.accepted):
+        elif self.accepted and not (self.ready and (outbox is None or not outbox.waiting)):
             self._wait(Waiting(conversation, reply, token, None, len(payload)))
         else:
             self.send_now(conversation, reply, token)

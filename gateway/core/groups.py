@@ -4,7 +4,7 @@ A group's message is checked once per plugin and framed once per session class; 
 member that can take it at once costs one ``write``. Larger groups are served in slices, so
 that a broadcast to many thousands does not stop the loop. Whatever else is on its way to a
 member that its slice has not reached yet first brings that member up to date, so that nothing
-overtakes.
+overtakes. An ``ack`` in a group's message is not answered: it would be answered once a member.
 """
 
 from __future__ import annotations

@@ -196,8 +196,12 @@ def test_direct_reply_decides_while_group_messages_wait():
     world.edge.group_message("g", {"text": "group"})
     world.edge.reply(channel, {"text": "direct"})
     assert world.wire.written == ["direct"]
+    world.connection.writable(False)
+    world.edge.reply(channel, {"text": "decision"})
+    assert world.wire.written == ["direct", "decision"]
+    world.connection.writable(True)
     world.connection.run([Accepted(), Write("welcome")])
-    assert world.wire.written == ["direct", "welcome", ("frame", "group")]
+    assert world.wire.written == ["direct", "decision", "welcome", ("frame", "group")]
 
 
 # ------------------------------------------------ acknowledgements
