@@ -31,6 +31,13 @@ EXPIRY = 60.5
 LEASE = 10.0
 CHANNELS = ("a", "b", "d!1", "d!2")
 NEW_CREDIT = st.integers(1, 3)
+Plan = tuple[int, str | None, float]
+PLANS = st.tuples(
+    st.integers(0, 3),
+    st.sampled_from([None, None, REJECTED, RELEASED, RELEASED]),
+    st.sampled_from([0.0, 3.5]),
+)
+"""How a delivery is settled: how many are accepted, then what, after which delay."""
 WISHES = st.sampled_from([("a",), ("a", "b"), ("d!",), ("a", "b", "d!")])
 
 
@@ -76,6 +83,8 @@ class Flow(RuleBasedStateMachine):
         self.suite.begin()
         self.sender = self.suite.join(expiry=EXPIRY, lease=LEASE, capacity=1000)
         self.takers = [self.taker(credits[0], CHANNELS[:2]), self.taker(credits[1], wishes)]
+        for n in range(8):
+            self.send(CHANNELS[n % 4], 1 + n % 3)
 
     def taker(self, credit: int, wishes: tuple[str, ...]) -> Taker:
         """Open a taker, whose intake has begun."""
@@ -107,7 +116,7 @@ class Flow(RuleBasedStateMachine):
         """Let each taker take and settle once; return whether there was anything."""
         found = False
         for taker in self.takers:
-            found |= self.take_from(taker, 0.005)
+            found |= self.take_from(taker, 0.002)
             self.finish_all(taker)
         return found
 
@@ -129,17 +138,25 @@ class Flow(RuleBasedStateMachine):
         for _ in range(times):
             self.take_from(self.takers[who], 0)
 
+    @rule(plans=st.lists(PLANS, min_size=2, max_size=6))
+    def work(self, plans: list[Plan]) -> None:
+        """Let the takers take in turn, and settle what came first."""
+        for n, plan in enumerate(plans):
+            taker = self.takers[n % 2]
+            self.take_from(taker, 0.001)
+            if taker.hand:
+                self.settle(taker, taker.hand[0], plan)
+
     @precondition(lambda self: any(taker.hand for taker in self.takers))
-    @rule(
-        pick=st.integers(0, 99),
-        accepted=st.integers(0, 3),
-        end=st.sampled_from([None, None, REJECTED, RELEASED]),
-        delay=st.sampled_from([0.0, 3.5]),
-    )
-    def settle(self, pick: int, accepted: int, end: str | None, delay: float) -> None:
+    @rule(pick=st.integers(0, 99), plan=PLANS)
+    def settle_one(self, pick: int, plan: Plan) -> None:
         """Settle some of what somebody has in hand."""
         hands = [(taker, delivery) for taker in self.takers for delivery in taker.hand]
-        taker, delivery = hands[pick % len(hands)]
+        self.settle(*hands[pick % len(hands)], plan)
+
+    def settle(self, taker: Taker, delivery: Delivery, plan: Plan) -> None:
+        """Settle as planned."""
+        accepted, end, delay = plan
         left = len(delivery.payloads) - delivery.settled
         outcomes = [OK] * min(accepted, left)
         if end is not None and len(outcomes) < left:

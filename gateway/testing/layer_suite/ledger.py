@@ -161,6 +161,14 @@ class Book:
             parcel.taker = None
 
 
+PLANS = st.tuples(
+    st.integers(0, 3),
+    st.sampled_from([None, None, REJECTED, FAILED, UNROUTED, RELEASED, RELEASED, RELEASED]),
+    st.sampled_from([0.0, 3.5, 3.5, 40.5]),
+)
+"""How a delivery is settled: how many are accepted, then what, after which delay."""
+
+
 class Ledger(RuleBasedStateMachine):
     """Random sends, takes, settlements, deaths and pauses, each checked against `Book`."""
 
@@ -187,6 +195,8 @@ class Ledger(RuleBasedStateMachine):
         self.senders[0].group_add("g", "a")
         self.senders[0].group_add("g", "d!1")
         self.senders[0].group_add("g", TIGHT)
+        for n, channel in enumerate(CHANNELS):
+            self.send(n % 2, channel, 1 + n % 3, receipt=True, expiry=None)
 
     def teardown(self) -> None:
         """Settle everything, and see that nothing is left."""
@@ -274,24 +284,23 @@ class Ledger(RuleBasedStateMachine):
         self.book.settle(parcel, [OK], refused=False)
 
     @precondition(lambda self: self.book.in_hand())
-    @rule(
-        pick=st.integers(0, 99),
-        accepted=st.integers(0, 3),
-        end=st.sampled_from([None, None, REJECTED, FAILED, UNROUTED, RELEASED, RELEASED]),
-        delay=st.sampled_from([0.0, 0.0, 3.5, 40.5]),
-        replies=st.integers(0, 2),
-        tight=st.booleans(),
-    )
+    @rule(pick=st.integers(0, 99), plan=PLANS, replies=st.integers(0, 2), tight=st.booleans())
     def settle(
-        self, pick: int, accepted: int, end: str | None, delay: float, replies: int, tight: bool
+        self, pick: int, plan: tuple[int, str | None, float], replies: int, tight: bool
     ) -> None:
         """Settle some of what is in hand, with sends of which one may be refused."""
         hand = self.book.in_hand()
         parcel = hand[pick % len(hand)]
-        outcomes = [OK] * min(accepted, parcel.left)
-        if end is not None and len(outcomes) < parcel.left:
-            outcomes.append(Outcome(end, delay=delay if end == RELEASED else 0.0))
-        self.settle_with(parcel, outcomes or [OK], replies=replies, tight=tight)
+        self.settle_with(parcel, planned(parcel, plan), replies=replies, tight=tight)
+
+    @rule(who=st.integers(0, 1), plans=st.lists(PLANS, min_size=1, max_size=4))
+    def work(self, who: int, plans: list[tuple[int, str | None, float]]) -> None:
+        """Take whatever there is, and settle it."""
+        for plan in plans:
+            self.take(who, list(READS))
+            held = [p for p in self.book.in_hand() if p.taker is self.takers[who]]
+            if held:
+                self.settle_with(held[-1], planned(held[-1], plan))
 
     @precondition(lambda self: self.spent)
     @rule(pick=st.integers(0, 99), kind=st.sampled_from([ACCEPTED, REJECTED, RELEASED]))
@@ -315,13 +324,18 @@ class Ledger(RuleBasedStateMachine):
             parcel.receipt = None
             self.book.end(parcel, RELEASED, "cancelled", "cancelled")
 
-    @rule(seconds=st.sampled_from([1, 4, 30]))
+    @rule(seconds=st.sampled_from([1, 4, 4, 30]))
     def pass_time(self, seconds: float) -> None:
         """Let time pass."""
         self.suite.advance(seconds)
         self.book.advance(seconds)
 
-    @rule(who=st.integers(0, 1))
+    @precondition(lambda self: self.book.in_hand())
+    @rule(who=st.integers(0, 1), trouble=st.sampled_from(["kill", "freeze", "pause"]))
+    def trouble(self, who: int, trouble: str) -> None:
+        """Let a taker die or stand still."""
+        getattr(self, trouble)(who)
+
     def kill(self, who: int) -> None:
         """Let a taker die: what it has in hand fails."""
         taker = self.takers[who]
@@ -330,7 +344,6 @@ class Ledger(RuleBasedStateMachine):
         self.takers[who] = self.suite.join()
         self.spent = [found for found in self.spent if found[0] is not taker]
 
-    @rule(who=st.integers(0, 1))
     def pause(self, who: int) -> None:
         """Let a taker stand still for less than a lease time: nothing happens."""
         self.suite.freeze(self.takers[who])
@@ -338,7 +351,6 @@ class Ledger(RuleBasedStateMachine):
         self.suite.thaw(self.takers[who])
         self.pass_time(1)
 
-    @rule(who=st.integers(0, 1))
     def freeze(self, who: int) -> None:
         """Let a taker stand still for longer: what it has in hand fails, its writes are stale."""
         taker = self.takers[who]
@@ -447,3 +459,12 @@ class Ledger(RuleBasedStateMachine):
         layer = self.senders[0]
         self.suite.until(lambda: self.suite.drops(layer).get("stale", 0) > self.stale)
         self.stale = self.suite.drops(layer)["stale"]
+
+
+def planned(parcel: Parcel, plan: tuple[int, str | None, float]) -> list[Outcome]:
+    """Return the outcomes of a plan that fit what is left of a parcel, at least one."""
+    accepted, end, delay = plan
+    outcomes = [OK] * min(accepted, parcel.left)
+    if end is not None and len(outcomes) < parcel.left:
+        outcomes.append(Outcome(end, delay=delay if end == RELEASED else 0.0))
+    return outcomes or [OK]

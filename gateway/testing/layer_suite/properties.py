@@ -15,9 +15,9 @@ from gateway.testing.layer_suite.ledger import Ledger
 class Properties(Harness):
     """Random sends, takes, settlements, deaths, pauses and releases."""
 
-    runs: ClassVar[int] = 40
-    """Runs of each machine."""
-    steps: ClassVar[int] = 40
+    runs: ClassVar[int] = 80
+    """Runs of the ledger; of the flow, which waits for the layer to choose, half as many."""
+    steps: ClassVar[int] = 60
     """Steps of each run, at most."""
 
     def test_ledger(self) -> None:
@@ -25,22 +25,22 @@ class Properties(Harness):
         outcome, readers see each writer's order, and sent = settled + waiting + in hand +
         dropped by cause.
         """  # noqa: D205 - one sentence
-        self.run(Ledger)
+        self.run(Ledger, self.runs)
 
     def test_flow(self) -> None:
         """So with intakes: nothing is in two hands, over its credit, out of order, told twice
         or forgotten.
         """  # noqa: D205 - one sentence
-        self.run(Flow)
+        self.run(Flow, self.runs // 2)
 
-    def run(self, machine: type[Flow | Ledger]) -> None:
+    def run(self, machine: type[Flow | Ledger], runs: int) -> None:
         """Run a machine, each time on a new state."""
         self.finish()
         try:
             run_state_machine_as_test(
                 lambda: machine(self),  # type: ignore[arg-type] # any maker of machines will do
                 settings=settings(
-                    max_examples=self.runs,
+                    max_examples=runs,
                     stateful_step_count=self.steps,
                     deadline=None,
                     database=None,
