@@ -1,0 +1,364 @@
+"""Where the CPU of one operation goes: ``python -m benchmarks.micro [STAGE …] [--profile]``.
+
+Each stage is a part of the path of a request or a WebSocket message, run alone in this
+process on stand-ins for its neighbours: no sockets, no other processes, no waiting. So the
+sum of the stages is less than what `benchmarks` measures; the rest is system calls and their
+wake-ups. A figure is the least of several runs, which a busy machine disturbs least.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextvars
+import cProfile
+import pstats
+import sys
+import time
+from collections.abc import Callable, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import msgspec
+
+from benchmarks import servers, ws_load
+from benchmarks.http_load import request
+from gateway.core.layers import codec, wire
+from gateway.core.layers.base import (
+    ANNOUNCED,
+    MESSAGE,
+    OK,
+    OUTCOME,
+    Delivery,
+    LayerOptions,
+    send,
+)
+from gateway.core.layers.records import Reader
+from gateway.core.layers.state import State
+from gateway.core.metrics import Metrics
+from gateway.core.web import Claim
+from gateway.plugins.http.config import HttpConfig
+from gateway.plugins.http.port import Port
+from gateway.plugins.http.server import HttpPlugin
+from gateway.plugins.http.transport import HttpProtocol
+from gateway.plugins.websocket import WebsocketPlugin
+from gateway.plugins.websocket.config import WebsocketConfig
+from gateway.plugins.websocket.door import Door
+from gateway.testing.fakes import FakeEdge, ManualClock
+
+BATCH = 32
+"""Messages of one turn, where a stage works on a turn's worth: the credit of a worker."""
+RUNS = 7
+SECONDS = 0.2
+
+REQUEST = request("/")
+RESPONSE = codec.encode(
+    {
+        "status": 200,
+        "headers": [[b"content-type", b"text/plain"]],
+        "content": b"Hello, world!",
+    }
+)
+HTTP_MESSAGE = codec.encode(
+    {
+        "http_version": "1.1",
+        "method": "GET",
+        "scheme": "http",
+        "path": "/",
+        "raw_path": b"/",
+        "query_string": b"",
+        "root_path": "",
+        "headers": [
+            [b"host", b"localhost"],
+            [b"user-agent", b"benchmark"],
+            [b"accept", b"text/html,application/xhtml+xml;q=0.9,*/*;q=0.8"],
+            [b"accept-encoding", b"gzip, deflate"],
+            [b"accept-language", b"en"],
+        ],
+        "body": b"",
+        "body_channel": None,
+        "reply_channel": "http.send.p_AbCdEfGhIjKl!7f",
+        "order": 0,
+        "client": ["127.0.0.1", 50000],
+        "server": ["127.0.0.1", 8000],
+    }
+)
+TEXT_MESSAGE = codec.encode(
+    {
+        "path": "/echo",
+        "text": ws_load.TEXT.decode(),
+        "reply_channel": "websocket.send.p_AbCdEfGhIjKl!7f",
+        "order": 7,
+        "client": ["127.0.0.1", 50000],
+        "server": ["127.0.0.1", 8000],
+    }
+)
+TEXT_REPLY = codec.encode({"text": ws_load.TEXT.decode()})
+
+Step = Callable[[], None]
+
+
+# ---------------------------------------------------------------- the gateway process
+
+
+class _Transport:
+    """Takes what is written; knows what the protocols ask of a transport."""
+
+    protocol: Any = None
+
+    def get_extra_info(self, name: str) -> Any:
+        return ("127.0.0.1", 50000)
+
+    def is_closing(self) -> bool:
+        return False
+
+    def is_reading(self) -> bool:
+        return True
+
+    def set_protocol(self, protocol: Any) -> None:
+        self.protocol = protocol
+
+    def write(self, data: bytes) -> None: ...
+
+
+class _Edge(FakeEdge):
+    """Keeps the last receipt, and nothing else."""
+
+    receipt = 0
+
+    def post(self, channel: str, payloads: Any, receipt: Any = None, expiry: Any = None) -> None:
+        self.receipt = receipt
+
+
+def _gateway() -> tuple[_Edge, Any, ManualClock, HttpProtocol, _Transport]:
+    clock = ManualClock()  # type: ignore[abstract] # what no stage asks of a loop is left out
+    edge = _Edge()
+    engine = edge.engine(clock)
+    engine.deliver([(ANNOUNCED, frozenset({"http.request", "websocket.receive"}))])
+    port = Port(HttpConfig(), engine.context(HttpPlugin, HttpConfig()))
+    door = Door(WebsocketConfig(), engine.context(WebsocketPlugin, WebsocketConfig()))
+    port.claims = [Claim(door.matches, door.open, -10)]
+    protocol = HttpProtocol(port)
+    transport = _Transport()
+    protocol.connection_made(transport)  # type: ignore[arg-type]
+    return edge, engine, clock, protocol, transport
+
+
+def http_in_out() -> Step:
+    """A request's bytes to its message, the reply to the response's bytes (gateway)."""
+    edge, engine, _, protocol, _ = _gateway()
+
+    def step() -> None:
+        protocol.data_received(REQUEST)
+        channel = f"http.send.{engine.process}!{engine.attached:x}"
+        engine.deliver([(MESSAGE, channel, RESPONSE), (OUTCOME, edge.receipt, 0, OK)])
+
+    return step
+
+
+def http_in() -> Step:
+    """A request's bytes to its message, and the end of what then leaves (gateway)."""
+    _, engine, _, protocol, _ = _gateway()
+
+    def step() -> None:
+        protocol.data_received(REQUEST)
+        protocol.finish(keep_alive=True)
+        engine.flow.flights.clear()
+
+    return step
+
+
+def websocket_in_out() -> Step:
+    """A frame to its message, the reply to its frame (gateway)."""
+    edge, engine, clock, protocol, transport = _gateway()
+    protocol.data_received(ws_load.handshake("/echo"))
+    clock.advance()
+    if transport.protocol is None:  # nobody routes the connect: accepted in a turn of its own
+        raise RuntimeError("the handshake was not accepted")
+    received = transport.protocol.data_received
+    data = ws_load.frame(ws_load.TEXT)
+    channel = f"websocket.send.{engine.process}!{engine.attached:x}"
+
+    def step() -> None:
+        received(data)
+        engine.deliver([(MESSAGE, channel, TEXT_REPLY), (OUTCOME, edge.receipt, 0, OK)])
+
+    return step
+
+
+# ---------------------------------------------------------------- the hub
+
+
+def hub_state() -> Step:
+    """A message posted, given to a reader, answered and settled: the layer's state alone."""
+    state = State(LayerOptions(), time.monotonic)
+    front = state.join(None, leased=False)
+    state.open_edge(front, lambda: None)
+    worker = state.join(None, leased=False)
+    given: list[Any] = []
+    state.read(Reader(worker, BATCH, given.append, standing=True), ["http.request"])
+    reply = f"http.send.{front.process.name}!7f"
+    sends = [(1, reply, RESPONSE)]
+
+    def step() -> None:
+        state.post(front, "http.request", (HTTP_MESSAGE,), 1)
+        state.settle(worker, given.pop().tag, (OK,), sends)
+        state.drain(front.process)
+
+    return step
+
+
+def wire_deliver() -> Step:
+    """A delivery packed by the hub and cut out of its frame by the worker, in turns of 32."""
+    events = [(wire.DELIVER, 1, n, "http.request", (HTTP_MESSAGE,), 1) for n in range(BATCH)]
+    frames = wire.Frames()
+
+    def step() -> None:
+        frames.feed(wire.pack(events))
+
+    return step
+
+
+def wire_settle() -> Step:
+    """A settlement packed by the worker and cut out of its frame by the hub, in turns of 32."""
+    sends = [(1, "http.send.p_AbCdEfGhIjKl!7f", RESPONSE)]
+    commands = [(wire.SETTLE, 0, n, [0], sends) for n in range(BATCH)]
+    frames = wire.Frames()
+
+    def step() -> None:
+        frames.feed(wire.pack(commands))
+
+    return step
+
+
+# ---------------------------------------------------------------- the worker
+
+
+class _Layer:
+    """Takes settlements."""
+
+    def settle(self, delivery: Any, outcomes: Any, sends: Any) -> None: ...
+
+
+def _worker(consumers: str, channel: str, payload: bytes, middleware: str = "none") -> Step:
+    from django_gateway.runner import Runner
+
+    router = _router(consumers, middleware)
+    runner = Runner(_Layer(), router, Metrics(), 4)  # type: ignore[arg-type]
+    delivery = Delivery(channel, (payload,), 1, 1, None)
+    base = contextvars.copy_context()
+
+    def step() -> None:
+        runner.run(delivery, base, _nobody)
+
+    return step
+
+
+def _router(consumers: str, middleware: str) -> Any:
+    import os
+
+    sys.path.insert(0, str(servers.PROJECT))
+    os.environ.update(
+        DJANGO_SETTINGS_MODULE="settings_gateway",
+        BENCH_CONSUMERS=consumers,
+        BENCH_MIDDLEWARE=middleware,
+    )
+    import django
+
+    from django_gateway import asgi
+
+    django.setup()
+    return asgi.router()
+
+
+def _nobody(*_: Any) -> None:
+    raise RuntimeError("this consumer is not asynchronous")
+
+
+def view() -> Step:
+    """A message to a Django view without middleware and its reply encoded (worker)."""
+    return _worker("sync_echo", "http.request", HTTP_MESSAGE)
+
+
+def view_middleware() -> Step:
+    """The same with the middleware of a new project (worker)."""
+    return _worker("sync_echo", "http.request", HTTP_MESSAGE, "default")
+
+
+def consumer() -> Step:
+    """A message to a sync consumer that echoes, and its reply encoded (worker)."""
+    return _worker("sync_echo", "websocket.receive", TEXT_MESSAGE)
+
+
+def encode_reply() -> Step:
+    """A reply checked and encoded (worker)."""
+    content = msgspec.msgpack.decode(RESPONSE)
+
+    def step() -> None:
+        send("http.send.p_AbCdEfGhIjKl!7f", content)
+
+    return step
+
+
+STAGES: dict[str, tuple[Callable[[], Step], int]] = {
+    "http": (http_in_out, 1),
+    "http-in": (http_in, 1),
+    "websocket": (websocket_in_out, 1),
+    "state": (hub_state, 1),
+    "wire-deliver": (wire_deliver, BATCH),
+    "wire-settle": (wire_settle, BATCH),
+    "view": (view, 1),
+    "consumer": (consumer, 1),
+    "encode-reply": (encode_reply, 1),
+    "view-middleware": (view_middleware, 1),
+}
+"""What makes a step, and how many operations a step does. The one with middleware stands
+last: Django reads its settings once, so it runs only alone."""
+
+
+def measure(step: Step, operations: int) -> float:
+    """Return the microseconds of CPU of one operation."""
+    number = 100
+    while True:
+        began = time.process_time()
+        for _ in range(number):
+            step()
+        if time.process_time() - began > SECONDS / 10:
+            break
+        number *= 2
+    best = float("inf")
+    for _ in range(RUNS):
+        began = time.process_time()
+        for _ in range(number):
+            step()
+        best = min(best, time.process_time() - began)
+    return best / number / operations * 1e6
+
+
+def profile(step: Step, operations: int) -> None:
+    """Print what the step spends its time in. The profiler's own cost weighs on small calls."""
+    with cProfile.Profile() as profiler:
+        for _ in range(20_000 // operations):
+            step()
+    pstats.Stats(profiler).sort_stats("tottime").print_stats(25)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure the stages that were asked for, or all."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.micro", description=__doc__)
+    parser.add_argument("stage", nargs="*", help=f"one of {', '.join(STAGES)}")
+    parser.add_argument("--profile", action="store_true", help="print a profile as well")
+    options: SimpleNamespace = parser.parse_args(argv)  # type: ignore[assignment]
+    for name in options.stage or [name for name in STAGES if name != "view-middleware"]:
+        if name not in STAGES:
+            parser.error(f"there is no stage {name!r}")
+        make, operations = STAGES[name]
+        step = make()
+        words = (make.__doc__ or "").strip()
+        print(f"{name:<16} {measure(step, operations):7.2f} µs  {words}", flush=True)
+        if options.profile:
+            profile(step, operations)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
