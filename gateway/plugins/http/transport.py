@@ -202,8 +202,6 @@ class HttpProtocol(asyncio.Protocol):
         connection = self._port.context.attach(session, self, self._peer)
         if self._session is session:
             self._connection = connection
-            if self._full:
-                connection.writable(False)
         else:  # answered already
             connection.lost()
 
@@ -262,14 +260,14 @@ class HttpProtocol(asyncio.Protocol):
         session, connection = self._session, self._connection
         if session is None:
             return
-        if not data and not session.begun:  # the engine gave the session up
-            data, session.keep_alive = refusal(500, "the gateway failed", self.stamp()), False
         if abort:
             self._session = self._connection = None
             if connection is not None:
                 connection.lost()
             self.abort()
             return
+        if not data and not session.begun:  # the engine gave the session up
+            data, session.keep_alive = refusal(500, "the gateway failed", self.stamp()), False
         if data and not self._transport.is_closing():
             self._transport.write(data)
         self.finish(keep_alive=session.keep_alive)

@@ -439,6 +439,44 @@ def test_a_response_that_does_not_come():
         assert client.send(get("/text")).response().content == b"hi"
 
 
+def test_a_queued_request_that_was_answered_is_not_run():
+    """What got its 504 before a worker took it is withdrawn."""
+    release = threading.Event()
+
+    def slow(message: dict) -> list[dict]:
+        release.wait(10)
+        return [{"text": "done"}]
+
+    config = HttpConfig(timeout=0.2)
+    with Served({"http.request": slow}, config=config, threads=1) as site:
+        clients = [site.connect() for _ in range(40)]
+        for client in clients:
+            client.send(get())
+        try:
+            assert {client.response().status for client in clients} == {504}
+        finally:
+            release.set()
+        wait_until(lambda: not site.engine.flow.flights)
+        assert 1 <= len(site.seen) < 40
+        for client in clients:
+            client.sock.close()
+
+
+def test_a_fault_in_a_session(monkeypatch):
+    """An exception of our own costs that request 500 and its connection, and no other."""
+
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    with Served({"http.request": echo}) as site:
+        with monkeypatch.context() as patch, site.connect() as client:
+            patch.setattr(HttpSession, "_respond", broken)
+            assert client.send(get("/text")).response().status == 500
+            assert client.rest() == b""
+        with site.connect() as client:
+            assert client.send(get("/text")).response().content == b"hi"
+
+
 def test_a_full_queue():
     """A request that finds no room for ``queue_timeout`` gets 503 and Retry-After."""
     release = threading.Event()
