@@ -18,7 +18,7 @@ import itertools
 import socket
 import threading
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
@@ -214,14 +214,6 @@ class Staged:
     def call(self, function: Callable[..., T], *args: Any) -> T:
         """Call a function on the loop and return its result."""
         return self._stage.call(function, *args)
-
-    def run(self, awaitable: Callable[[], Awaitable[T]]) -> T:
-        """Await on the loop what a function returns, and return its result."""
-
-        async def body() -> T:
-            return await awaitable()
-
-        return self._stage.run(body())
 
     def drain(self) -> None:
         """Tell every session that the gateway is shutting down; return at once."""
