@@ -38,12 +38,9 @@ if TYPE_CHECKING:
 
 # The life of a connection.
 OPEN: Final = 0
-CLOSING: Final = 1
-"""Its end was asked for; the transport still has to say that it is gone."""
-LOST: Final = 2
-"""The transport is gone; what is unsettled is waited for."""
-OVER: Final = 3
-"""Nothing is left of it."""
+CLOSING: Final = 1  # its end was asked for; the transport still has to say that it is gone
+LOST: Final = 2  # the transport is gone; what is unsettled is waited for
+OVER: Final = 3  # nothing is left of it
 
 # Why the session is being called: it decides what a Close means for what waits.
 PEER: Final = 0
