@@ -71,6 +71,7 @@ def running(server: Server) -> Iterator[Running]:
         environment.update(server.variant)
         environment["PYTHONPATH"] = f"{PROJECT}{os.pathsep}{ROOT}"
         environment["PYTHONDONTWRITEBYTECODE"] = "1"
+        environment["GATEWAY_LAYER_URL"] = f"unix://{folder}/hub"  # nobody else's
         roots = []
         if server.redis:
             store = folder / "redis.sock"
