@@ -50,16 +50,18 @@ class _Utf8:
         self._total = 0
 
     def validate(self, data: bytes) -> tuple[bool, bool, int, int]:
-        """Return (valid, ends between characters, -, index of the end of what was checked)."""
-        self._total += len(data)
+        """Return (valid, ends between characters, -, index of what is wrong, or of the end)."""
+        index = self._total - len(self._decoder.getstate()[0])
         try:
             self._decoder.decode(data)
-        except UnicodeDecodeError:
-            return False, False, 0, self._total
+        except UnicodeDecodeError as error:
+            return False, False, 0, index + error.start
+        self._total += len(data)
         rest = self._decoder.getstate()[0]
         # RFC 3629 section 4: after ED no second byte over 9F, since that would be a surrogate
-        valid = not (rest[:1] == b"\xed" and rest[1:] >= b"\xa0")
-        return valid, not rest, 0, self._total
+        if rest[:1] == b"\xed" and rest[1:] >= b"\xa0":
+            return False, False, 0, self._total - len(rest)
+        return True, not rest, 0, self._total
 
 
 class Engine(WebSocketServerProtocol):

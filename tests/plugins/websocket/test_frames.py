@@ -91,6 +91,19 @@ def test_any_cutting(sent: Any, end: Any, places: list[int]) -> None:
         assert read([wire[i : i + 1] for i in range(len(wire))]) == expected
 
 
+invalid = st.sampled_from([b"\xed\xa0", b"\xf4\x90", b"\xe2\x82a", b"\x80", b"\xf5", b"\xe2\x82"])
+
+
+@settings(deadline=None)  # the machine may be busy
+@given(text, invalid, text, st.booleans(), st.lists(st.integers(0, 3000), max_size=8))
+def test_any_cutting_of_what_is_not_utf8(
+    before: str, bad: bytes, after: str, fin: bool, places: list[int]
+) -> None:
+    """However the bytes are cut, the same fault is found at the same place."""
+    wire = frame(1, before.encode() + bad + after.encode(), fin=fin)
+    assert read(cut(wire, places)) == read([wire]) == read([bytes((b,)) for b in wire])
+
+
 @settings(deadline=None)  # the machine may be busy
 @given(st.binary(max_size=300), st.lists(st.integers(0, 300), max_size=5))
 def test_any_bytes(garbage: bytes, places: list[int]) -> None:
