@@ -106,6 +106,61 @@ class Intakes(Harness):
                 assert delivery.attempt == attempt
                 taker.settle(delivery, [Outcome(RELEASED)])
 
+    def test_set_aside(self) -> None:
+        """``set_aside`` takes the credit of a delivery back at once, and once; it stays in hand
+        until it is settled.
+        """  # noqa: D205 - one sentence
+        sender, taker = self.join(), self.join()
+        for n, message in enumerate(numbers(4)):
+            sender.send_many("x", [message], receipt=n + 1)
+        with closing(taker.intake(["x"], credit=1)) as intake:
+            first = intake.take(self.patience)
+            assert first is not None
+            assert intake.take(0.02) is None
+            intake.set_aside(first)
+            intake.set_aside(first)
+            second = intake.take(self.patience)
+            assert second is not None
+            assert intake.take(0.02) is None
+            assert sender.channel_statistics("x").in_hand == 2
+            self.settled(taker, first, OK)
+            assert intake.take(0.02) is None
+            self.settled(taker, second, OK)
+            third = intake.take(self.patience)
+            assert third is not None
+            assert third.messages == [{"n": 2}]
+        assert self.outcomes(sender, 2) == [(n, 0, "accepted", "") for n in (1, 2)]
+
+    def test_set_aside_and_released(self) -> None:
+        """What was set aside and is released is offered again, its credit counted once."""
+        sender, taker = self.join(), self.join()
+        for message in numbers(2):
+            sender.send("x", message)
+        with closing(taker.intake(["x"], credit=1)) as intake:
+            for attempt in (1, 2, 3):
+                delivery = intake.take(self.patience)
+                assert delivery is not None
+                assert (delivery.attempt, delivery.messages) == (attempt, [{"n": 0}])
+                intake.set_aside(delivery)
+                other = intake.take(self.patience)
+                assert other is not None
+                assert other.messages == [{"n": 1}]
+                assert intake.take(0.01) is None
+                self.settled(taker, delivery, Outcome(RELEASED))
+                assert intake.take(0.01) is None
+                self.settled(taker, other, Outcome(RELEASED))
+
+    def test_set_aside_and_lost(self) -> None:
+        """What was set aside fails with its taker."""
+        sender, taker = self.join(), self.join()
+        sender.send_many("x", [{}], receipt=1)
+        intake = taker.intake(["x"], credit=1)
+        delivery = intake.take(self.patience)
+        assert delivery is not None
+        intake.set_aside(delivery)
+        self.kill(taker)
+        assert self.outcomes(sender, 1) == [(1, 0, "failed", "lost")]
+
     def test_close_releases(self) -> None:
         """``close`` releases what was handed over and not begun: others get it, in order; what
         was begun stays in hand.

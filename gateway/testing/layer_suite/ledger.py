@@ -145,15 +145,15 @@ class Book:
         """Settle as a layer must."""
         for place, given in enumerate(outcomes):
             outcome = given
-            if refused and place == len(outcomes) - 1:
-                outcome = Outcome(FAILED, cause="full")
             if outcome.kind == RELEASED:
                 self.release(parcel, outcome.delay)
                 return
+            if refused and place == len(outcomes) - 1 and outcome.kind == ACCEPTED:
+                outcome = Outcome(FAILED, cause="full")
             self.tell(parcel, parcel.done, outcome.kind, outcome.cause)
             parcel.done += 1
             self.settled += 1
-            if outcome.kind != ACCEPTED:
+            if given.kind != ACCEPTED:
                 self.end(parcel, FAILED, "skipped", None if parcel.receipt else "failed")
                 return
         if not parcel.left:
