@@ -27,10 +27,12 @@ from gateway.testing.layer_suite.harness import Harness, Server, wait_until
 from gateway.testing.layer_suite.inboxes import Addresses, Inboxes
 from gateway.testing.layer_suite.intakes import Intakes
 from gateway.testing.layer_suite.leases import Announcements, Connections, Leases, Losses, Watches
+from gateway.testing.layer_suite.limits import Capacity, Expiry
 from gateway.testing.layer_suite.outage import Outage
 from gateway.testing.layer_suite.properties import Properties
-from gateway.testing.layer_suite.settlement import Cancel, Deliveries, Release, Sends
-from gateway.testing.layer_suite.simple import Capacity, Expiry, Refusals, SimpleFace
+from gateway.testing.layer_suite.release import Cancel, Release
+from gateway.testing.layer_suite.settlement import Deliveries, Sends
+from gateway.testing.layer_suite.simple import Refusals, SimpleFace
 from gateway.testing.layer_suite.statistics import Numbers
 from gateway.testing.layer_suite.threads import Threads
 from gateway.testing.layer_suite.twins import Twins
