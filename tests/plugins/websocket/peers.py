@@ -187,7 +187,8 @@ class Line:
         self.wire.write(Accept())
         self.written = self.transport.written
         assert self.written.pop().startswith(b"HTTP/1.1 101 ")
-        self.turn()
+        if not unread:
+            self.turn()
 
     def turn(self) -> None:
         """Run what was put off."""
@@ -209,6 +210,12 @@ class Line:
         for action in self.session.received(events):
             if isinstance(action, Close):
                 self.wire.close(action.data, abort=action.abort)
+
+    def eof(self) -> None:
+        """Hear of the end of the peer's bytes."""
+        for action in self.session.eof():
+            assert isinstance(action, Close)
+            self.wire.close(action.data, abort=action.abort)
 
     def lost(self) -> None:
         """Hear of the end."""

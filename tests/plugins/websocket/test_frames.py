@@ -13,7 +13,7 @@ from wsproto.frame_protocol import CloseReason, FrameProtocol, Opcode, ParseFail
 
 from gateway.plugins.websocket import frames
 from gateway.plugins.websocket.config import WebsocketConfig
-from gateway.plugins.websocket.engine import Engine
+from gateway.plugins.websocket.engine import SLICE, Engine
 from gateway.plugins.websocket.frames import Closed, Event, Fault, Ping, Pong
 from tests.plugins.websocket.peers import Line, frame
 
@@ -233,6 +233,13 @@ def test_back_on_the_short_road() -> None:
     assert engine.feed(wire + frame(1, b"next"), 0, events) == len(wire)
     assert events == ["ab"]
     assert engine.idle
+
+
+def test_slices() -> None:
+    """An engine is fed a slice at a time, since it copies the rest for every frame."""
+    engine = Engine(WebsocketConfig())
+    assert engine.feed(frame(2, bytes(5 * SLICE)), 0, []) == SLICE
+    assert not engine.idle
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,15 @@ def test_unread_bytes_come_first() -> None:
     assert line.feed(frame(1, b"2")[3:]) == ["1", "2"]
 
 
+def test_unread_bytes_come_before_the_end() -> None:
+    """What came with the handshake is read even if the end of file is there already."""
+    line = Line(unread=frame(1, b"1"))
+    line.wire.eof_received()
+    line.turn()
+    assert line.events == ["1"]
+    assert line.transport.closing
+
+
 def test_batches() -> None:
     """What one read brings is handed over in batches of what an inbox has room for."""
     line = Line()
@@ -79,10 +88,11 @@ def test_our_close_while_paused() -> None:
     assert not line.transport.paused
 
 
-def test_a_fault_is_read_to_the_end() -> None:
+@pytest.mark.parametrize("fault", [frame(3), frame(8, b"\x03\xed")], ids=["opcode", "close-code"])
+def test_a_fault_is_read_to_the_end(fault: bytes) -> None:
     """After a fault our side is shut, the rest is read and dropped, and the core hears at once."""
     line = Line()
-    line.feed(frame(3), frame(1, b"x") * 1000, b"\xff" * 1000)
+    line.feed(fault, frame(1, b"x") * 1000, b"\xff" * 1000)
     assert line.transport.shut
     assert not line.transport.closing
     assert line.lost_times == 1
