@@ -56,6 +56,8 @@ def main() -> int:
         reports.append(found)
         print("\n".join(report.lines(found)), flush=True)
     print("\n" + "\n".join(report.summary(reports)))
+    if options.markdown:
+        print("\n" + "\n".join(report.table(reports)))
     RESULTS.mkdir(exist_ok=True)
     target = RESULTS / time.strftime("%Y%m%d-%H%M%S.json")
     target.write_text(json.dumps(report.document(reports, about), indent=1) + "\n")
@@ -78,6 +80,9 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument(
         "--quick", action="store_true", help="one round, a twentieth of the load: does it run?"
+    )
+    parser.add_argument(
+        "--markdown", action="store_true", help="print the targets as a Markdown table as well"
     )
     options = parser.parse_args()
     if options.pairs < 1:

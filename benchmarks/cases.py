@@ -254,24 +254,18 @@ def layer(plan: Plan) -> Report:
     """The unix layer as a pipe, one message a delivery, against a bare stream; see `stream`."""
     report = Report("layer", "unix layer, messages a second, against a bare Unix socket")
     count = plan.count(60_000)
-    kinds = {
-        "bare": ("bare-send", "bare-read"),
-        "unix layer": ("layer-send", "layer-read"),
-        "with receipts": ("layer-send-receipts", "layer-read"),
-    }
-    found: dict[str, list[float]] = {name: [] for name in kinds}
+    bare: list[float] = []
+    ours: list[float] = []
     with tempfile.TemporaryDirectory(prefix="bench-") as folder, hub(Path(folder), count) as path:
         for number in range(plan.pairs):
-            for name, (sender, reader) in kinds.items():
-                place = f"{folder}/{number}" if name == "bare" else path
-                found[name].append(rate(sender, reader, place, count))
-    report.rows = [Row(name, {"per s": Spread.of(rates)}) for name, rates in found.items()]
-    for name in ("unix layer", "with receipts"):
-        shares = [ours / bare for ours, bare in zip(found[name], found["bare"], strict=True)]
-        if name == "unix layer":
-            report.checks = [Check("rate / bare", Spread.of(shares), 0.4, at_most=False)]
-        else:
-            report.notes = [f"rate / bare, {name}: {Spread.of(shares).middle:.2f}"]
+            bare.append(rate("bare-send", "bare-read", f"{folder}/{number}", count))
+            ours.append(rate("layer-send", "layer-read", path, count))
+    report.rows = [
+        Row("unix layer", {"per s": Spread.of(ours)}),
+        Row("bare socket", {"per s": Spread.of(bare)}),
+    ]
+    shares = [one / other for one, other in zip(ours, bare, strict=True)]
+    report.checks = [Check("rate / bare", Spread.of(shares), 0.4, at_most=False)]
     return report
 
 

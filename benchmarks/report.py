@@ -83,6 +83,26 @@ def summary(reports: Sequence[Report]) -> list[str]:
     return found
 
 
+def table(reports: Sequence[Report]) -> list[str]:
+    """Return the checks of all reports as a Markdown table, for the README."""
+    found = [
+        "| case | figure | median | spread | target | |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for report in reports:
+        for check in report.checks:
+            middle, low, high = (
+                _number(value) for value in (check.found.middle, check.found.low, check.found.high)
+            )
+            target = f"{'at most' if check.at_most else 'at least'} {check.target:.3g} {check.unit}"
+            word = "reached" if check.reached else "missed"
+            found.append(
+                f"| `{report.key}` | {check.label} | {middle} | {low} to {high} "
+                f"| {target.strip()} | {word} |"
+            )
+    return found
+
+
 def document(reports: Sequence[Report], about: Mapping[str, str]) -> dict[str, Any]:
     """Return everything as values for JSON."""
     return {
@@ -119,7 +139,7 @@ def _verdict(check: Check) -> str:
     sign = "at most" if check.at_most else "at least"
     word = "reached" if check.reached else "MISSED"
     unit = f" {check.unit}" if check.unit else ""
-    return f"{check.label}: {_spread(check.found)}{unit}, target {sign} {check.target:g}: {word}"
+    return f"{check.label}: {_spread(check.found)}{unit}, target {sign} {check.target:.3g}: {word}"
 
 
 def _spread(spread: Spread) -> str:

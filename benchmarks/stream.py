@@ -6,8 +6,8 @@ and reader print when they began and ended, by the clock that all processes shar
 The bare stream is the least that carries messages between two event loops: each is encoded
 (msgpack), prefixed with its length, decoded at the other end; what one turn of the loop has
 leaves in one write. The layer's sender posts as a protocol server does, one message a
-delivery; its reader takes, decodes and settles as a worker's thread does; the hub between
-them is a third process. The message is what a browser's request becomes.
+delivery, and hears each outcome; its reader takes, decodes and settles as a worker's thread
+does; the hub between them is a third process. The message is what a browser's request becomes.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from gateway.core.layers.base import OK, OUTCOME
 CHANNEL = "bench.request"
 TURN = 64
 """Messages of one turn of the sender's loop: what a busy gateway reads between two polls."""
-CREDIT = 128
+AHEAD = 1000
+"""Messages without outcome that the sender lets stand: the room of ``http.request``."""
+CREDIT = 256
 """Deliveries that the hub hands over ahead. A worker asks for 32, so that others get their
 share of work that takes time; a reader that only reads asks for what hides the round trip."""
-AHEAD = 4096
-"""Messages without outcome that the sender with receipts lets stand."""
 LIMIT_SECONDS = 60.0
 
 
@@ -170,7 +170,7 @@ async def _bare_read(path: str, count: int) -> None:
 # ---------------------------------------------------------------- the layer between
 
 
-async def _post(path: str, count: int, *, receipts: bool) -> None:
+async def _layer_send(path: str, count: int) -> None:
     layer = open_layer(f"unix://{path}")
     answered = 0
     moved = asyncio.Event()
@@ -186,16 +186,16 @@ async def _post(path: str, count: int, *, receipts: bool) -> None:
     for first in range(0, count, TURN):
         for number in range(first, min(first + TURN, count)):
             payload = codec.encode(message(number))
-            edge.post(CHANNEL, (payload,), number + 1 if receipts else None)
+            edge.post(CHANNEL, (payload,), number + 1)
         await asyncio.sleep(0)
-        while receipts and first - answered > AHEAD:
+        while first + TURN - answered > AHEAD:
             moved.clear()
             await moved.wait()
     await asyncio.to_thread(sys.stdin.readline)  # leaving would end our lease
     await layer.aclose()
 
 
-def _read(path: str, count: int) -> None:
+def _layer_read(path: str, count: int) -> None:
     layer = open_layer(f"unix://{path}")
     intake = layer.intake([CHANNEL], CREDIT)
     layer.announce([CHANNEL])
@@ -219,13 +219,13 @@ def _say_now() -> None:
 
 def _main(role: str, path: str, count: int) -> None:
     if role == "layer-read":
-        _read(path, count)
+        _layer_read(path, count)
     elif role == "bare-read":
         uvloop.run(_bare_read(path, count))
     elif role == "bare-send":
         uvloop.run(_bare_send(path, count))
     else:
-        uvloop.run(_post(path, count, receipts=role == "layer-send-receipts"))
+        uvloop.run(_layer_send(path, count))
 
 
 # ---------------------------------------------------------------- measuring
