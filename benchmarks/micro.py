@@ -2,8 +2,9 @@
 
 Each stage is a part of the path of a request or a WebSocket message, run alone in this
 process on stand-ins for its neighbours: no sockets, no other processes, no waiting. So the
-sum of the stages is less than what `benchmarks` measures; the rest is system calls and their
-wake-ups. A figure is the least of several runs, which a busy machine disturbs least.
+sum of the stages is less than what `benchmarks` measures; the rest is system calls, their
+wake-ups, and caches that other processes use meanwhile. A figure is the least of several
+runs, which a busy machine disturbs least.
 """
 
 from __future__ import annotations
