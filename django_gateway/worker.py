@@ -71,6 +71,7 @@ class Worker:
         self._loop = new_loop()
         self._loop_thread = threading.Thread(target=self._serve, name="loop", daemon=True)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._async_limit = config.async_limit
 
     def start(self) -> None:
         """Start taking, and return at once."""
@@ -136,7 +137,8 @@ class Worker:
     # ---------------------------------------------------------------- the loop
 
     def _hand_over(self, delivery: Delivery, index: int, running: Running | None) -> None:
-        delivery.since = 0.0  # how long it waits there says nothing of the threads' pace
+        if len(self._tasks) < self._async_limit:  # beyond it they hold the threads' credit
+            self._intake.set_aside(delivery)
         self._loop.call_soon_threadsafe(self._begin, delivery, index, running)
 
     def _begin(self, delivery: Delivery, index: int = 0, running: Running | None = None) -> None:

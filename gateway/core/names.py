@@ -21,6 +21,7 @@ import secrets
 MAX_LENGTH = 200
 
 _CHANNEL = re.compile(r"[A-Za-z0-9._-]+(?:[!?][A-Za-z0-9._-]*)?\Z", re.ASCII)
+_VALID = re.compile(r"(?=.{1,200}\Z)[A-Za-z0-9._-]+(?:[!?][A-Za-z0-9._-]*)?\Z", re.ASCII).match
 _GROUP = re.compile(r"[A-Za-z0-9._-]+\Z", re.ASCII)
 _PLAIN = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-")
 _ALPHABET = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
@@ -28,6 +29,8 @@ _ALPHABET = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 
 def check_channel(name: str) -> str:
     """Return ``name`` if it may be sent to; raise ValueError or TypeError that says why not."""
+    if name.__class__ is str and _VALID(name) is not None:
+        return name
     if not isinstance(name, str):
         raise TypeError(f"a channel name is a str, not {type(name).__name__}")
     if len(name) > MAX_LENGTH:

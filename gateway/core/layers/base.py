@@ -260,6 +260,14 @@ class Intake(ABC):
         """Async twin of `take`."""
 
     @abstractmethod
+    def set_aside(self, delivery: Delivery) -> None:
+        """Take the credit of a delivery back now: it is run elsewhere, bounded there.
+
+        A thread that hands a delivery to a loop goes on taking so. It stays in hand until it
+        is settled.
+        """
+
+    @abstractmethod
     def close(self) -> None:
         """Take no more; release what was handed over and not begun; wake all who wait.
 
@@ -463,9 +471,10 @@ class Layer(ABC):
 
         ``sends`` are applied, in order, before the outcomes are told; they belong to the
         last of the messages. One that is refused is dropped, counted, logged, and turns that
-        message's outcome into ``failed`` (cause ``full``); the others stand. The first outcome
-        other than ``accepted`` ends the delivery: after ``released`` the rest is released with
-        it; after any other the rest settles ``failed`` (cause ``skipped``).
+        message's outcome into ``failed`` (cause ``full``); the others stand, and the delivery
+        goes on: its taker cannot know. The first outcome other than ``accepted`` that the taker
+        gives ends the delivery: after ``released`` the rest is released with it; after any
+        other the rest settles ``failed`` (cause ``skipped``).
 
         May return before it is written: settlements of one intake are written together, at
         the latest when its next ``take`` would wait, or after about 200 µs; so it never waits

@@ -17,8 +17,8 @@ from gateway.core.errors import MessageTooLarge
 MAX_MESSAGE: Final = 1024 * 1024
 """Bytes of one encoded message; larger content is chunked onto a channel of its own."""
 
-checked = lru_cache(maxsize=8192)(names.check_channel)
-"""`names.check_channel`, remembered: a process uses few names often."""
+checked = names.check_channel
+"""`names.check_channel`: reply channels are used once each, too many to remember."""
 checked_group = lru_cache(maxsize=2048)(names.check_group)
 """`names.check_group`, remembered."""
 

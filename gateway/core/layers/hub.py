@@ -14,7 +14,6 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
@@ -23,7 +22,7 @@ from gateway.core.errors import LayerError
 from gateway.core.layers import wire
 from gateway.core.layers.base import LayerOptions
 from gateway.core.layers.memory import TICK, MemoryLayer, Shared
-from gateway.core.layers.records import Entry, Link, Process, Reader
+from gateway.core.layers.records import Entry, Link, Reader
 from gateway.core.layers.verbs import OPS
 from gateway.core.metrics import Metrics
 
@@ -308,6 +307,9 @@ class HubClient(asyncio.Protocol):
     def _listen(self, rid: int, channel: str) -> None:
         self._state.listen(self._here(), channel)
 
+    def _aside(self, rid: int, tag: int) -> None:
+        self._state.set_aside(self._here(), tag)
+
     def _metrics(self, rid: int) -> None:
         self._say((wire.REPLY, rid, "".join(source() for source in self._hub.sources)))
 
@@ -333,18 +335,6 @@ _CONTROL: Final[dict[int, Callable[..., None]]] = {
     wire.EDGE: HubClient._edge,  # noqa: SLF001
     wire.LISTEN: HubClient._listen,  # noqa: SLF001
     wire.BYE: HubClient._bye,  # noqa: SLF001
+    wire.ASIDE: HubClient._aside,  # noqa: SLF001
     wire.METRICS: HubClient._metrics,  # noqa: SLF001
 }
-
-
-async def run_hub(hub: Hub, sock: socket.socket, stopped: asyncio.Event) -> None:
-    """Serve until ``stopped`` is set."""
-    await hub.serve(sock)
-    with suppress(asyncio.CancelledError):
-        await stopped.wait()
-    await hub.stop()
-
-
-def process_of(client: HubClient) -> Process | None:
-    """Return whose connection it is (tests, tools)."""
-    return None if client._link is None else client._link.process  # noqa: SLF001

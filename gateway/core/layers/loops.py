@@ -277,6 +277,11 @@ class LoopClient(asyncio.Protocol):
             return
         self.say((wire.SETTLE, 0, delivery.tag, wire.pack_outcomes(outcomes), sends))
 
+    def set_aside(self, delivery: Delivery) -> None:
+        """Take the credit of a delivery back before it is settled."""
+        if self.connected and delivery.source is self.hand:
+            self.say((wire.ASIDE, 0, delivery.tag))
+
     def put_back(self, delivery: Delivery) -> None:
         """Give back what is left of a delivery that was not begun."""
         if self.connected and delivery.source is self.hand:

@@ -351,6 +351,10 @@ class MemoryIntake(Intake):
                 with self._lock:
                     self._leave(waiter)
 
+    def set_aside(self, delivery: Delivery) -> None:
+        with self._lock:
+            self._layer.state.set_aside(delivery.source, delivery.tag)
+
     def close(self) -> None:
         with self._lock:
             if self._closed:

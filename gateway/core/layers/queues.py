@@ -295,9 +295,18 @@ class Queues(Inboxes):
             readers.append(best)
         return best
 
+    def set_aside(self, link: Link, tag: int) -> None:
+        """Return the credit of what is in hand now, not when it is settled."""
+        entry = link.hand.get(tag)
+        if entry is not None and entry.reader is not None and not entry.aside:
+            entry.aside = True
+            if entry.reader.standing:
+                self.credit(entry.reader, 1)
+
     def _give(self, reader: Reader, entry: Entry) -> None:
         entry.tag = tag = next(self._tags)
         entry.reader = reader
+        entry.aside = False
         reader.credit -= 1
         reader.link.hand[tag] = entry
         channel = entry.channel
@@ -343,7 +352,7 @@ class Queues(Inboxes):
             channel.busy.discard(entry.name)
             if channel.queue:
                 self._pump(channel)
-        if reader is not None and reader.standing:
+        if reader is not None and reader.standing and not entry.aside:
             reader.credit += 1
             if reader.ring:
                 self._feed(reader)

@@ -22,6 +22,7 @@ class Entry:
     """One delivery on its way: queued, delayed or in hand."""
 
     __slots__ = (
+        "aside",
         "channel",
         "deadline",
         "done",
@@ -65,6 +66,8 @@ class Entry:
         self.tries = 0
         self.tag = 0
         self.forever = False
+        self.aside = False
+        """In hand, its credit returned already."""
         self.withdrawn = False
         self.not_to: Process | None = None
         self.reader: Reader | None = None

@@ -58,11 +58,10 @@ class Settlement(Groups):
         sender, receipt = entry.sender, entry.receipt
         last = len(outcomes) - 1
         for place, outcome in enumerate(outcomes):
-            if place == last and refused:
-                outcome = REFUSED  # noqa: PLW2901 - the refusal stands for it
             if outcome.kind == ACCEPTED:
                 if sender is not None:
-                    self._tell(sender, receipt or 0, entry.done, outcome)
+                    told = REFUSED if refused and place == last else outcome
+                    self._tell(sender, receipt or 0, entry.done, told)
                 entry.done += 1
                 entry.channel.in_hand -= 1
                 if entry.done == len(entry.payloads):
@@ -114,7 +113,7 @@ class Settlement(Groups):
             if channel.busy is not None:
                 channel.busy.discard(entry.name)
             self._requeue(entry)
-            if reader is not None and reader.standing:
+            if reader is not None and reader.standing and not entry.aside:
                 reader.credit += 1
                 self._feed(reader)
 

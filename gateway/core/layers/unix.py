@@ -204,6 +204,9 @@ class UnixIntake(Intake):
                 self._loops[loop] = intake
         return await intake.take(block)
 
+    def set_aside(self, delivery: Delivery) -> None:
+        delivery.source.client.set_aside(delivery)
+
     def close(self) -> None:
         with self._lock:
             self._closed = True

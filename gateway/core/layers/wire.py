@@ -28,6 +28,7 @@ command        fields                                 answer
 ``EDGE``       (none)                                 (none); ``ITEMS`` events follow
 ``LISTEN``     channel                                (none)
 ``BYE``        (none)                                 (none); the lease ends
+``ASIDE``      tag                                    (none); its credit returns now
 ``METRICS``    (none)                                 text in the Prometheus format
 =============  =====================================  ======================================
 """
@@ -60,6 +61,7 @@ EDGE: Final = 109
 LISTEN: Final = 110
 BYE: Final = 111
 METRICS: Final = 112
+ASIDE: Final = 113
 
 # Events: [REPLY, rid, result], [ERROR, rid, kind, text], [DELIVER, intake, tag, name,
 # payloads, attempt], [ITEMS, [item, …]], [ENDED]: the lease of this process has ended.
