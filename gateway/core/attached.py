@@ -309,10 +309,13 @@ class Connection(Conversation, plugin.Connection):
 
     def settled(self, kind: Kind, token: Any, outcome: Outcome) -> None:
         """Hear what became of one of its messages."""
-        if kind.name == "connect" and outcome.kind == ACCEPTED:
-            self._agreed = True
-            if self.state == LOST and not self.abandoned:
-                self._due = True
+        if outcome.kind == ACCEPTED:
+            if kind.name == "connect":
+                self._agreed = True
+                if self.state == LOST and not self.abandoned:
+                    self._due = True
+            elif not self.session.heeds_accepted:
+                return
         self.tell(token, outcome)
 
     def tell(self, token: Any, outcome: Outcome) -> None:
@@ -370,6 +373,12 @@ class Connection(Conversation, plugin.Connection):
         except InvalidReply as error:
             self.invalid(str(error))
             return
+        session = self.session
+        if session.frames_replies and self.direct and not self._busy and "ack" not in reply:
+            frame = session.frame(reply) if conversation is self else None
+            if frame is not None:
+                self.wire.write(frame)
+                return
         outbox = self._outbox
         token = None
         if "ack" in reply or "ack_channel" in reply:

@@ -127,6 +127,14 @@ class Session(ABC):
     """Whether it says `Done` of every token that ``send`` gives it. False: an ``ack`` is
     answered once the transport took what ``send`` wrote."""
 
+    heeds_accepted: ClassVar[bool] = True
+    """Whether ``outcome`` does anything for ``accepted``, but for a ``connect``. False saves a
+    call a message."""
+
+    frames_replies: ClassVar[bool] = False
+    """Whether what ``frame`` returns is just what ``send`` would write, so that a reply to one
+    connection may take the short road of a group's message."""
+
     def opened(self, peer: Peer) -> Iterable[Action]:
         """Begin. Called once, before anything else."""
         return ()
@@ -186,5 +194,6 @@ class Session(ABC):
 
         Called once per group message and plugin, not once per member; members that are
         accepted and not congested get it by one write. None: each member's ``send`` is asked.
+        With ``frames_replies`` it is asked for replies to one connection, too.
         """
         return None

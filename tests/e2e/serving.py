@@ -55,7 +55,7 @@ class Served:
                 "--settings",
                 "settings",
                 *options,
-            ],  # fmt: skip
+            ],
             cwd=PROJECT,
             env=os.environ
             | {"PYTHONPATH": str(PROJECT), "PYTHONUNBUFFERED": "1", "E2E_SEEN": str(self.seen)}

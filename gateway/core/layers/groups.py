@@ -21,8 +21,20 @@ class Groups(Queues):
         self.groups: dict[str, Group] = {}
 
     def group_add(self, link: Link, group: str, channel: str, meta: bytes | None = None) -> None:
-        """Add a member; a connection's own process hears ``JOIN`` if somebody else did it."""
-        adder = self._check(link)
+        """Add a member; the process of a connection hears ``JOIN``."""
+        process = self._add(link, group, channel, meta)
+        if process is not None and process.edge is not None:
+            self._item(process, (JOIN, group, channel, meta), len(meta or b""))
+
+    def edge_add(self, link: Link, group: str, channel: str, meta: bytes | None = None) -> None:
+        """As `group_add`, for an edge: of its own connections it hears nothing."""
+        process = self._add(link, group, channel, meta)
+        if process is not None and process.edge is not None and process is not link.process:
+            self._item(process, (JOIN, group, channel, meta), len(meta or b""))
+
+    def _add(self, link: Link, group: str, channel: str, meta: bytes | None) -> Process | None:
+        """Add a member; return the process that it belongs to, if it does to one."""
+        self._check(link)
         owner = names.process_of(channel)
         if owner is None:
             found = self._group(group)
@@ -30,25 +42,36 @@ class Groups(Queues):
             until = self.clock() + self.options.group_expiry
             found.others[channel] = (until, meta)
             found.expires = min(found.expires, until)
-            return
+            return None
         process = self.processes.get(owner)
         if process is None:
             self._drop(None, Drop.GONE, 1)
-            return
+            return None
         found = self._group(group)
         members = found.here.setdefault(process, {})
         found.count += channel not in members
         members[channel] = meta
         process.groups.setdefault(channel, set()).add(group)
-        if process.edge is not None and not (adder is process and link is process.edge):
-            self._item(process, (JOIN, group, channel, meta), len(meta or b""))
+        return process
 
     def group_discard(self, link: Link, group: str, channel: str) -> None:
-        """End a membership; a connection's own process hears ``PART`` if somebody else did it."""
-        asker = self._check(link)
+        """End a membership; the process of a connection hears ``PART``."""
+        process = self._part(link, group, channel)
+        if process is not None and process.edge is not None:
+            self._item(process, (PART, group, channel), 0)
+
+    def edge_discard(self, link: Link, group: str, channel: str) -> None:
+        """As `group_discard`, for an edge: of its own connections it hears nothing."""
+        process = self._part(link, group, channel)
+        if process is not None and process.edge is not None and process is not link.process:
+            self._item(process, (PART, group, channel), 0)
+
+    def _part(self, link: Link, group: str, channel: str) -> Process | None:
+        """End a membership; return the process whose connection it was."""
+        self._check(link)
         found = self.groups.get(group)
         if found is None:
-            return
+            return None
         owner = names.process_of(channel)
         process = None if owner is None else self.processes.get(owner)
         if process is None:
@@ -60,8 +83,8 @@ class Groups(Queues):
             groups.discard(group)
             if not groups:
                 del process.groups[channel]
-            if process.edge is not None and not (asker is process and link is process.edge):
-                self._item(process, (PART, group, channel), 0)
+            return process
+        return None
 
     def send_group(
         self, link: Link, group: str, payload: bytes, exclude: Sequence[str] = ()

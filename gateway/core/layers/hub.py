@@ -43,6 +43,8 @@ class Hub:
         self.options = options or LayerOptions()
         self.shared = Shared(self.options, clock)
         self.clients: set[HubClient] = set()
+        self.ops = [getattr(self.shared.state, name) for name in OPS]
+        """The operations of the state, by their number on the wire."""
         self.sources: list[Callable[[], str]] = [self._numbers]
         """Where the text of `UnixLayer.metrics_text` comes from, in the Prometheus format."""
         self._server: asyncio.Server | None = None
@@ -219,7 +221,7 @@ class HubClient(asyncio.Protocol):
         if code == wire.SETTLE:
             self._settle(command[2], command[3], command[4])
         elif code < len(OPS):
-            result = getattr(self._state, OPS[code])(self._here(), *command[2:])
+            result = self._hub.ops[code](self._here(), *command[2:])
             if command[1]:
                 if isinstance(result, frozenset):
                     result = sorted(result)

@@ -37,9 +37,9 @@ from gateway.core.layers.codec import checked, checked_group
 from gateway.core.layers.threads import ANSWER, MAX_BACKOFF, Hand
 from gateway.core.layers.verbs import (
     DO_ANNOUNCE,
+    DO_EDGE_ADD,
+    DO_EDGE_DISCARD,
     DO_END,
-    DO_GROUP_ADD,
-    DO_GROUP_DISCARD,
     DO_POST,
     DO_REGISTER,
     DO_SEND_GROUP,
@@ -496,10 +496,10 @@ class LoopEdge(Edge):
         self._say(DO_END, connection, channel, disconnect)
 
     def group_add(self, group: str, channel: str, meta: bytes | None = None) -> None:
-        self._say(DO_GROUP_ADD, checked_group(group), checked(channel), meta)
+        self._say(DO_EDGE_ADD, checked_group(group), checked(channel), meta)
 
     def group_discard(self, group: str, channel: str) -> None:
-        self._say(DO_GROUP_DISCARD, checked_group(group), checked(channel))
+        self._say(DO_EDGE_DISCARD, checked_group(group), checked(channel))
 
     def group_send(self, group: str, payload: bytes, exclude: Iterable[str] = ()) -> None:
         self._say(DO_SEND_GROUP, checked_group(group), payload, list(exclude))

@@ -434,11 +434,11 @@ class MemoryEdge(Edge):
 
     def group_add(self, group: str, channel: str, meta: bytes | None = None) -> None:
         with self._lock:
-            self._state.group_add(self._link, checked_group(group), checked(channel), meta)
+            self._state.edge_add(self._link, checked_group(group), checked(channel), meta)
 
     def group_discard(self, group: str, channel: str) -> None:
         with self._lock:
-            self._state.group_discard(self._link, checked_group(group), checked(channel))
+            self._state.edge_discard(self._link, checked_group(group), checked(channel))
 
     def group_send(self, group: str, payload: bytes, exclude: Iterable[str] = ()) -> None:
         with self._lock:

@@ -150,6 +150,7 @@ class Queues(Inboxes):
     def _requeue(self, entry: Entry) -> None:
         """Put a released entry ahead of all that is newer, and offer it."""
         channel = entry.channel
+        self._shrink(entry)
         place = 0
         for waiting in channel.queue:
             if waiting.seq > entry.seq:
@@ -163,6 +164,12 @@ class Queues(Inboxes):
         if entry.deadline < channel.check_at:
             self._schedule(channel, entry.deadline)
         self._pump(channel)
+
+    @staticmethod
+    def _shrink(entry: Entry) -> None:
+        """Count only what is left of an entry that waits again."""
+        if entry.done:
+            entry.size = sum(map(len, entry.payloads[entry.done :]))
 
     def _unqueue(self, channel: Channel, entry: Entry) -> None:
         if channel.queue[0] is entry:
@@ -342,8 +349,6 @@ class Queues(Inboxes):
 
     def _out_of_hand(self, entry: Entry) -> None:
         """Return the credit, free the address."""
-        if entry.done:
-            entry.size = sum(map(len, entry.payloads[entry.done :]))
         reader = entry.reader
         entry.reader = None
         channel = entry.channel

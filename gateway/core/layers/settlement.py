@@ -101,13 +101,12 @@ class Settlement(Groups):
             self._expire(entry)
         elif delay > 0:
             self._out_of_hand(entry)
+            self._shrink(entry)
             entry.channel.pending += len(entry.payloads) - entry.done
             entry.channel.bytes += entry.size
             self._at(self._delayed, min(now + delay, entry.deadline), entry)
         else:
             reader, entry.reader = entry.reader, None
-            if entry.done:
-                entry.size = sum(map(len, entry.payloads[entry.done :]))
             channel = entry.channel
             channel.in_hand -= len(entry.payloads) - entry.done
             if channel.busy is not None:
@@ -155,7 +154,8 @@ class Settlement(Groups):
     def _do(self, link: Link, action: Send) -> None:
         code = action[0]
         if code == SEND:
-            self.send(link, action[1], (action[2],))
+            if not self._put(action[1], action[2]):
+                self.send(link, action[1], (action[2],))
         elif code == GROUP_SEND:
             self.send_group(link, action[1], action[2], action[3])
         elif code == GROUP_ADD:

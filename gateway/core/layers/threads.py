@@ -37,8 +37,10 @@ log = logging.getLogger("gateway.layer")
 
 READ: Final = 65536
 """Bytes a read: below malloc's mmap threshold (128 KiB), so that no page is mapped anew."""
-FLUSH_AFTER: Final = 0.0003
-"""Seconds that a settlement may wait for company: a write costs as much as a short consumer."""
+FLUSH_AFTER: Final = 0.0005
+"""Seconds that a settlement may wait for company while its thread has more to run: each write
+wakes the hub. Measured behind Django's default middleware: 0.2 ms costs 4 % more CPU a request,
+0.1 ms 7 %."""
 MIND: Final = 0.001
 """Seconds between two looks of the minder while there is work."""
 MIND_ON: Final = 100

@@ -37,6 +37,8 @@ OPS: Final = (
     "register",
     "end",
     "withdraw",
+    "edge_add",
+    "edge_discard",
 )
 (
     DO_SEND,
@@ -57,6 +59,8 @@ OPS: Final = (
     DO_REGISTER,
     DO_END,
     DO_WITHDRAW,
+    DO_EDGE_ADD,
+    DO_EDGE_DISCARD,
 ) = range(len(OPS))
 
 receivable = lru_cache(maxsize=4096)(names.check_receivable)

@@ -81,6 +81,10 @@ def pack(commands: Sequence[Any]) -> bytes:
     return len(body).to_bytes(HEADER, "little") + body
 
 
+_ACCEPTED: Final[list[Any]] = [0]
+_ONE_OK: Final = (OK,)
+
+
 class Frames:
     """Cuts a stream of bytes into frames."""
 
@@ -113,11 +117,15 @@ class Frames:
 
 def pack_outcomes(outcomes: Sequence[Outcome]) -> list[Any]:
     """Return outcomes as they travel."""
+    if len(outcomes) == 1 and outcomes[0] is OK:
+        return _ACCEPTED
     return [0 if outcome is OK else outcome for outcome in outcomes]
 
 
-def unpack_outcomes(packed: Sequence[Any]) -> list[Outcome]:
+def unpack_outcomes(packed: Sequence[Any]) -> Sequence[Outcome]:
     """Undo `pack_outcomes`."""
+    if packed == _ACCEPTED:
+        return _ONE_OK
     return [OK if one == 0 else Outcome(*one) for one in packed]
 
 

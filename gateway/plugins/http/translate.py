@@ -69,6 +69,8 @@ class HttpSession(Session):
     connection: ``keep_alive`` says what becomes of that.
     """
 
+    heeds_accepted = False
+
     __slots__ = ("_asked", "_head", "_sent", "_site", "_stream", "_upload", "keep_alive")
 
     def __init__(self, head: RequestHead, site: Site) -> None:

@@ -202,6 +202,9 @@ class WebsocketSession(Session):
 
     # ------------------------------------------------ the application
 
+    heeds_accepted = False
+    frames_replies = True
+
     @classmethod
     def frame(cls, reply: Message) -> bytes | None:
         """Return the frame of a group's message that is nothing but data."""

@@ -4,6 +4,7 @@ import os
 import random
 import signal
 import time
+from pathlib import Path
 
 from django_gateway import Channel, ConsumeLater, Group, Reject, route
 
@@ -13,7 +14,7 @@ SEEN = os.environ.get("E2E_SEEN", "")
 def seen(text):
     """Write down, past all buffers, what happened."""
     if SEEN:
-        with open(SEEN, "a") as file:
+        with Path(SEEN).open("a") as file:
             file.write(f"{text}\n")
 
 
@@ -64,7 +65,7 @@ def mixed(message):
 
 
 def later(message):
-    if message.content["order"] < 3 and not os.path.exists(SEEN):
+    if message.content["order"] < 3 and not Path(SEEN).exists():
         seen("once")
         raise ConsumeLater(0.05)
     message.reply(message.text)
