@@ -27,7 +27,7 @@ from gateway.core.layers.base import Delivery, Intake, Layer
 from gateway.core.loop import new_loop
 from gateway.core.metrics import Metrics
 
-log = logging.getLogger("django.gateway")
+log = logging.getLogger("gateway.worker")
 
 CREDIT: Final = 32
 """Deliveries that the layer hands over ahead: far above the threads, so that none waits for

@@ -102,7 +102,6 @@ class Reply(TypedDict, total=False):
             "An int is the status to answer with (200 to 599, another becomes 204, counted)."
         ),
     ]
-    pin: Annotated[str, Meta(description="Ignored: a request is one message.")]
     ack: Annotated[int, Meta(description="Number to say on ack_channel once it is done.")]
     ack_channel: Annotated[str, Meta(description="Single-reader channel for the ack.")]
 

@@ -27,6 +27,7 @@ _STATUS_LINES: Final = {
 _END = b"\r\n\r\n"
 _CLOSE = b"\r\nconnection: close\r\n\r\n"
 _KEEP = b"\r\nconnection: keep-alive\r\n\r\n"
+UPGRADE_REQUIRED: Final = 426
 _SILENT = frozenset((204, 205, 304))
 """Status codes whose responses have no content."""
 _FIELD_BYTES = bytes(b for b in range(256) if b == 9 or (b >= 32 and b != 127))
@@ -104,6 +105,19 @@ def _line(name: bytes) -> bytes:
     return b"" if name in _OURS else b"\r\n" + name + b": "
 
 
+def _offers(headers: Iterable[Header], block: bytes, end: bytes) -> tuple[bytes, bytes]:
+    """Return the block with Upgrade in it, and the end with Connection: upgrade.
+
+    RFC 9110 15.5.22: a server that answers 426 "MUST send an Upgrade header field"; 7.8: and
+    names it in Connection.
+    """
+    offered = b", ".join(value for name, value in headers if name.lower() == b"upgrade")
+    if not offered or offered.translate(None, _FIELD_BYTES):
+        return block, end
+    option = b"close, upgrade" if end == _CLOSE else b"upgrade"
+    return block + b"\r\nupgrade: " + offered, b"\r\nconnection: " + option + b"\r\n\r\n"
+
+
 def complete(
     head: RequestHead,
     status: int,
@@ -126,6 +140,8 @@ def complete(
         end = _KEEP
     else:
         end = _END
+    if status == UPGRADE_REQUIRED:
+        block, end = _offers(headers, block, end)
     length = len(content)
     if status in _SILENT:
         content = b""

@@ -100,9 +100,6 @@ class Reply(TypedDict, total=False):
         int, Meta(ge=200, le=599, description="Refuse with this HTTP status instead of 403.")
     ]
     content: Annotated[bytes, Meta(description="The body of a refusal.")]
-    pin: Annotated[
-        str, Meta(description="The normal channel that this connection's messages go to from now.")
-    ]
     ack: Annotated[int, Meta(description="Report under this number when it is done.")]
     ack_channel: Annotated[str, Meta(description="Where to report, a ``?`` channel.")]
 

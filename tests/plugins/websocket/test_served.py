@@ -11,7 +11,16 @@ import pytest
 from gateway.core.config import GatewaySettings
 from gateway.core.layers.base import REJECTED, RELEASED, Outcome
 from tests.plugins.websocket.peers import frame
-from tests.plugins.websocket.serving import ECHO, Serving, accept, echo, on_loop, wait_until
+from tests.plugins.websocket.serving import (
+    ECHO,
+    Raw,
+    Serving,
+    accept,
+    echo,
+    on_loop,
+    request,
+    wait_until,
+)
 
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
 
@@ -228,6 +237,20 @@ async def test_bad_handshake() -> None:
         peer = await gateway.raw("/", "Sec-WebSocket-Version: 13")
         assert (await peer.response())[0] == 400
         assert not gateway.seen
+
+
+@on_loop
+async def test_another_version() -> None:
+    """A version that we do not speak is told what to upgrade to (RFC 9110 section 15.5.22)."""
+    async with Serving(ECHO) as gateway:
+        reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+        writer.write(request().replace(b"Version: 13", b"Version: 8"))
+        gateway.peers.append(peer := Raw(reader, writer))
+        status, headers, _ = await peer.response()
+        assert status == 426
+        assert headers["upgrade"] == "websocket"
+        assert "upgrade" in headers["connection"]
+        assert headers["sec-websocket-version"] == "13"
 
 
 # ---------------------------------------------------------------- the end
