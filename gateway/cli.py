@@ -41,6 +41,7 @@ _COMMANDS = {
     "plugins": "show the installed plugins and their settings",
     "check": "show the effective settings and what is wrong with them; starts nothing",
     "routes": "show which consumer gets what",
+    "stats": "show the numbers of a running gateway and its layer",
 }
 
 

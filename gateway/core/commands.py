@@ -17,6 +17,7 @@ from gateway.core import child, logs, loop
 from gateway.core.boot import Boot, Options, boot
 from gateway.core.errors import ConfigError, GatewayError
 from gateway.core.layers import open_layer
+from gateway.core.layers.unix import UnixLayer
 from gateway.core.sources import CORE, Row
 from gateway.core.supervisor import Supervisor
 
@@ -129,6 +130,22 @@ def routes(options: Options) -> int:
     widths = [max(len(row[column]) for row in table) for column in range(2)]
     for channel, filters, consumer in table:
         _say(f"{channel:<{widths[0]}}  {filters:<{widths[1]}}  {consumer}")
+    return DONE
+
+
+def stats(options: Options) -> int:
+    """Print the numbers of the layer and of the gateway process it lives in.
+
+    In the Prometheus text format; see the metrics reference.
+    """
+    url = boot(options, load_plugins=False).layer_url
+    layer = open_layer(url)
+    if not isinstance(layer, UnixLayer):
+        raise ConfigError(f"layer.url: {url!r}: only a unix:// layer can be looked at from outside")
+    try:
+        _say(layer.metrics_text().rstrip())
+    finally:
+        layer.close()
     return DONE
 
 

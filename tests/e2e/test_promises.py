@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -113,6 +115,33 @@ def test_a_view_speaks_to_sockets(served: Served) -> None:
         return heard
 
     assert asyncio.run(run()) == ["to all"] * 5
+
+
+def test_stats(served: Served) -> None:
+    """``gateway stats`` prints what the gateway and its layer counted."""
+    served.get("/pid")
+    done = subprocess.run(
+        [sys.executable, "-m", "gateway", "stats", "--layer", f"unix://{served.socket}"],
+        capture_output=True,
+        text=True,
+        timeout=15,
+        check=True,
+    )
+    assert 'gateway_messages_total{kind="request",plugin="http"}' in done.stdout
+    assert "gateway_layer_messages_total" in done.stdout
+
+
+def test_stats_of_nobody(tmp_path: Path) -> None:
+    """Where no hub is, ``gateway stats`` says so and how to mend it."""
+    done = subprocess.run(
+        [sys.executable, "-m", "gateway", "stats", "--layer", f"unix://{tmp_path}/none.sock"],
+        capture_output=True,
+        text=True,
+        timeout=15,
+    )
+    assert done.returncode != 0
+    assert "no hub answers" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_consume_later(tmp_path: Path) -> None:
