@@ -162,6 +162,14 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
             "reconnects and asks anew; dropping suits data that ages."
         ),
     ] = "close"
+    start_timeout: Annotated[
+        Seconds,
+        Meta(
+            description="Seconds after the start in which clients wait for the first worker, "
+            "which still loads the application, before they are told that there is none. 10: "
+            "a large Django project on a busy machine takes some."
+        ),
+    ] = 10.0
     full_timeout: Annotated[
         Seconds,
         Meta(

@@ -114,6 +114,8 @@ class Flow:
         self._latest = 0.0
         """The latest moment at which something began to wait."""
         self._timer: Any = None
+        self._until: float | None = clock.time() + settings.start_timeout
+        """Until when the first worker is waited for; None once there was one."""
 
     # ------------------------------------------------ on the way out
 
@@ -295,6 +297,7 @@ class Flow:
         """Hear what living workers route; what waited for a worker goes on."""
         self.announced = channels
         if channels is not None:
+            self._until = None
             self._unpark()
 
     def down(self) -> None:
@@ -432,7 +435,10 @@ class Flow:
             patience = self._unavailable_timeout
             if queue and queue[0][0].opening:
                 patience = queue[0][0].patience
-            if queue and now < conversation.since + patience:
+            if queue and (
+                now < conversation.since + patience
+                or (self._until is not None and now < self._until and not away)
+            ):
                 self.parked.append(conversation)
                 continue
             conversation.place = None

@@ -206,7 +206,7 @@ def test_unrouted_connect_is_implied():
 
 def test_no_worker():
     """Without a worker a message waits; released when its patience is over, sent if one comes."""
-    world = World(announced=None, full_timeout=1.0)
+    world = World(announced=None, full_timeout=1.0, start_timeout=0)
     world.connection.received("a")
     world.clock.advance(0.8)
     assert world.session.heard == []
@@ -215,6 +215,20 @@ def test_no_worker():
     assert world.dropped == {"expired": 1}
     world.connection.received("b")
     world.edge.announce({"ask.request"})
+    assert world.texts() == [("ask.request", ["b"])]
+
+
+def test_first_worker():
+    """Right after the start a message waits for the first worker, whatever its patience."""
+    world = World(announced=None, full_timeout=1.0, start_timeout=10)
+    world.connection.received("a")
+    world.clock.advance(9)
+    assert world.session.heard == []
+    world.clock.advance(1.2)
+    assert world.session.heard == [("a", "released")]
+    world.connection.received("b")
+    world.edge.announce({"ask.request"})
+    world.edge.announce(None)
     assert world.texts() == [("ask.request", ["b"])]
 
 
