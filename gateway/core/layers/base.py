@@ -477,7 +477,7 @@ class Layer(ABC):
         other the rest settles ``failed`` (cause ``skipped``).
 
         May return before it is written: settlements of one intake are written together, at
-        the latest when its next ``take`` would wait, or after about 200 µs; so it never waits
+        the latest when its next ``take`` would wait, or after half a millisecond; so it never waits
         and may be called on a loop. Raises
         ValueError for more outcomes than messages. A settlement of what is not in hand any
         more is refused and counted (``stale``), never raised.
