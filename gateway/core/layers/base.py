@@ -478,8 +478,9 @@ class Layer(ABC):
 
         May return before it is written: settlements of one intake are written together, at
         the latest when its next ``take`` would wait, or after half a millisecond; so it never
-        waits and may be called on a loop. Raises ValueError for more outcomes than messages. A settlement of what is not in hand any
-        more is refused and counted (``stale``), never raised.
+        waits and may be called on a loop. Raises ValueError for more outcomes than messages. A
+        settlement of what is not in hand any more is refused and counted (``stale``), never
+        raised.
         """
 
     @abstractmethod
