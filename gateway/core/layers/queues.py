@@ -327,6 +327,17 @@ class Queues(Inboxes):
         ring = reader.ring
         while ring and reader.credit > 0:
             channel = next(iter(ring))
+            queue = channel.queue
+            if channel.busy is None and queue and queue[0].not_to is None:  # the short road
+                head = queue.popleft()
+                channel.pending -= len(head.payloads) - head.done
+                channel.bytes -= head.size
+                if len(ring) > 1 or not queue:
+                    del ring[channel]
+                    if queue:
+                        ring[channel] = None
+                self._give(reader, head)
+                continue
             del ring[channel]
             entry = self._next(channel, reader)
             if entry is None:

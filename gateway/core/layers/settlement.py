@@ -57,6 +57,16 @@ class Settlement(Groups):
                 log.warning("a send of a consumer of %s was refused: %s", entry.name, error)
         sender, receipt = entry.sender, entry.receipt
         last = len(outcomes) - 1
+        if not last and not refused and outcomes[0] is OK and entry.done + 1 == len(entry.payloads):
+            # The short road of nearly every message: its last one, accepted.
+            del link.hand[tag]
+            if sender is not None:
+                sender.receipts.pop(receipt or 0, None)
+                self._tell(sender, receipt or 0, entry.done, OK)
+            entry.done += 1
+            entry.channel.in_hand -= 1
+            self._out_of_hand(entry)
+            return True
         for place, outcome in enumerate(outcomes):
             if outcome.kind == ACCEPTED:
                 if sender is not None:
