@@ -219,9 +219,12 @@ class HubClient(asyncio.Protocol):
     def _do(self, command: list[Any]) -> None:
         code = command[0]
         if code == wire.SETTLE:
-            self._settle(command[2], command[3], command[4])
+            link = self._link or self._here()
+            if not link.process.alive:
+                self._say((wire.ENDED,))
+            self._state.settle(link, command[2], wire.unpack_outcomes(command[3]), command[4])
         elif code < len(OPS):
-            result = self._hub.ops[code](self._here(), *command[2:])
+            result = self._hub.ops[code](self._link or self._here(), *command[2:])
             if command[1]:
                 if isinstance(result, frozenset):
                     result = sorted(result)
@@ -233,12 +236,6 @@ class HubClient(asyncio.Protocol):
         if self._link is None:
             raise ValueError("the first command is HELLO")
         return self._link
-
-    def _settle(self, tag: int, outcomes: list[Any], sends: list[Any]) -> None:
-        link = self._here()
-        if not link.process.alive:
-            self._say((wire.ENDED,))
-        self._state.settle(link, tag, wire.unpack_outcomes(outcomes), sends)
 
     def _hello(self, rid: int, version: int, name: str) -> None:
         if version != wire.VERSION:
