@@ -23,7 +23,8 @@ class Head:
     ``method`` upper-case str; ``target`` the raw request target; ``path`` percent- and
     UTF-8-decoded, ``raw_path`` bytes without the query, ``query_string`` bytes; ``headers``
     [(lower-case name, value)] in order with duplicates; ``http_version`` "1.0", "1.1" or
-    "2"; ``scheme`` "http" or "https"; ``client``, ``server`` (host, port) or None.
+    "2"; ``scheme`` "http" or "https"; ``client``, ``server`` (host, port) or None; ``protocol``
+    what an extended CONNECT asks for (RFC 8441 section 4), "" in any other request.
     """
 
     __slots__ = (
@@ -32,6 +33,7 @@ class Head:
         "http_version",
         "method",
         "path",
+        "protocol",
         "query_string",
         "raw_path",
         "root_path",
@@ -49,6 +51,7 @@ class Head:
     http_version: str
     scheme: str
     root_path: str
+    protocol: str
     client: tuple[str, int] | None
     server: tuple[str, int] | None
 
@@ -106,10 +109,16 @@ class Exchange(ABC):
         """Hand it on: to the next claim that matches, else as an ``http.request``."""
 
     @abstractmethod
-    def upgrade(self) -> tuple[asyncio.Transport, bytes]:
-        """Take the connection over, nothing answered yet: its transport and the bytes after
-        the head. The claim sets its own protocol. HTTP/1.1 only; RuntimeError otherwise.
-        """  # noqa: D205 - one sentence
+    def upgrade(
+        self, protocol: bytes, headers: Iterable[Header] = ()
+    ) -> tuple[asyncio.Transport, bytes]:
+        """Answer that the client may speak ``protocol`` from now on, and take over what carries it.
+
+        Returns its transport and the bytes after the head; the claim sets its own protocol.
+        Over HTTP/1.1 the answer is 101 and the transport the connection, over HTTP/2 it is 200
+        to an extended CONNECT (RFC 8441) and the transport one stream. RuntimeError where the
+        request cannot be answered so.
+        """
 
 
 class Claim(msgspec.Struct, frozen=True):

@@ -5,22 +5,22 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from gateway.core.errors import LocalProtocolError
 from gateway.core.web import Exchange, Head, Header
+from gateway.plugins.http.framing import Stream
 from gateway.plugins.http.head import RequestHead
-from gateway.plugins.http.response import CONTINUE, Stream, complete
 
 if TYPE_CHECKING:
-    from gateway.plugins.http.transport import HttpProtocol
+    from gateway.plugins.http.service import Service
 
 MOST_UNREAD: Final = 65536
 """Bytes of body that wait for the claim before the socket is read no further."""
 
 
 class HttpExchange(Exchange):
-    """The seam of `gateway.core.web` over one HTTP/1 connection.
+    """The seam of `gateway.core.web` over one request of any version of HTTP.
 
     The head of the response waits for the end of the loop's turn, so that it leaves in one
     write with what the claim says at once; a response that is complete by then has a
@@ -35,7 +35,7 @@ class HttpExchange(Exchange):
         "_on_gone",
         "_on_writable",
         "_over",
-        "_protocol",
+        "_service",
         "_stream",
         "_unread",
         "_unread_bytes",
@@ -45,12 +45,12 @@ class HttpExchange(Exchange):
         "paused",
     )
 
-    def __init__(self, protocol: HttpProtocol, head: RequestHead, later: int) -> None:
+    def __init__(self, service: Service, head: RequestHead, later: int) -> None:
         self.head: Head = head
         self.later = later
         """Index of the first claim to ask if this one declines."""
         self.paused = False
-        self._protocol = protocol
+        self._service = service
         self._unread: deque[bytes] = deque()
         self._unread_bytes = 0
         self._complete = not head.length
@@ -69,14 +69,14 @@ class HttpExchange(Exchange):
         """Iterate over the request body as it comes; raises ConnectionError if it is cut off."""
         if not self._iterated:
             self._iterated = True
-            if self._protocol.request.expects_continue and not self._complete:
-                self._protocol.write(CONTINUE)
+            if self._service.request.expects_continue and not self._complete:
+                self._service.send(self._service.site.framing.CONTINUE)
         while True:
             while self._unread:
                 piece = self._unread.popleft()
                 self._unread_bytes -= len(piece)
                 if self._unread_bytes <= MOST_UNREAD:
-                    self._protocol.hold_body(False)
+                    self._service.hold_body(False)
                 yield piece
             if self._cut:
                 raise ConnectionError("the client left before it sent the whole body")
@@ -98,13 +98,13 @@ class HttpExchange(Exchange):
         if self._over:
             return
         fields = list(headers)
-        protocol = self._protocol
-        self._stream = Stream(
-            protocol.request,
+        site = self._service.site
+        self._stream = site.framing.stream(
+            self._service.request,
             status,
             fields,
-            keep_alive=protocol.reusable(),
-            stamp=protocol.stamp(),
+            keep_alive=self._service.reusable(),
+            stamp=site.stamp(),
         )
         self._held = (status, fields, [])
         asyncio.get_running_loop().call_soon(self._flush)
@@ -114,35 +114,35 @@ class HttpExchange(Exchange):
         if self._held is not None:
             self._held[2].append(data)
         elif not self._over:
-            self._protocol.write(self._begun().piece(data, more=True))
+            self._send(self._begun().piece(data, more=True))
 
     def end(self) -> None:
         """Complete the response."""
         if self._over:
             return
         stream = self._begun()
-        protocol = self._protocol
+        service = self._service
         if self._held is None:
             data, keep_alive = stream.piece(b"", more=False), stream.keep_alive
         else:
             status, fields, pieces = self._held
-            data, keep_alive = complete(
-                protocol.request,
+            data, keep_alive = service.site.framing.complete(
+                service.request,
                 status,
                 fields,
                 b"".join(pieces),
-                keep_alive=protocol.reusable(),
-                stamp=protocol.stamp(),
+                keep_alive=service.reusable(),
+                stamp=service.site.stamp(),
             )
         self._finish()
-        protocol.write(data)
-        protocol.finish(keep_alive=keep_alive)
+        self._send(data)
+        service.finish(keep_alive=keep_alive)
 
     def abort(self) -> None:
         """Cut the response off: the client sees that it is not complete."""
         if not self._over:
             self._finish()
-            self._protocol.cut_off()
+            self._service.cut_off()
 
     def on_gone(self, callback: Callable[[], None]) -> None:
         """Call back once if the client leaves before the response is complete."""
@@ -164,21 +164,22 @@ class HttpExchange(Exchange):
         if self._over:
             return
         self._finish()
-        self._protocol.declined(self, [*self._unread], complete=self._complete)
+        self._service.declined(self, [*self._unread], complete=self._complete)
 
-    def upgrade(self) -> tuple[asyncio.Transport, bytes]:
-        """Take the connection over, nothing answered yet: its transport and unread bytes.
+    def upgrade(
+        self, protocol: bytes, headers: Iterable[Header] = ()
+    ) -> tuple[asyncio.Transport, bytes]:
+        """Change the protocol: what carries the request from now on, and unread bytes.
 
-        Raises RuntimeError where there is a body, or HTTP/1.0, or a response; ConnectionError
-        if the client is gone.
+        Raises RuntimeError where the request cannot be answered so, or is already;
+        ConnectionError if the client is gone.
         """
         self._untouched("upgrade")
         if self._cut:
             raise ConnectionError("the client left")
-        if self._protocol.request.length or self.head.http_version != "1.1":
-            raise RuntimeError("only an HTTP/1.1 request without a body can be upgraded")
+        switched = self._service.switch(protocol, headers)
         self._finish()
-        return self._protocol.hand_over()
+        return switched
 
     def _untouched(self, verb: str) -> None:
         if self._stream is not None or self._iterated:
@@ -195,7 +196,11 @@ class HttpExchange(Exchange):
         pieces = self._held[2]
         self._held = None
         content = b"".join(pieces)
-        self._protocol.write(self._stream.begin + self._stream.piece(content, more=True))
+        self._send(self._stream.start(content))
+
+    def _send(self, output: Any) -> None:
+        if output:
+            self._service.send(output)
 
     def _finish(self) -> None:
         self._over = True
@@ -221,7 +226,7 @@ class HttpExchange(Exchange):
             self._unread.append(data)
             self._unread_bytes += len(data)
             if self._unread_bytes > MOST_UNREAD:
-                self._protocol.hold_body(True)
+                self._service.hold_body(True)
         self._wake()
 
     def writable(self, yes: bool) -> None:

@@ -165,6 +165,7 @@ class HeadReader:
         head.server = peer.server
         head.scheme = "https" if peer.tls else "http"
         head.root_path = self._config.root_path
+        head.protocol = ""
         host = self._frame(head)
         if target[0] == 0x2F and head.method != "CONNECT":
             raw_path, _, head.query_string = target.partition(b"?")

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from email.utils import formatdate
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from gateway.core.plugin import Context
 from gateway.core.web import Claim
+from gateway.plugins.http import response
 from gateway.plugins.http.config import HttpConfig
+from gateway.plugins.http.framing import Framing
 from gateway.plugins.http.translate import Site
 
 if TYPE_CHECKING:
@@ -27,7 +29,9 @@ class Port:
         self.draining = False
         self.emptied: asyncio.Event = asyncio.Event()
         """Set once no connection is left."""
-        self.site = Site(config, Stamp(config.server_header), context.drop)
+        self.stamp = Stamp(config.server_header)
+        self.site = Site(config, cast("Framing", response), self.stamp, context.drop)
+        """What the requests of HTTP/1 share."""
 
 
 class Stamp:

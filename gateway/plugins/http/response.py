@@ -1,4 +1,6 @@
-"""Responses as bytes: status line, headers, framing. Pure.
+"""Responses of HTTP/1 as bytes: status line, headers, framing. Pure.
+
+A `gateway.plugins.http.framing.Framing`.
 
 Framing is decided here and nowhere else (RFC 9112 6): what an application says of
 ``Transfer-Encoding``, ``Connection`` (but for ``close``) and other headers between two hops is
@@ -204,6 +206,10 @@ class Stream:
         self.begin = b"".join((_STATUS_LINES[status], block, framing, stamp, end))
         """The head of the response."""
 
+    def start(self, content: bytes) -> bytes:
+        """Return the head of the response and its first piece of content."""
+        return self.begin + self.piece(content, more=True)
+
     def piece(self, content: bytes, *, more: bool) -> bytes:
         """Return what to write for a piece of content; after the last one the response is whole.
 
@@ -224,19 +230,12 @@ class Stream:
         return content
 
 
-def plain(
-    head: RequestHead,
-    status: int,
-    text: str = "",
-    *,
-    keep_alive: bool,
-    stamp: bytes,
-    headers: Iterable[Header] = (),
-) -> bytes:
-    """Return a whole response of the gateway's own, in plain text."""
-    content = (text or f"{status} {_PHRASES.get(status, '')}".rstrip()).encode() + b"\n"
-    data, _ = complete(head, status, (*TEXT, *headers), content, keep_alive=keep_alive, stamp=stamp)
-    return data
+stream = Stream
+
+
+def words(status: int, text: str = "") -> bytes:
+    """Return the content of a response of the gateway's own: a text, or the status's phrase."""
+    return (text or f"{status} {_PHRASES.get(status, '')}".rstrip()).encode() + b"\n"
 
 
 def refusal(status: int, sentence: str, stamp: bytes) -> bytes:
@@ -248,4 +247,14 @@ def refusal(status: int, sentence: str, stamp: bytes) -> bytes:
         stamp,
         _CLOSE,
         content,
+    )
+
+
+def switching(protocol: bytes, headers: Iterable[Header], stamp: bytes) -> bytes:
+    """Return the answer that changes the connection's protocol (RFC 9110 15.2.2)."""
+    lines = b"".join(b"\r\n%b: %b" % header for header in headers)
+    return b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: %b\r\nConnection: Upgrade%b%b\r\n\r\n" % (
+        protocol,
+        lines,
+        stamp,
     )

@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from gateway.core.errors import LocalProtocolError
 from gateway.core.plugin import (
@@ -31,8 +31,9 @@ from gateway.core.plugin import (
 )
 from gateway.core.web import Header
 from gateway.plugins.http.config import HttpConfig
+from gateway.plugins.http.framing import Framing, Stream
 from gateway.plugins.http.head import RequestHead
-from gateway.plugins.http.response import CONTINUE, OCTETS, TEXT, Stream, complete, plain
+from gateway.plugins.http.response import OCTETS, TEXT, words
 from gateway.plugins.http.upload import PIECE, Upload
 
 REQUEST: Final = "request"
@@ -53,11 +54,12 @@ _BEGINS: Final = frozenset(("status", "headers", "content", "more_content", "off
 
 
 class Site(NamedTuple):
-    """What all sessions of one http plugin share."""
+    """What all sessions of one http plugin and one version of HTTP share."""
 
     config: HttpConfig
-    stamp: Callable[[], bytes]
-    """Returns our Date and Server lines as they are now."""
+    framing: Framing
+    stamp: Callable[[], Any]
+    """Returns our Date and Server as they are now, as ``framing`` wants them."""
     drop: Callable[[Drop], None]
     """Counts a drop."""
 
@@ -65,8 +67,9 @@ class Site(NamedTuple):
 class HttpSession(Session):
     """One request and its response. Input: the body's content in bytes, None at its end.
 
-    Output: bytes, and `gateway.plugins.http.upload.Flow`. `Close` ends the exchange, not the
-    connection: ``keep_alive`` says what becomes of that.
+    Output: what `Site.framing` makes of responses (bytes in HTTP/1), and
+    `gateway.plugins.http.upload.Flow`. `Close` ends the exchange, not the connection:
+    ``keep_alive`` says what becomes of that.
     """
 
     heeds_accepted = False
@@ -91,7 +94,7 @@ class HttpSession(Session):
         """Emit the request, unless its body is to be read first."""
         if self._upload is None:
             return (Emit("request", self._request(b"", None), REQUEST),)
-        return (Write(CONTINUE),) if self._head.expects_continue else ()
+        return (Write(self._site.framing.CONTINUE),) if self._head.expects_continue else ()
 
     def received(self, data: bytes | None) -> list[Action]:
         """Take content of the body, None at its end."""
@@ -164,7 +167,7 @@ class HttpSession(Session):
             raise
 
     def _respond(self, status: int, headers: object, content: bytes) -> tuple[Action, ...]:
-        data, self.keep_alive = complete(
+        data, self.keep_alive = self._site.framing.complete(
             self._head,
             status,
             headers,  # type: ignore[arg-type]  # the reply's schema says so
@@ -175,14 +178,14 @@ class HttpSession(Session):
         return (Close(data),)
 
     def _begin(self, status: int, headers: object, content: bytes) -> tuple[Action, ...]:
-        stream = Stream(
+        stream = self._site.framing.stream(
             self._head,
             status,
             headers,  # type: ignore[arg-type]  # the reply's schema says so
             keep_alive=self._reusable(),
             stamp=self._site.stamp(),
         )
-        data = stream.begin + stream.piece(content, more=True)
+        data = stream.start(content)
         self._stream = stream
         self._sent = len(content)
         return (Write(data),)
@@ -269,17 +272,8 @@ class HttpSession(Session):
         """Answer in the gateway's own words; where a response has begun, cut it off."""
         if self._stream is not None:
             return (*self._cut(), Close(abort=True))
-        self.keep_alive = keep_alive = self._reusable()
-        headers = RETRY_AFTER if status == 503 else ()
-        data = plain(
-            self._head,
-            status,
-            text,
-            keep_alive=keep_alive,
-            stamp=self._site.stamp(),
-            headers=headers,
-        )
-        return (Close(data),)
+        headers = (*TEXT, *RETRY_AFTER) if status == 503 else TEXT
+        return self._respond(status, headers, words(status, text))
 
     def _reusable(self) -> bool:
         """Return whether the connection can carry another request after this response."""

@@ -8,62 +8,48 @@ from __future__ import annotations
 
 import asyncio
 import select
+from collections.abc import Iterable
 from typing import Any, cast
 
 from gateway.core.deadlines import Deadline
-from gateway.core.plugin import Connection, Drop, Peer
+from gateway.core.plugin import Drop, Peer
+from gateway.core.web import Header
 from gateway.plugins.http.body import Body, ChunkedBody, LengthBody
-from gateway.plugins.http.exchange import HttpExchange
 from gateway.plugins.http.head import CHUNKED, HeadReader, RequestHead
 from gateway.plugins.http.phase import FOREVER, GLANCE, LINGER, Phase
 from gateway.plugins.http.port import Port
 from gateway.plugins.http.refusals import Refused
-from gateway.plugins.http.response import refusal
-from gateway.plugins.http.translate import HttpSession
-from gateway.plugins.http.upload import Flow
+from gateway.plugins.http.response import refusal, switching
+from gateway.plugins.http.service import Service
 
 _LEFT = getattr(select, "POLLRDHUP", 0) | select.POLLHUP | select.POLLERR
 
 
-class HttpProtocol(asyncio.Protocol):
-    """The connection; and the `gateway.core.plugin.Wire` of the request that it serves."""
+class HttpProtocol(Service, asyncio.Protocol):
+    """The connection; and the service of the one request that it has in hand."""
 
     __slots__ = (
         "_body",
-        "_connection",
         "_deadline",
-        "_exchange",
         "_full",
         "_hold_body",
         "_hold_rest",
         "_hold_session",
         "_left",
         "_paused",
-        "_peer",
-        "_phase",
-        "_port",
         "_reader",
         "_rest",
-        "_session",
         "_transport",
         "_working",
-        "request",
     )
 
-    request: RequestHead
-    """The head of the request that is being served."""
     _transport: asyncio.Transport
-    _peer: Peer
     _reader: HeadReader
 
     def __init__(self, port: Port) -> None:
-        self._port = port
+        super().__init__(port, port.site)
         self._rest = b""
         self._body: Body | None = None
-        self._session: HttpSession | None = None
-        self._connection: Connection | None = None
-        self._exchange: HttpExchange | None = None
-        self._phase = Phase.IDLE
         self._deadline = Deadline(self._due)
         self._left = 0.0
         self._working = False
@@ -164,46 +150,13 @@ class HttpProtocol(asyncio.Protocol):
             self._regulate()
 
     def _begin(self, head: RequestHead) -> None:
-        self.request = head
         if head.length:
             self._body = (
                 ChunkedBody(self._port.config.max_body)
                 if head.length == CHUNKED
                 else LengthBody(head.length)
             )
-            self._enter(Phase.BODY, self._port.config.body_timeout)
-        else:
-            self._enter(Phase.RESPONSE, self._port.config.timeout)
-        if self._port.claims:
-            self._offer(0)
-        else:
-            self._serve()
-
-    def _offer(self, first: int) -> None:
-        """Give the request to the first claim that wants it, else to the application."""
-        claims = self._port.claims
-        for index in range(first, len(claims)):
-            try:
-                if not claims[index].match(self.request):
-                    continue
-                self._exchange = exchange = HttpExchange(self, self.request, index + 1)
-                if self._phase is Phase.RESPONSE:
-                    self._enter(Phase.STREAM)
-                claims[index].open(exchange)
-            except Exception:
-                self._port.context.log.exception("a claim on %s raised", self.request.path)
-                self._give_up(500, "the gateway failed")
-            return
-        self._serve()
-
-    def _serve(self) -> None:
-        """Hand the request to the application."""
-        self._session = session = HttpSession(self.request, self._port.site)
-        connection = self._port.context.attach(session, self, self._peer)
-        if self._session is session:
-            self._connection = connection
-        else:  # answered already
-            connection.lost()
+        self.serve(head)
 
     def _read_body(self, body: Body) -> None:
         data = body.feed(self._rest)
@@ -215,19 +168,10 @@ class HttpProtocol(asyncio.Protocol):
                 self._await_response()
             else:
                 self._enter(Phase.BODY, self._port.config.body_timeout)
-        reader = self._exchange or self._connection
-        if reader is not None and data:
-            reader.received(data)
+        if data:
+            self._pass_on(data)
         if body.complete:
-            reader = self._exchange or self._connection
-            if reader is not None:
-                reader.received(None)
-
-    def _await_response(self) -> None:
-        if self._exchange is None:
-            self._enter(Phase.RESPONSE, self._port.config.timeout)
-        else:
-            self._enter(Phase.STREAM)
+            self._pass_on(None)
 
     def _refuse(self, refused: Refused) -> None:
         """Answer what cannot be read."""
@@ -236,41 +180,21 @@ class HttpProtocol(asyncio.Protocol):
 
     def _give_up(self, status: int, sentence: str) -> None:
         """Answer and close; where a response has begun, cut it off."""
-        begun = (self._session is not None and self._session.begun) or (
-            self._exchange is not None and self._exchange.begun
-        )
+        begun = self.begun
         self._gone()
         if begun:
             self.abort()
         else:
             self._say(refusal(status, sentence, self._port.site.stamp()))
 
+    # ------------------------------------------------ writing
+
+    def send(self, output: bytes) -> None:
+        """Send bytes."""
+        if not self._transport.is_closing():
+            self._transport.write(output)
+
     # ------------------------------------------------ the Wire of a session
-
-    def write(self, output: Any) -> None:
-        """Send bytes; or stop and start reading the body (`Flow`)."""
-        if output.__class__ is bytes:
-            if output and not self._transport.is_closing():
-                self._transport.write(output)
-        else:
-            self.hold_body(output is Flow.PAUSE)
-
-    def close(self, data: Any, *, abort: bool) -> None:
-        """End the exchange, after sending ``data``; with ``abort``, the connection."""
-        session, connection = self._session, self._connection
-        if session is None:
-            return
-        if abort:
-            self._session = self._connection = None
-            if connection is not None:
-                connection.lost()
-            self.abort()
-            return
-        if not data and not session.begun:  # the engine gave the session up
-            data, session.keep_alive = refusal(500, "the gateway failed", self.stamp()), False
-        if data and not self._transport.is_closing():
-            self._transport.write(data)
-        self.finish(keep_alive=session.keep_alive)
 
     def pause(self) -> None:
         """Read no more for now."""
@@ -284,10 +208,6 @@ class HttpProtocol(asyncio.Protocol):
 
     # ------------------------------------------------ the ground of an Exchange
 
-    def stamp(self) -> bytes:
-        """Return our Date and Server lines."""
-        return self._port.site.stamp()
-
     def reusable(self) -> bool:
         """Return whether the connection can carry another request after this one."""
         return self.request.keep_alive and self._body is None and not self._port.draining
@@ -300,10 +220,7 @@ class HttpProtocol(asyncio.Protocol):
 
     def finish(self, *, keep_alive: bool) -> None:
         """Have done with the request: take the next one, or close."""
-        connection = self._connection
-        self._session = self._connection = self._exchange = None
-        if connection is not None:
-            connection.lost()
+        self._let_go()
         if self._phase is Phase.OVER or self._transport.is_closing():
             return
         if not keep_alive or self._body is not None or self._port.draining:
@@ -317,32 +234,11 @@ class HttpProtocol(asyncio.Protocol):
         if self._rest:
             self._work()
 
-    def cut_off(self) -> None:
-        """End the connection at once; the client sees that the response is not complete."""
-        self._gone()
-        self.abort()
-
-    def declined(self, exchange: HttpExchange, pieces: list[bytes], *, complete: bool) -> None:
-        """Ask the claims after the one that declined, with the body as far as it was read."""
-        if self._exchange is not exchange:
-            return
-        self._exchange = None
-        self.hold_body(False)
-        if self._phase is Phase.STREAM:
-            self._enter(Phase.RESPONSE, self._port.config.timeout)
-        self._offer(exchange.later)
-        for piece in pieces:
-            self._pass_on(piece)
-        if complete and self.request.length:
-            self._pass_on(None)
-
-    def _pass_on(self, data: bytes | None) -> None:
-        reader = self._exchange or self._connection
-        if reader is not None:
-            reader.received(data)
-
-    def hand_over(self) -> tuple[asyncio.Transport, bytes]:
-        """Leave the connection to somebody else's protocol."""
+    def switch(self, protocol: bytes, headers: Iterable[Header]) -> tuple[asyncio.Transport, bytes]:
+        """Answer 101 and leave the connection to somebody else's protocol."""
+        if self.request.length or self.request.http_version != "1.1":
+            raise RuntimeError("only an HTTP/1.1 request without a body can be upgraded")
+        self._transport.write(switching(protocol, headers, self._port.stamp()))
         rest, self._rest = self._rest, b""
         self._exchange = None
         self._hold_session = self._hold_body = self._hold_rest = False
@@ -385,17 +281,6 @@ class HttpProtocol(asyncio.Protocol):
             self._enter(Phase.WRITE, self._port.config.write_timeout)
             transport.close()
 
-    def _gone(self) -> None:
-        """Tell whom it concerns that the client left, or may as well have."""
-        session, connection, exchange = self._session, self._connection, self._exchange
-        self._session = self._connection = self._exchange = None
-        if connection is not None:
-            if session is not None:
-                connection.run(session.gone())
-            connection.lost()
-        if exchange is not None:
-            exchange.gone()
-
     def _leave(self) -> None:
         """Let go of everything; what points back at us too, so that no cycle is left."""
         port = self._port
@@ -406,11 +291,6 @@ class HttpProtocol(asyncio.Protocol):
         port.connections.discard(self)
         if not port.connections:
             port.emptied.set()
-
-    def _tell_writable(self, yes: bool) -> None:
-        listener = self._exchange or self._connection
-        if listener is not None:
-            listener.writable(yes)
 
     def _regulate(self) -> None:
         """Read, or do not, as the holds say."""
@@ -470,10 +350,8 @@ class HttpProtocol(asyncio.Protocol):
             self._say(b"")
         elif phase is Phase.BODY:
             self._refuse(Refused("body-timeout"))
-        elif phase is Phase.RESPONSE and self._connection is not None:
-            session = self._session
-            if session is not None and not session.begun:
-                self._connection.run(session.timeout("response"))
+        elif phase is Phase.RESPONSE:
+            self._response_due()
 
     def _has_left(self) -> bool:
         """Return whether the client's end of a paused socket is closed."""

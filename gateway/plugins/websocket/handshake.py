@@ -142,16 +142,12 @@ def accept_key(key: bytes) -> bytes:
     return base64.b64encode(digest)
 
 
-def switching(key: bytes, accept: Accept) -> bytes:
-    """Return the head that opens the connection, whole."""
-    lines = [
-        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        b"Sec-WebSocket-Accept: " + accept_key(key)
-    ]
+def fields(key: bytes, accept: Accept) -> list[Header]:
+    """Return the headers of the answer that opens the connection."""
+    found = [(b"Sec-WebSocket-Accept", accept_key(key))]
     if accept.subprotocol is not None:
-        lines.append(b"Sec-WebSocket-Protocol: " + accept.subprotocol.encode())
-    lines.extend(name + b": " + value for name, value in accept.headers)
-    return b"\r\n".join(lines) + b"\r\n\r\n"
+        found.append((b"Sec-WebSocket-Protocol", accept.subprotocol.encode()))
+    return [*found, *accept.headers]
 
 
 def checked_headers(headers: Iterable[Header]) -> list[Header]:

@@ -200,11 +200,10 @@ class WebsocketWire(asyncio.Protocol):
     # ------------------------------------------------ own
 
     def _accept(self, exchange: Exchange, answer: Accept) -> None:
-        transport, unread = exchange.upgrade()
+        transport, unread = exchange.upgrade(b"websocket", handshake.fields(self._key, answer))
         self._transport = transport
         self._open = self._reading = True
         transport.set_protocol(self)
-        transport.write(handshake.switching(self._key, answer))
         self._held = unread
         # In a turn of its own: the core is in the middle of this session's actions.
         self._door.loop.call_soon(self._resume)

@@ -85,7 +85,7 @@ class Claims:
         async def run() -> None:
             async for _ in exchange.body():
                 break
-            for verb in (exchange.decline, exchange.upgrade):
+            for verb in (exchange.decline, lambda: exchange.upgrade(b"echo")):
                 try:
                     verb()
                 except RuntimeError as error:
@@ -104,14 +104,14 @@ class Claims:
 
     def upgrade(self, exchange: Exchange) -> None:
         try:
-            transport, rest = exchange.upgrade()
+            transport, rest = exchange.upgrade(b"echo", [(b"x-said", b"yes")])
         except RuntimeError as error:
             self.errors.append(error)
             exchange.respond(400)
             exchange.end()
             return
         transport.set_protocol(Echo(transport))
-        transport.write(b"HTTP/1.1 101 Switching Protocols\r\n\r\n" + rest)
+        transport.write(rest)
 
     def wrong(self, exchange: Exchange) -> None:
         for status, headers in [(101, []), (200, [(b"a", b"b\r\nc: d")])]:
@@ -120,7 +120,11 @@ class Claims:
             except LocalProtocolError as error:
                 self.errors.append(error)
         exchange.respond(200)
-        for verb in (exchange.decline, exchange.upgrade, lambda: exchange.respond(200)):
+        for verb in (
+            exchange.decline,
+            lambda: exchange.upgrade(b"echo"),
+            lambda: exchange.respond(200),
+        ):
             try:
                 verb()
             except RuntimeError as error:
@@ -314,7 +318,16 @@ def test_upgrade(site):
     """A claim takes the connection over, with the bytes that came after the head."""
     with site.connect() as client:
         client.send(get("/upgrade", "Connection: Upgrade", "Upgrade: echo") + b"early")
-        assert client.take(41) == b"HTTP/1.1 101 Switching Protocols\r\n\r\nearly"
+        head = b""
+        while not head.endswith(b"\r\n\r\n"):
+            head += client.take(1)
+        status, *lines = head.lower().split(b"\r\n")[:-2]
+        assert status == b"http/1.1 101 switching protocols"
+        assert {line.partition(b":")[0] for line in lines if line} == {
+            *(b"upgrade", b"connection", b"x-said", b"date", b"server"),
+        }
+        assert b"upgrade: echo" in lines
+        assert client.take(5) == b"early"
         assert client.send(b"and on").take(6) == b"AND ON"
         wait_until(lambda: not site.connections)
 

@@ -25,7 +25,7 @@ from gateway.core.plugin import (
     Refusal,
     Write,
 )
-from gateway.plugins.http import messages
+from gateway.plugins.http import messages, response
 from gateway.plugins.http.config import HttpConfig
 from gateway.plugins.http.head import HeadReader
 from gateway.plugins.http.translate import REQUEST, HttpSession, Site
@@ -44,7 +44,7 @@ class Case:
         self.drops: list[Drop] = []
         self.head = HeadReader(config, PEER).read(head)
         assert self.head is not None
-        site = Site(config, lambda: STAMP, self.drops.append)
+        site = Site(config, response, lambda: STAMP, self.drops.append)
         self.session = HttpSession(self.head, site)
         self.opened = list(self.session.opened(PEER))
 

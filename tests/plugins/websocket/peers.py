@@ -45,6 +45,7 @@ def head(
     found.http_version = version
     found.scheme = scheme
     found.root_path = ""
+    found.protocol = ""
     found.client = ("127.0.0.1", 5000)
     found.server = ("127.0.0.1", 80)
     return found
@@ -181,12 +182,14 @@ class Line:
             fault=lambda: None,
         )
         self.drops = talk.drops
-        self.wire = WebsocketWire(door, FakeExchange(head(), self.transport, unread), KEY)
+        exchange = FakeExchange(head(), self.transport, unread)
+        self.wire = WebsocketWire(door, exchange, KEY)
         connection: Any = self
         self.wire.begin(connection, self.session)
         self.wire.write(Accept())
         self.written = self.transport.written
-        assert self.written.pop().startswith(b"HTTP/1.1 101 ")
+        assert exchange.upgraded
+        assert b"Sec-WebSocket-Accept" in exchange.headers
         if not unread:
             self.turn()
 
@@ -262,7 +265,9 @@ class FakeExchange(Exchange):
     def decline(self) -> None:
         raise NotImplementedError
 
-    def upgrade(self) -> Any:
+    def upgrade(self, protocol: bytes, headers: Any = ()) -> Any:
+        assert protocol == b"websocket"
         assert not self.upgraded
         self.upgraded = True
+        self.headers = dict(headers)
         return self.transport, self.unread

@@ -1,0 +1,230 @@
+"""`Service`: one request in hand, and who answers it, a claim or the application."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import abstractmethod
+from typing import Any
+
+from gateway.core.plugin import Connection, Peer
+from gateway.plugins.http.exchange import HttpExchange
+from gateway.plugins.http.head import RequestHead
+from gateway.plugins.http.phase import FOREVER, Phase
+from gateway.plugins.http.port import Port
+from gateway.plugins.http.translate import HttpSession, Site
+from gateway.plugins.http.upload import Flow
+
+
+class Service:
+    """One request in hand: its session's `gateway.core.plugin.Wire`, its exchange's ground.
+
+    An HTTP/1 connection is one, for each of its requests in turn; over HTTP/2 every stream is.
+    A subclass knows how bytes come and go, and how long each `Phase` may last.
+    """
+
+    __slots__ = (
+        "_connection",
+        "_exchange",
+        "_peer",
+        "_phase",
+        "_port",
+        "_session",
+        "request",
+        "site",
+    )
+
+    request: RequestHead
+    """The head of the request that is being served."""
+    _peer: Peer
+
+    def __init__(self, port: Port, site: Site) -> None:
+        self._port = port
+        self.site = site
+        """How this version of HTTP writes responses."""
+        self._session: HttpSession | None = None
+        self._connection: Connection | None = None
+        self._exchange: HttpExchange | None = None
+        self._phase = Phase.IDLE
+
+    # ------------------------------------------------ what a version of HTTP does its own way
+
+    @abstractmethod
+    def _enter(self, phase: Phase, seconds: float = FOREVER) -> None:
+        """Begin a phase that may last so long."""
+
+    @abstractmethod
+    def send(self, output: Any) -> None:
+        """Send a response, or a part of one, as `site.framing` made it; not if the client left."""
+
+    @abstractmethod
+    def pause(self) -> None:
+        """Read no more for now: what was read waits to be worked on."""
+
+    @abstractmethod
+    def resume(self) -> None:
+        """Read on."""
+
+    @abstractmethod
+    def finish(self, *, keep_alive: bool) -> None:
+        """Have done with the request, whose response is complete."""
+
+    @abstractmethod
+    def hold_body(self, yes: bool) -> None:
+        """Read no more of the body, or go on."""
+
+    @abstractmethod
+    def reusable(self) -> bool:
+        """Return whether the connection can carry another request after this one."""
+
+    @abstractmethod
+    def switch(self, protocol: bytes, headers: Any) -> tuple[asyncio.Transport, bytes]:
+        """Answer that the client may speak ``protocol`` from now on; hand over what carries it.
+
+        Raises RuntimeError where the request does not ask for that.
+        """
+
+    @abstractmethod
+    def abort(self) -> None:
+        """End it at once; the client sees that the response is not complete."""
+
+    @abstractmethod
+    def _give_up(self, status: int, sentence: str) -> None:
+        """Answer in the gateway's own words; where a response has begun, cut it off."""
+
+    # ------------------------------------------------ who answers
+
+    def serve(self, head: RequestHead) -> None:
+        """Take a request in hand: offer it to the claims, else hand it to the application."""
+        self.request = head
+        if head.length:
+            self._enter(Phase.BODY, self._port.config.body_timeout)
+        else:
+            self._enter(Phase.RESPONSE, self._port.config.timeout)
+        if self._port.claims:
+            self._offer(0)
+        else:
+            self._ask()
+
+    def _offer(self, first: int) -> None:
+        """Give the request to the first claim that wants it, else to the application."""
+        claims = self._port.claims
+        for index in range(first, len(claims)):
+            try:
+                if not claims[index].match(self.request):
+                    continue
+                self._exchange = exchange = HttpExchange(self, self.request, index + 1)
+                if self._phase is Phase.RESPONSE:
+                    self._enter(Phase.STREAM)
+                claims[index].open(exchange)
+            except Exception:
+                self._port.context.log.exception("a claim on %s raised", self.request.path)
+                self._give_up(500, "the gateway failed")
+            return
+        self._ask()
+
+    def _ask(self) -> None:
+        """Hand the request to the application."""
+        self._session = session = HttpSession(self.request, self.site)
+        connection = self._port.context.attach(session, self, self._peer)
+        if self._session is session:
+            self._connection = connection
+        else:  # answered already
+            connection.lost()
+
+    def declined(self, exchange: HttpExchange, pieces: list[bytes], *, complete: bool) -> None:
+        """Ask the claims after the one that declined, with the body as far as it was read."""
+        if self._exchange is not exchange:
+            return
+        self._exchange = None
+        self.hold_body(False)
+        if self._phase is Phase.STREAM:
+            self._enter(Phase.RESPONSE, self._port.config.timeout)
+        self._offer(exchange.later)
+        for piece in pieces:
+            self._pass_on(piece)
+        if complete and self.request.length:
+            self._pass_on(None)
+
+    def _pass_on(self, data: bytes | None) -> None:
+        """Hand content of the body to who answers, None at its end."""
+        reader = self._exchange or self._connection
+        if reader is not None:
+            reader.received(data)
+
+    def _await_response(self) -> None:
+        """Wait for the response from now on: the body is complete, or read no further for now."""
+        if self._exchange is None:
+            self._enter(Phase.RESPONSE, self._port.config.timeout)
+        else:
+            self._enter(Phase.STREAM)
+
+    def _tell_writable(self, yes: bool) -> None:
+        listener = self._exchange or self._connection
+        if listener is not None:
+            listener.writable(yes)
+
+    # ------------------------------------------------ the Wire of a session
+
+    def write(self, output: Any) -> None:
+        """Send a part of a response; or stop and start reading the body (`Flow`)."""
+        if output.__class__ is Flow:
+            self.hold_body(output is Flow.PAUSE)
+        elif output:
+            self.send(output)
+
+    def close(self, data: Any, *, abort: bool) -> None:
+        """End the request, after sending ``data``; with ``abort``, the connection or stream."""
+        session, connection = self._session, self._connection
+        if session is None:
+            return
+        if abort:
+            self._session = self._connection = None
+            if connection is not None:
+                connection.lost()
+            self.abort()
+            return
+        if not data and not session.begun:  # the engine gave the session up
+            site = self.site
+            data = site.framing.refusal(500, "the gateway failed", site.stamp())
+            session.keep_alive = False
+        if data:
+            self.send(data)
+        self.finish(keep_alive=session.keep_alive)
+
+    # ------------------------------------------------ the end
+
+    @property
+    def begun(self) -> bool:
+        """Whether a response has begun."""
+        return (self._session is not None and self._session.begun) or (
+            self._exchange is not None and self._exchange.begun
+        )
+
+    def cut_off(self) -> None:
+        """End it at once; the client sees that the response is not complete."""
+        self._gone()
+        self.abort()
+
+    def _response_due(self) -> None:
+        """Give up waiting for the beginning of the application's response."""
+        session = self._session
+        if session is not None and self._connection is not None and not session.begun:
+            self._connection.run(session.timeout("response"))
+
+    def _let_go(self) -> None:
+        """Forget who answered: the response is complete."""
+        connection = self._connection
+        self._session = self._connection = self._exchange = None
+        if connection is not None:
+            connection.lost()
+
+    def _gone(self) -> None:
+        """Tell whom it concerns that the client left, or may as well have."""
+        session, connection, exchange = self._session, self._connection, self._exchange
+        self._session = self._connection = self._exchange = None
+        if connection is not None:
+            if session is not None:
+                connection.run(session.gone())
+            connection.lost()
+        if exchange is not None:
+            exchange.gone()
