@@ -130,6 +130,41 @@ class HttpConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         ),
     ] = 65536
 
+    http2: Annotated[
+        bool,
+        Meta(
+            description="Whether HTTP/2 is spoken: where TLS negotiates it, and with clients that "
+            "begin with its preface. Needs the extra http2 (the library h2)."
+        ),
+    ] = True
+    http2_streams: Annotated[
+        Count,
+        Meta(
+            description="Requests of one HTTP/2 connection that run at once. 100: the least that "
+            "RFC 9113 section 5.1.2 recommends; a page asks for less."
+        ),
+    ] = 100
+    http2_window: Annotated[
+        int,
+        Meta(
+            ge=65535,
+            le=2**24,
+            description="Bytes of one request's body that an HTTP/2 client may send ahead. "
+            "262144: fills a line of 20 Mbit/s and 100 ms; all streams of a connection together "
+            "may send 1 MiB ahead.",
+        ),
+    ] = 262144
+    http2_control_frames: Annotated[
+        Seconds,
+        Meta(
+            description="Frames a second that carry nothing (PING, SETTINGS, PRIORITY, empty "
+            "DATA, …) on one HTTP/2 connection; ten seconds' worth may be saved up, a reset of a "
+            "stream counts five, an answered request earns five. Beyond: GOAWAY "
+            "ENHANCE_YOUR_CALM. 100: a closed tab resets some dozen streams, an attacker "
+            "thousands a second."
+        ),
+    ] = 100.0
+
     def endpoints(self) -> tuple[str, ...]:
         """Return ``listen`` as a tuple."""
         return (self.listen,) if isinstance(self.listen, str) else self.listen

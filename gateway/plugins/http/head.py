@@ -171,11 +171,7 @@ class HeadReader:
             raw_path, _, head.query_string = target.partition(b"?")
         else:
             raw_path, head.query_string = _other_target(head, host)
-        head.raw_path = raw_path
-        if b"%" in raw_path:
-            head.path = unquote_to_bytes(raw_path).decode("utf-8", "replace")
-        else:
-            head.path = raw_path.decode("ascii")
+        set_path(head, raw_path)
         return head
 
     def _frame(self, head: RequestHead) -> bytes | None:
@@ -191,7 +187,7 @@ class HeadReader:
                 if host is not None:
                     raise Refused("host-double")
                 host = value
-                if not _valid_host(value):
+                if not valid_host(value):
                     raise Refused("host")
             elif name == b"connection":
                 options += _elements(value)
@@ -216,17 +212,32 @@ class HeadReader:
             _check_codings(codings, modern)
             head.length = CHUNKED
         elif length is not None:
-            if _NUMBER(length) is None:
-                raise Refused("content-length")
-            # 18 digits are far beyond any limit, and int() of thousands would be slow.
-            if len(length) > 18 or int(length) > self._config.max_body:
-                raise Refused("body-size")
-            head.length = int(length)
+            head.length = read_length(length, self._config.max_body)
         return host
 
 
+def set_path(head: RequestHead, raw_path: bytes) -> None:
+    """Set the path as it came, and decoded."""
+    head.raw_path = raw_path
+    if b"%" in raw_path:
+        head.path = unquote_to_bytes(raw_path).decode("utf-8", "replace")
+    else:
+        head.path = raw_path.decode("ascii")
+
+
+def read_length(value: bytes, most: int) -> int:
+    """Return what a Content-Length says (RFC 9110 8.6). Raises `Refused`."""
+    if _NUMBER(value) is None:
+        raise Refused("content-length")
+    # 18 digits are far beyond any limit, and int() of thousands would be slow.
+    if len(value) > 18 or int(value) > most:
+        raise Refused("body-size")
+    return int(value)
+
+
 @lru_cache(maxsize=1024)
-def _valid_host(value: bytes) -> bool:
+def valid_host(value: bytes) -> bool:
+    """Return whether a value is what Host may be (RFC 9110 7.2)."""
     return _HOST(value) is not None
 
 
@@ -259,7 +270,7 @@ def _other_target(head: RequestHead, host: bytes | None) -> tuple[bytes, bytes]:
     authority, path, query = match.groups()
     if b"@" in authority:
         raise Refused("target-userinfo")
-    if not _valid_host(authority):
+    if not valid_host(authority):
         raise Refused("target")
     # RFC 9112 3.2.2: a client sends the same in both; taking either would be a guess.
     if host is not None and host.lower() != authority.lower():

@@ -74,6 +74,19 @@ RULES: Final[dict[str, Rule]] = {
     "chunk-line-size": Rule(400, "chunk extensions or trailers are too long", "RFC 9112 7.1.1"),
     "chunk-end": Rule(400, "a chunk does not end where its size says", "RFC 9112 7.1"),
     "trailer": Rule(400, "a trailer line is malformed", "RFC 9112 7.1.2"),
+    # ------------------------------------------------ HTTP/2
+    "pseudo-header": Rule(400, "a pseudo-header that does not belong here", "RFC 9113 8.3.1"),
+    "pseudo-header-late": Rule(400, "a pseudo-header behind a header", "RFC 9113 8.3"),
+    "pseudo-header-repeated": Rule(400, "a pseudo-header stands twice", "RFC 9113 8.3"),
+    "pseudo-header-missing": Rule(400, "a pseudo-header is missing", "RFC 9113 8.3.1"),
+    "scheme": Rule(400, "the scheme is not http or https", "RFC 9113 8.3.1"),
+    "header-case": Rule(400, "a header's name is not lower-case", "RFC 9113 8.2.1"),
+    "header-value": Rule(
+        400, "a header's value holds a control character or outer whitespace", "RFC 9113 8.2.1"
+    ),
+    "connection-header": Rule(400, "a header that is for connections of HTTP/1", "RFC 9113 8.2.2"),
+    "body-length": Rule(400, "the body is not as long as Content-Length says", "RFC 9113 8.1.1"),
+    "protocol": Rule(501, "this protocol is not spoken here", "RFC 8441 4"),
 }
 """Every refusal by its id."""
 

@@ -30,11 +30,10 @@ _END = b"\r\n\r\n"
 _CLOSE = b"\r\nconnection: close\r\n\r\n"
 _KEEP = b"\r\nconnection: keep-alive\r\n\r\n"
 UPGRADE_REQUIRED: Final = 426
-_SILENT = frozenset((204, 205, 304))
+SILENT: Final = frozenset((204, 205, 304))
 """Status codes whose responses have no content."""
-_FIELD_BYTES = bytes(b for b in range(256) if b == 9 or (b >= 32 and b != 127))
+FIELD_BYTES = bytes(b for b in range(256) if b == 9 or (b >= 32 and b != 127))
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch
-_NUMBER = re.compile(rb"[0-9]{1,18}").fullmatch
 _OURS = frozenset(
     (
         b"connection",
@@ -72,9 +71,7 @@ def _fields(headers: Iterable[Header], stamp: bytes) -> tuple[bytes, bytes, int 
             continue
         name = name.lower()  # noqa: PLW2901 - the same name
         if name == b"content-length":
-            if _NUMBER(value) is None or (length is not None and length != int(value)):
-                raise LocalProtocolError("Content-Length is not one number")
-            length = int(value)
+            length = own_length(value, length)
         elif name == b"connection":
             close = close or b"close" in [part.strip() for part in value.lower().split(b",")]
         elif name in {b"date", b"server"}:
@@ -87,9 +84,16 @@ def _fields(headers: Iterable[Header], stamp: bytes) -> tuple[bytes, bytes, int 
             parts.append(value)
     block = b"".join(parts)
     # Every line brings one CRLF; any other control character would end a line early.
-    if len(block.translate(None, _FIELD_BYTES)) != len(parts):
+    if len(block.translate(None, FIELD_BYTES)) != len(parts):
         raise LocalProtocolError("a header's value holds a control character")
     return block, stamp, length, close
+
+
+def own_length(value: bytes, other: int | None) -> int:
+    """Return what an application's Content-Length says; ``other`` is what one before it says."""
+    if re.fullmatch(rb"[0-9]{1,18}", value) is None or (other is not None and other != int(value)):
+        raise LocalProtocolError("Content-Length is not one number")
+    return int(value)
 
 
 def _without(stamp: bytes, line: bytes) -> bytes:
@@ -99,12 +103,22 @@ def _without(stamp: bytes, line: bytes) -> bytes:
 
 
 @lru_cache(maxsize=4096)
-def _line(name: bytes) -> bytes:
-    """Return how a header's line begins, nothing for one of `_OURS`."""
+def own_name(name: bytes) -> bytes:
+    """Return an application's header name in lower case, nothing for one of ours.
+
+    Raises `LocalProtocolError` for one that cannot be sent.
+    """
     if _TOKEN(name) is None:
         raise LocalProtocolError("a header's name is not a token")
     name = name.lower()
-    return b"" if name in _OURS else b"\r\n" + name + b": "
+    return b"" if name in _OURS else name
+
+
+@lru_cache(maxsize=4096)
+def _line(name: bytes) -> bytes:
+    """Return how a header's line begins, nothing for one of ours."""
+    name = own_name(name)
+    return b"\r\n" + name + b": " if name else b""
 
 
 def _offers(headers: Iterable[Header], block: bytes, end: bytes) -> tuple[bytes, bytes]:
@@ -114,7 +128,7 @@ def _offers(headers: Iterable[Header], block: bytes, end: bytes) -> tuple[bytes,
     names it in Connection.
     """
     offered = b", ".join(value for name, value in headers if name.lower() == b"upgrade")
-    if not offered or offered.translate(None, _FIELD_BYTES):
+    if not offered or offered.translate(None, FIELD_BYTES):
         return block, end
     option = b"close, upgrade" if end == _CLOSE else b"upgrade"
     return block + b"\r\nupgrade: " + offered, b"\r\nconnection: " + option + b"\r\n\r\n"
@@ -134,7 +148,7 @@ def complete(
     ``stamp`` is ``\r\ndate: …\r\nserver: …``. Raises `LocalProtocolError` where the
     application's headers cannot be sent.
     """
-    block, stamp, own_length, close = _fields(headers, stamp)
+    block, stamp, said, close = _fields(headers, stamp)
     keep_alive = keep_alive and not close
     if not keep_alive:
         end = _CLOSE
@@ -144,26 +158,33 @@ def complete(
         end = _END
     if status == UPGRADE_REQUIRED:
         block, end = _offers(headers, block, end)
-    length = len(content)
-    if status in _SILENT:
-        content = b""
-        if status == 205:  # RFC 9110 15.3.6: never with content
-            length = 0
-        elif status == 304 and own_length is not None:
-            length = own_length  # RFC 9110 8.6: what a 200 would have
-        else:
-            return b"".join((_STATUS_LINES[status], block, stamp, end)), keep_alive
-    elif own_length is not None and own_length != length:
-        if length or head.method != "HEAD":
-            raise LocalProtocolError("Content-Length is not the content's length")
-        length = own_length
-    if head.method == "HEAD":
-        content = b""
+    length, content = sized(head, status, content, said)
+    if length is None:
+        return b"".join((_STATUS_LINES[status], block, stamp, end)), keep_alive
     return (
         b"%b%b\r\ncontent-length: %d%b%b%b"
         % (_STATUS_LINES[status], block, length, stamp, end, content),
         keep_alive,
     )
+
+
+def sized(
+    head: RequestHead, status: int, content: bytes, own_length: int | None
+) -> tuple[int | None, bytes]:
+    """Return the Content-Length of a whole response, None for none, and the content to send.
+
+    ``own_length`` is what the application's says. Raises `LocalProtocolError` if it is wrong.
+    """
+    length: int | None = len(content)
+    if status in SILENT:
+        content = b""
+        # RFC 9110 15.3.6: never with content; 8.6: what a 200 would have.
+        length = 0 if status == 205 else own_length if status == 304 else None
+    elif own_length is not None and own_length != length:
+        if length or head.method != "HEAD":
+            raise LocalProtocolError("Content-Length is not the content's length")
+        length = own_length
+    return length, b"" if head.method == "HEAD" else content
 
 
 class Stream:
@@ -186,7 +207,7 @@ class Stream:
         block, stamp, length, close = _fields(headers, stamp)
         keep_alive = keep_alive and not close
         modern = head.http_version == "1.1"
-        self._silent = head.method == "HEAD" or status in _SILENT
+        self._silent = head.method == "HEAD" or status in SILENT
         self._left = None if self._silent else length
         self._chunked = False
         framing = b""

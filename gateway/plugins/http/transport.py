@@ -36,6 +36,7 @@ class HttpProtocol(Service, asyncio.Protocol):
         "_hold_rest",
         "_hold_session",
         "_left",
+        "_met",
         "_paused",
         "_reader",
         "_rest",
@@ -52,6 +53,8 @@ class HttpProtocol(Service, asyncio.Protocol):
         self._body: Body | None = None
         self._deadline = Deadline(self._due)
         self._left = 0.0
+        self._met = False
+        """Whether it has had a request."""
         self._working = False
         self._full = False
         self._paused = False
@@ -74,6 +77,8 @@ class HttpProtocol(Service, asyncio.Protocol):
         if len(port.connections) > port.config.max_connections:
             port.context.drop(Drop.LIMITED)
             self._say(refusal(503, "too many connections", port.site.stamp()))
+        elif _negotiated(transport) == "h2":
+            self._speak_http2()
         else:
             self._enter(Phase.IDLE, port.config.idle_timeout)
 
@@ -139,6 +144,9 @@ class HttpProtocol(Service, asyncio.Protocol):
                     self._rest = self._rest[self._reader.size :]
                     self._begin(head)
         except Refused as refused:
+            if not self._met and self._port.preface(self._rest):
+                self._speak_http2()
+                return
             self._refuse(refused)
         finally:
             self._working = False
@@ -150,6 +158,7 @@ class HttpProtocol(Service, asyncio.Protocol):
             self._regulate()
 
     def _begin(self, head: RequestHead) -> None:
+        self._met = True
         if head.length:
             self._body = (
                 ChunkedBody(self._port.config.max_body)
@@ -157,6 +166,13 @@ class HttpProtocol(Service, asyncio.Protocol):
                 else LengthBody(head.length)
             )
         self.serve(head)
+
+    def _speak_http2(self) -> None:
+        """Leave the connection to HTTP/2, which TLS negotiated or the client began with."""
+        make, data = self._port.http2, self._rest
+        if make is not None:
+            self._leave()
+            make(self._port, self._transport, self._peer).begin(data)
 
     def _read_body(self, body: Body) -> None:
         data = body.feed(self._rest)
@@ -359,6 +375,12 @@ class HttpProtocol(Service, asyncio.Protocol):
         poll = select.poll()
         poll.register(sock.fileno(), _LEFT)
         return bool(poll.poll(0))
+
+
+def _negotiated(transport: asyncio.BaseTransport) -> str | None:
+    """Return the protocol that TLS negotiated (ALPN, RFC 7301)."""
+    tls = transport.get_extra_info("ssl_object")
+    return None if tls is None else tls.selected_alpn_protocol()
 
 
 def _address(name: Any) -> tuple[str, int] | None:

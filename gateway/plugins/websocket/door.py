@@ -28,9 +28,7 @@ class Door:
 
     def matches(self, head: Head) -> bool:
         """Return whether a request is a handshake for one of ``paths``."""
-        return head.header(b"upgrade") is not None and (
-            handshake.asks(head) and head.path.startswith(self.config.paths)
-        )
+        return handshake.asks(head) and head.path.startswith(self.config.paths)
 
     def open(self, exchange: Exchange) -> None:
         """Check a handshake and have it decided; refuse what is wrong or too many."""

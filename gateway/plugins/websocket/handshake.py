@@ -45,6 +45,7 @@ class Offer(msgspec.Struct, frozen=True):
     """What a valid handshake brings: the client's key, the subprotocols it offers."""
 
     key: bytes
+    """Empty over HTTP/2, which needs none (RFC 8441 section 5)."""
     subprotocols: list[str]
 
 
@@ -59,6 +60,8 @@ def refusal(status: int, reason: str, headers: Sequence[Header] = ()) -> Refuse:
 
 def asks(head: Head) -> bool:
     """Return whether a request asks for the WebSocket protocol, well or badly."""
+    if head.protocol:
+        return head.protocol == "websocket"  # RFC 8441 section 5
     upgrade = head.header(b"upgrade")
     # RFC 9110 section 7.8: an Upgrade in an HTTP/1.0 request is ignored; HTTP/2 has none.
     return (
@@ -74,6 +77,8 @@ def check(head: Head) -> Offer:
     Raises `RemoteProtocolError` whose ``answer`` is the `Refuse` to send. Quotations are from
     RFC 6455 section 4.2.1.
     """
+    if head.protocol:
+        return Offer(b"", _checked_offer(head))
     if head.method != "GET":
         # "An HTTP/1.1 or higher GET request"
         raise _bad("a WebSocket is opened with GET", 405, ((b"allow", b"GET"),))
@@ -83,6 +88,16 @@ def check(head: Head) -> Offer:
     if head.header(b"transfer-encoding") or head.header(b"content-length") not in (None, b"0"):
         # Its bytes would be read as frames.
         raise _bad("a handshake has no body")
+    names = _checked_offer(head)
+    keys = _values(head, b"sec-websocket-key")
+    if len(keys) != 1 or not _is_key(keys[0]):
+        # "a base64-encoded value that, when decoded, is 16 bytes in length"
+        raise _bad("one Sec-WebSocket-Key of 16 bytes in base64 is needed")
+    return Offer(keys[0], names)
+
+
+def _checked_offer(head: Head) -> list[str]:
+    """Return the subprotocols offered, once what every handshake has is checked."""
     versions = _values(head, b"sec-websocket-version")
     if len(versions) > 1:
         # Section 11.3.5: "MUST NOT appear more than once in an HTTP request"
@@ -94,10 +109,6 @@ def check(head: Head) -> Offer:
             426,
             ((b"upgrade", b"websocket"), (b"sec-websocket-version", b"13")),
         )
-    keys = _values(head, b"sec-websocket-key")
-    if len(keys) != 1 or not _is_key(keys[0]):
-        # "a base64-encoded value that, when decoded, is 16 bytes in length"
-        raise _bad("one Sec-WebSocket-Key of 16 bytes in base64 is needed")
     if len(_values(head, b"origin")) > 1:
         # RFC 6454 section 7.3: "MUST NOT include more than one Origin header field"
         raise _bad("several Origin headers")
@@ -111,7 +122,7 @@ def check(head: Head) -> Offer:
             if not _TOKEN.match(name) or name.decode() in names:
                 raise _bad("a Sec-WebSocket-Protocol that is not a list of different tokens")
             names.append(name.decode())
-    return Offer(keys[0], names)
+    return names
 
 
 def _bad(reason: str, status: int = 400, headers: Sequence[Header] = ()) -> RemoteProtocolError:
@@ -144,7 +155,7 @@ def accept_key(key: bytes) -> bytes:
 
 def fields(key: bytes, accept: Accept) -> list[Header]:
     """Return the headers of the answer that opens the connection."""
-    found = [(b"Sec-WebSocket-Accept", accept_key(key))]
+    found = [(b"Sec-WebSocket-Accept", accept_key(key))] if key else []
     if accept.subprotocol is not None:
         found.append((b"Sec-WebSocket-Protocol", accept.subprotocol.encode()))
     return [*found, *accept.headers]

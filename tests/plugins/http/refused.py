@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from gateway.plugins.http.refusals import RULES
+from tests.plugins.http.http2 import refused as http2
 
 PAGE = Path(__file__).parents[3] / "docs" / "reference" / "http-refusals.md"
 
@@ -76,7 +77,7 @@ CASES: list[tuple[str, str, bytes]] = [
     ("connect", "a path", _get(line=b"CONNECT / HTTP/1.1")),
     ("version", "0.9", _get(line=b"GET / HTTP/0.9")),
     ("version", "1.2", _get(line=b"GET / HTTP/1.2")),
-    ("version", "2.0", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
+    ("version", "2.0", _get(line=b"GET / HTTP/2.0")),
     ("version", "3.0", _get(line=b"GET / HTTP/3.0")),
     ("target", "no slash", _get(line=b"GET index.html HTTP/1.1")),
     ("target", "a fragment", _get(line=b"GET /#a HTTP/1.1")),
@@ -270,7 +271,7 @@ def page() -> str:
         "",
         "Input that two programs could read in two ways is refused, never guessed at: that is how",
         "requests are smuggled past a proxy. The answer's text ends with the refusal's id, the",
-        "connection is closed, and `gateway_http_refused_total{why=…}` counts it. The application hears",
+        "connection (over HTTP/2: the stream) is closed, and `gateway_http_refused_total{why=…}` counts it. The application hears",
         "nothing of it, unless a body that it is reading turns out to be malformed: then it is cut",
         "off.",
         "",
@@ -281,7 +282,8 @@ def page() -> str:
         "| --- | --- | --- | --- | --- |",
     ]
     for refusal, rule in RULES.items():
-        cases = "; ".join(case for name, case, _ in CASES if name == refusal)
+        found = (case for name, case, _ in (*CASES, *http2.CASES) if name == refusal)
+        cases = "; ".join(found)
         lines.append(f"| `{refusal}` | {rule.status} | {rule.sentence} | {rule.source} | {cases} |")
     return "\n".join(lines) + "\n"
 

@@ -11,6 +11,8 @@ from gateway.plugins.http.body import ChunkedBody
 from gateway.plugins.http.config import HttpConfig
 from gateway.plugins.http.head import CHUNKED, HeadReader
 from gateway.plugins.http.refusals import RULES, Refused
+from tests.plugins.http.http2 import refused as http2
+from tests.plugins.http.http2.peer import Http2Client
 from tests.plugins.http.refused import CASES, PAGE, page
 from tests.plugins.http.serving import Served, hello, wait_until
 
@@ -36,6 +38,22 @@ def test_refused(site, refusal, case, data):
         assert response.header(b"connection") == b"close"
         assert client.rest() == b""
     assert site.seen[before:] == []
+    series = f'gateway_http_refused_total{{why="{refusal}"}}'
+    assert wait_until(lambda: site.metrics.snapshot().get(series))
+
+
+@pytest.mark.parametrize(
+    ("refusal", "case", "fields"), http2.CASES, ids=[f"{r}: {c}" for r, c, _ in http2.CASES]
+)
+def test_refused_over_http2(site, refusal, case, fields):
+    """The answer says what is wrong, on its stream alone: the connection goes on."""
+    before = len(site.seen)
+    with Http2Client(site) as client:
+        answer = client.ask(fields)
+        assert answer.status == RULES[refusal].status
+        assert answer.content == f"{RULES[refusal].sentence} ({refusal})\n".encode()
+        assert site.seen[before:] == []
+        assert client.ask(http2.request("/next")).content == b"hello /next"
     series = f'gateway_http_refused_total{{why="{refusal}"}}'
     assert wait_until(lambda: site.metrics.snapshot().get(series))
 
@@ -77,7 +95,7 @@ def test_refused_however_it_is_cut(refusal, case, data):
 
 def test_each_refusal_has_a_case_and_each_case_a_row():
     """The rules, the cases and the table of the documentation name the same refusals."""
-    assert {refusal for refusal, _, _ in CASES} == set(RULES)
+    assert {refusal for refusal, _, _ in (*CASES, *http2.CASES)} == set(RULES)
     rows = re.findall(r"^\| `([^`]+)` \|", PAGE.read_text(), re.MULTILINE)
     assert rows == list(RULES)
     assert len(IDS) == len(set(IDS))
