@@ -15,6 +15,7 @@ from gateway.core.plugin import Peer
 from gateway.core.web import Header
 from gateway.plugins.http.config import HttpConfig
 from gateway.plugins.http.head import CHUNKED, RequestHead, read_length, set_path, valid_host
+from gateway.plugins.http.http2.fields import ENTRY
 from gateway.plugins.http.refusals import Refused
 from gateway.plugins.http.response import FIELD_BYTES
 
@@ -26,8 +27,12 @@ _PSEUDO: Final = frozenset((b":method", b":scheme", b":authority", b":path", b":
 _CONNECTION: Final = frozenset(
     (b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade")
 )
-ENTRY: Final = 32
-"""What a field counts beside its bytes (RFC 9113 section 6.5.2)."""
+# What llhttp knows: so a method is served over both versions of HTTP or over none.
+_METHODS: Final = frozenset(
+    b"ACL BIND CHECKOUT COPY DELETE GET HEAD LINK LOCK M-SEARCH MERGE MKACTIVITY MKCALENDAR "
+    b"MKCOL MOVE NOTIFY OPTIONS PATCH POST PROPFIND PROPPATCH PURGE PUT QUERY REBIND REPORT "
+    b"SEARCH SOURCE SUBSCRIBE TRACE UNBIND UNLINK UNLOCK UNSUBSCRIBE".split()
+)
 
 
 def read_head(
@@ -92,7 +97,9 @@ def read_head(
     head.expects_continue = expects and not ended
     _set_request(head, pseudo, config)
     _set_host(head, pseudo.get(b":authority"), host)
-    if length is None:
+    if head.protocol:
+        head.length = 0  # RFC 8441 section 5: what follows are not the bytes of a request
+    elif length is None:
         head.length = 0 if ended else CHUNKED
     else:
         head.length = read_length(length, config.max_body)
@@ -140,7 +147,10 @@ def _set_request(head: RequestHead, pseudo: dict[bytes, bytes], config: HttpConf
             raise Refused("pseudo-header")
         head.protocol = protocol.decode("latin-1").lower()
     elif method == b"CONNECT":
-        raise Refused("connect")
+        # RFC 9113 section 8.5: scheme and path "MUST be omitted"
+        raise Refused("connect" if scheme is None and target is None else "pseudo-header")
+    elif method not in _METHODS:
+        raise Refused("method-unknown")
     if scheme is None or target is None:
         raise Refused("pseudo-header-missing")
     if scheme.lower() not in {b"http", b"https"}:
