@@ -74,11 +74,13 @@ class HttpProtocol(Service, asyncio.Protocol):
         port = self._port
         self._reader = HeadReader(port.config, self._peer)
         port.connections.add(self)
-        if len(port.connections) > port.config.max_connections:
+        full = len(port.connections) > port.config.max_connections
+        if full:
             port.context.drop(Drop.LIMITED)
+        if port.http2 is not None and _negotiated(transport) == "h2":
+            self._speak_http2(full=full)
+        elif full:
             self._say(refusal(503, "too many connections", port.site.stamp()))
-        elif _negotiated(transport) == "h2":
-            self._speak_http2()
         else:
             self._enter(Phase.IDLE, port.config.idle_timeout)
 
@@ -167,12 +169,16 @@ class HttpProtocol(Service, asyncio.Protocol):
             )
         self.serve(head)
 
-    def _speak_http2(self) -> None:
+    def _speak_http2(self, *, full: bool = False) -> None:
         """Leave the connection to HTTP/2, which TLS negotiated or the client began with."""
         make, data = self._port.http2, self._rest
         if make is not None:
+            http2 = make(self._port, self._transport, self._peer)
             self._leave()
-            make(self._port, self._transport, self._peer).begin(data)
+            if full:
+                http2.turn_away()
+            else:
+                http2.begin(data)
 
     def _read_body(self, body: Body) -> None:
         data = body.feed(self._rest)

@@ -67,17 +67,18 @@ class Http2Protocol(asyncio.Protocol):
         """Bytes of content that wait in streams."""
         self._extra = b""
         """Frames to send that the library knows nothing of."""
+        port.connections.add(self)
 
     def begin(self, data: bytes) -> None:
         """Take over the connection, whose first bytes are ``data``."""
-        self.port.connections.add(self)
         self.transport.set_protocol(self)
         self._enter(Phase.IDLE, self.port.config.idle_timeout)
+        if self.port.draining:
+            self.drain()
         self.data_received(data)
 
     def turn_away(self) -> None:
         """Refuse the connection: there are too many."""
-        self.port.connections.add(self)
         self.transport.set_protocol(self)
         self._fall(Fault("connections"))
 

@@ -403,14 +403,16 @@ class Guard:
             self._pay(1)
         if len(frame) != HEAD + 4:
             raise Fault("frame-length")  # RFC 9113 section 6.9
-        nothing = not int.from_bytes(frame[HEAD:], "big") & 0x7FFFFFFF
+        increment = int.from_bytes(frame[HEAD:], "big") & 0x7FFFFFFF
+        # The library takes the reserved bit for a part of the number.
+        frame = frame[:HEAD] + increment.to_bytes(4, "big")
         if stream:
             self._check_number(stream)
             if stream not in self._live:
                 return _IGNORED
-            if nothing:
+            if not increment:
                 return (Act.SKIP, stream, b"", self.blame(stream, "window-increment"))
-        elif nothing:
+        elif not increment:
             raise Fault("window-increment")
         return (Act.TAKE, stream, frame, "")
 
