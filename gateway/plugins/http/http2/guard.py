@@ -449,9 +449,10 @@ def _resets(data: bytes, pos: int) -> frozenset[int]:
     size = len(data)
     found = []
     while pos + HEAD <= size:
-        if data[pos + 3] == _RST_STREAM:
+        length = int.from_bytes(data[pos : pos + 3], "big")
+        if data[pos + 3] == _RST_STREAM and length == 4:
             found.append(int.from_bytes(data[pos + 5 : pos + 9], "big") & 0x7FFFFFFF)
-        pos += HEAD + int.from_bytes(data[pos : pos + 3], "big")
+        pos += HEAD + length
     return frozenset(found)
 
 

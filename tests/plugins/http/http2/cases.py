@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from gateway.plugins.http.port import PREFACE
-from tests.plugins.http.http2.peer import request
 from tests.plugins.http.http2.wire import (
     ACK,
     CONTINUATION,
@@ -34,6 +33,7 @@ from tests.plugins.http.http2.wire import (
     ping,
     post,
     priority,
+    request,
     reset,
     settings,
     window,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 from hpack import Decoder
 
-from tests.plugins.http.http2.peer import request
 from tests.plugins.http.http2.serving import CONSUMERS, leftovers
 from tests.plugins.http.http2.wire import (
     CONTINUATION,
@@ -19,6 +18,7 @@ from tests.plugins.http.http2.wire import (
     data,
     headers,
     post,
+    request,
     settings,
     window,
 )

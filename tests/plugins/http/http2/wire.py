@@ -10,8 +10,9 @@ from typing import NamedTuple, Self
 from hpack import Decoder
 
 from gateway.plugins.http.port import PREFACE
-from tests.plugins.http.http2.peer import Fields, request
 from tests.plugins.http.serving import Served
+
+Fields = list[tuple[bytes, bytes]]
 
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS = 0, 1, 2, 3, 4
 PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = 5, 6, 7, 8, 9
@@ -53,6 +54,16 @@ def block(fields: Iterable[tuple[bytes, bytes]]) -> bytes:
         b"\0" + integer(len(name), 7) + name + integer(len(value), 7) + value
         for name, value in fields
     )
+
+
+def request(
+    path: str = "/", *fields: tuple[bytes, bytes], method: bytes = b"GET", **pseudo: bytes | None
+) -> Fields:
+    """Return a request's fields; ``pseudo`` exchanges some, or leaves them out (None)."""
+    found = {b"method": method, b"scheme": b"http", b"authority": b"localhost"}
+    found[b"path"] = path.encode()
+    found |= {name.encode(): value for name, value in pseudo.items()}  # type: ignore[dict-item]
+    return [(b":" + name, value) for name, value in found.items() if value is not None] + [*fields]
 
 
 def headers(
@@ -120,6 +131,11 @@ class Frame(NamedTuple):
     flags: int
     stream: int
     payload: bytes
+
+    @property
+    def bytes(self) -> bytes:
+        """The frame as it came."""
+        return frame(self.kind, self.flags, self.stream, self.payload)
 
     @property
     def code(self) -> int:
