@@ -44,8 +44,8 @@ class Talk(ABC):
         """Read 100 Continue."""
 
     @abstractmethod
-    def stalls(self, number: int, size: int) -> bool:
-        """Send so much of a body; return whether the server stops to take it."""
+    def stalls(self, number: int, size: int) -> int:
+        """Send so much of a body; return how much of it was taken before the server stalled."""
 
     @abstractmethod
     def leave(self) -> None:
@@ -104,17 +104,16 @@ class Talk1(Talk):
     def continued(self, number: int) -> bool:
         return self.client.take(25) == b"HTTP/1.1 100 Continue\r\n\r\n"
 
-    def stalls(self, number: int, size: int) -> bool:
+    def stalls(self, number: int, size: int) -> int:
         sock = self.client.sock
         sock.settimeout(0.3)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)
-        try:
-            sock.sendall(b"x" * size)
-        except TimeoutError:
-            return True
-        finally:
-            sock.settimeout(10)
-        return False
+        sent = 0
+        with contextlib.suppress(TimeoutError):
+            while sent < size:
+                sent += sock.send(b"x" * min(65536, size - sent))
+        sock.settimeout(10)
+        return sent
 
     def leave(self) -> None:
         self.client.sock.close()
@@ -169,23 +168,21 @@ class Talk2(Talk):
             assert self.client.take()
         return answer.informational == [100]
 
-    def stalls(self, number: int, size: int) -> bool:
+    def stalls(self, number: int, size: int) -> int:
         client = self.client
-        while size:
-            room = min(client.h2.local_flow_control_window(number), 16384, size)
-            if room:
-                client.h2.send_data(number, b"x" * room)
-                client.flush()
-                size -= room
-            else:
-                client.sock.settimeout(0.3)
-                try:
-                    client.take()
-                except TimeoutError:
-                    return True
-                finally:
-                    client.sock.settimeout(10)
-        return False
+        client.sock.settimeout(0.3)
+        sent = 0
+        with contextlib.suppress(TimeoutError):
+            while sent < size:
+                room = min(client.h2.local_flow_control_window(number), 16384, size - sent)
+                if room:
+                    client.h2.send_data(number, b"x" * room)
+                    client.flush()
+                    sent += room
+                else:
+                    assert client.take()
+        client.sock.settimeout(10)
+        return sent
 
     def leave(self) -> None:
         self.client.sock.close()

@@ -14,7 +14,6 @@ from gateway.core.errors import LocalProtocolError
 from gateway.core.web import Claim, Exchange, Head
 from gateway.plugins.http.config import HttpConfig
 from tests.plugins.http.serving import Served, get, hello, wait_until
-from tests.plugins.http.talk import VERSIONS, Talk
 
 
 def matches(path: str) -> Callable[[Head], bool]:
@@ -161,20 +160,11 @@ def claims():
     return Claims()
 
 
-@pytest.fixture(params=VERSIONS)
-def talk(request):
-    """What begins a connection with a site."""
-    return VERSIONS[request.param]
-
-
 @pytest.fixture
 def site(claims):
     consumers = {"http.request": hello, "http.disconnect": lambda _: None}
     with Served(consumers, claims=claims.list()) as served:
         yield served
-
-
-Connect = Callable[[Served], Talk]
 
 
 def test_what_nobody_claims_is_a_request(site, talk):
@@ -224,7 +214,7 @@ def test_a_body_that_nobody_reads_stalls_the_client(site, talk):
     """A claim that does not read is not flooded: the client can send no more."""
     with talk(site) as client:
         number = client.send("/hold", b"", length=100_000_000)
-        assert client.stalls(number, 16 * 1024 * 1024)
+        assert client.stalls(number, 16 * 1024 * 1024) < 16 * 1024 * 1024
 
 
 def test_a_body_that_is_cut_off(site, talk, claims):
