@@ -56,7 +56,7 @@ _RESET_PRICE: Final = 5
 """A reset throws away work; an answered request earns as much."""
 _UPDATES: Final = 2
 """WINDOW_UPDATE frames that a frame of content may be answered with: stream and connection."""
-_MORSEL: Final = 1024
+_MORSEL: Final = 64
 """Bytes of content; a frame cut shorter, because the window is no wider, earns no updates."""
 _MOST_SETTINGS: Final = 32
 """Settings of one frame; there are not ten that anybody knows."""

@@ -199,6 +199,8 @@ class Http2Stream(Service):
             self.waiting += output.content
         self.ended = output.end
         self._http2.push(self)
+        if self.queued and output.end:
+            self.stuck()
         self._regulate()
 
     def _regulate(self) -> None:

@@ -22,6 +22,8 @@ def answer(message: dict[str, Any]) -> Any:
         case "/break":
             begun = {"status": 200, "headers": [], "content": b"half", "more_content": True}
             return [begun, {"offset": 3, "content": b"wrong"}]
+        case "/bytes":
+            return [{"status": 200, "headers": [], "content": b"x" * int(message["query_string"])}]
         case "/large":
             return [{"status": 200, "headers": [], "content": b"x" * 300_000}]
         case "/status":
