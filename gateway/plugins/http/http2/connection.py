@@ -23,7 +23,7 @@ from gateway.core.plugin import Drop, Peer
 from gateway.core.web import Header
 from gateway.plugins.http.http2.faults import FAULTS, Fault, goaway
 from gateway.plugins.http.http2.guard import HEAD, Act, Guard
-from gateway.plugins.http.http2.head import check_trailers, read_head
+from gateway.plugins.http.http2.head import read_head
 from gateway.plugins.http.http2.library import CONNECTION_WINDOW, Library
 from gateway.plugins.http.http2.outflow import TURN, Outflow
 from gateway.plugins.http.http2.stream import Http2Stream
@@ -171,7 +171,7 @@ class Http2Protocol(asyncio.Protocol):
             elif isinstance(event, StreamReset):
                 self._reset_received(event)
             elif isinstance(event, TrailersReceived):
-                self._take_trailers(event)
+                streams[event.stream_id].take_trailers(self._h2.fields)
             elif isinstance(event, WindowUpdated | RemoteSettingsChanged):
                 self.outflow.opened = True
 
@@ -185,15 +185,6 @@ class Http2Protocol(asyncio.Protocol):
             stream.refuse(refused)
         else:
             stream.begin(head)
-
-    def _take_trailers(self, event: TrailersReceived) -> None:
-        stream = self.streams[event.stream_id]
-        try:
-            check_trailers(self._h2.fields)
-        except Refused as refused:
-            stream.refuse(refused)
-        else:
-            stream.received(b"", 0, ended=True)
 
     def _reset_received(self, event: StreamReset) -> None:
         stream = self.streams[event.stream_id]

@@ -12,7 +12,8 @@ from gateway.core.deadlines import Deadline
 from gateway.core.plugin import Drop
 from gateway.core.web import Header
 from gateway.plugins.http.head import CHUNKED, RequestHead
-from gateway.plugins.http.http2.response import Part
+from gateway.plugins.http.http2.head import check_trailers
+from gateway.plugins.http.http2.response import CONTINUE, Part
 from gateway.plugins.http.http2.tunnel import Tunnel
 from gateway.plugins.http.phase import FOREVER, LINGER, Phase
 from gateway.plugins.http.refusals import Refused
@@ -35,6 +36,7 @@ class Http2Stream(Service):
     """One request: what of its content came, what of its response is still to go."""
 
     __slots__ = (
+        "_begun",
         "_complete",
         "_content",
         "_deadline",
@@ -62,6 +64,8 @@ class Http2Stream(Service):
         self.id = number
         self._open = True
         """Whether anything can still be sent on it."""
+        self._begun = False
+        """Whether the head of the response was sent; who made it may be done already."""
         self._complete = ended
         """Whether the client can send nothing more on it."""
         self._content = 0
@@ -91,6 +95,11 @@ class Http2Stream(Service):
     def pending(self) -> bool:
         """Whether anything waits to be sent, if only the end."""
         return self._open and bool(self.waiting or self.ended)
+
+    @property
+    def begun(self) -> bool:
+        """Whether a response has begun."""
+        return self._begun or super().begun
 
     # ------------------------------------------------ the request
 
@@ -145,6 +154,16 @@ class Http2Stream(Service):
         if ended:
             self._pass_on(None)
 
+    def take_trailers(self, fields: Iterable[Header]) -> None:
+        """Take the fields behind the content, which are checked and not passed on."""
+        self._complete = True
+        try:
+            check_trailers(fields)
+        except Refused as refused:
+            self.refuse(refused)
+        else:
+            self.received(b"", 0, ended=True)
+
     def coming(self) -> None:
         """Hear that a part of a frame of content has come."""
         if self._phase is Phase.BODY:
@@ -190,6 +209,7 @@ class Http2Stream(Service):
         if not self._open:
             return
         if output.fields is not None:
+            self._begun = output is not CONTINUE
             end = output.end and not output.content
             self._http2.send_fields(self.id, output.fields, end=end)
             if end:
@@ -281,6 +301,7 @@ class Http2Stream(Service):
         fields = [(b":status", b"200"), *((name.lower(), value) for name, value in headers), *stamp]
         self._exchange = None
         self._held = 0
+        self._begun = True
         self._enter(Phase.STREAM)
         self.tunnel = tunnel = Tunnel(self, self._http2, ended=self._complete)
         self._http2.send_fields(self.id, fields, end=False)
