@@ -96,7 +96,7 @@ class Outflow:
                 piece = bytes(view[:size])
             del waiting[:size]
         self._h2.send_data(stream.id, piece, end_stream=done)
-        self._guard.sent(size, whole=size == wanted)
+        self._guard.sent()
         self.left -= size
         self.total += size
         stream.moved(size, done=done)
