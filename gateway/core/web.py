@@ -63,6 +63,16 @@ class Head:
         return None
 
 
+class Answer:
+    """What a request was answered, for whose record in the access log tells of it."""
+
+    __slots__ = ("status",)
+
+    def __init__(self) -> None:
+        self.status = 0
+        """0: nothing yet."""
+
+
 class Exchange(ABC):
     """One request and its response, whatever the HTTP version carries it.
 
@@ -70,11 +80,14 @@ class Exchange(ABC):
     not at all with ``decline`` (before ``respond``).
     """
 
-    __slots__ = ()
+    __slots__ = ("answer",)
 
     head: Head
     paused: bool
     """Whether the client takes no more now; `on_writable` says when it does."""
+    answer: Answer | None
+    """Set by `Context.attach` where a session speaks for the request: its status goes there, and
+    the request has no record of its own in the access log."""
 
     @abstractmethod
     def body(self) -> AsyncIterator[bytes]:
