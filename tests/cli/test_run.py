@@ -297,7 +297,9 @@ def test_access_log_on_standard_output(start, workers):
     port = gateway.port()
     with asking(port):
         pass
-    gateway.wait_for(r'\n[-0-9]+T[:.0-9]+Z toy - - "-" - client 6 6 \d\.\d\d\d toy\.send\.p_\w+!\d\n')
+    gateway.wait_for(
+        r'\n[-0-9]+T[:.0-9]+Z toy - - "-" - client 6 6 \d\.\d\d\d toy\.send\.p_\w+!\d\n'
+    )
     with asking(port):
         gateway.signal()
         assert gateway.wait() == 0
