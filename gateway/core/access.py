@@ -28,10 +28,6 @@ from gateway.core.session import End, Peer, Summary
 from gateway.core.sink import ATOMIC, Sink
 from gateway.core.web import Head
 
-LEFT: Final = 499
-"""The code of a request whose client left before there was one to send: no status of HTTP, but
-what nginx writes then, so that tools know it."""
-
 _LONG: Final = 1024
 """Characters of a path: longer ones are cut. With the rest they fit a line that a pipe takes
 whole (`ATOMIC`)."""

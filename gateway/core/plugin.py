@@ -47,6 +47,7 @@ from gateway.core.layers.base import (
 )
 from gateway.core.metrics import Drop
 from gateway.core.session import (
+    LEFT,
     Accepted,
     Action,
     Close,
@@ -66,6 +67,7 @@ from gateway.core.web import Exchange
 __all__ = [
     "ACCEPTED",
     "FAILED",
+    "LEFT",
     "OK",
     "REJECTED",
     "RELEASED",

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from gateway.core.access import LEFT, NOTHING
+from gateway.core.access import NOTHING
 from gateway.core.attached import CLOSING, GATEWAY, LOST, OPEN, OUTCOME, PEER, Connection
 from gateway.core.layers.base import RELEASED, UNROUTED
-from gateway.core.plugin import End, Peer, Session, Wire
+from gateway.core.plugin import LEFT, End, Peer, Session, Wire
 from gateway.core.web import Answer, Exchange
 
 if TYPE_CHECKING:
@@ -121,8 +121,11 @@ class Recorded(Connection):
             return
         summary = self.session.summary()
         answer = self._answer
-        if answer is not None and (not self.accepted or summary.code == ""):
-            summary = msgspec.structs.replace(summary, code=answer.status or LEFT)
+        if answer is not None:
+            if not self.accepted or summary.code == "":
+                summary = msgspec.structs.replace(summary, code=answer.status or LEFT)
+            if answer.end is not None:
+                self._end = answer.end
         traffic = self._traffic
         log.add(
             context.name,
