@@ -98,7 +98,9 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
 
 class LogSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``[log]``: what is logged, to standard error."""
+    """``[log]``: messages, to standard error; and the access log, a line for each request and
+    each connection.
+    """  # noqa: D205 - one sentence
 
     level: Annotated[
         Literal["debug", "info", "warning", "error"],
@@ -107,6 +109,22 @@ class LogSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     format: Annotated[
         Literal["text", "json"],
         Meta(description="text for people, json (one object a line) for log collectors."),
+    ] = "text"
+    access: Annotated[
+        str,
+        Meta(
+            description="Where the access log goes: a file's path (from the working directory, "
+            "opened to append, made with mode 0640), - for standard output. Empty: there is none, "
+            "and it costs nothing. Off by default, since addresses are personal data: who keeps "
+            "them should have decided to."
+        ),
+    ] = ""
+    access_format: Annotated[
+        Literal["text", "json"],
+        Meta(
+            description="text for people; json (one object a line) for log collectors, with "
+            "user agent, referer and traceparent as well."
+        ),
     ] = "text"
 
 

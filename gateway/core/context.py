@@ -15,8 +15,10 @@ from gateway.core.attached import GATEWAY, Connection
 from gateway.core.errors import PluginError
 from gateway.core.flow import Kind
 from gateway.core.metrics import Drop
-from gateway.core.plugin import Emit, Message, Peer, ProtocolPlugin, Session, Wire
+from gateway.core.plugin import Emit, Message, Peer, ProtocolPlugin, Session, Summary, Wire
+from gateway.core.recorded import Recorded
 from gateway.core.reply import ReplyReader
+from gateway.core.web import Exchange
 
 if TYPE_CHECKING:
     from gateway.core.connection import Engine
@@ -52,6 +54,7 @@ class PluginContext(plugin.Context):
         self._emptied: asyncio.Event | None = None
         self._listeners = listeners
         self._claims = claims
+        self._connection = Connection if engine.access is None else Recorded
         self._tasks: set[asyncio.Task[None]] = set()
         self._read_bounds(config)
         self._read_schemas(plugin_class.messages)
@@ -103,12 +106,16 @@ class PluginContext(plugin.Context):
 
     # ------------------------------------------------ connections
 
-    def attach(self, session: Session, wire: Wire, peer: Peer) -> Connection:
+    def attach(
+        self, session: Session, wire: Wire, peer: Peer, exchange: Exchange | None = None
+    ) -> Connection:
         """Begin a connection: give it a reply channel and call ``session.opened``."""
         engine = self.engine
         engine.attached = number = engine.attached + 1
         reply_channel = f"{self.name}.send.{engine.process}!{number:x}"
-        connection = Connection(self, reply_channel, session, wire, peer)
+        connection = self._connection(self, reply_channel, session, wire, peer)
+        if exchange is not None and isinstance(connection, Recorded):
+            connection.came_by(exchange)
         engine.by_channel[reply_channel] = connection
         self.open += 1
         connection.enter(GATEWAY, session.opened, peer)
@@ -180,6 +187,16 @@ class PluginContext(plugin.Context):
     def drop(self, cause: Drop, n: int = 1) -> None:
         """Count ``n`` dropped things by cause."""
         self.engine.metrics.drop(cause, n, where=self.name)
+
+    @property
+    def recording(self) -> bool:
+        """Whether there is an access log."""
+        return self.engine.access is not None
+
+    def record(self, peer: Peer, summary: Summary, seconds: float = 0.0) -> None:
+        """Tell the access log of what had no session."""
+        if self.engine.access is not None:
+            self.engine.access.add(self.name, peer, summary, end="gateway", seconds=seconds)
 
     async def close(self) -> None:
         """End its tasks and its listening. Called after the plugin's ``stop``."""

@@ -47,22 +47,27 @@ from gateway.core.layers.base import (
 )
 from gateway.core.metrics import Drop
 from gateway.core.session import (
+    LEFT,
     Accepted,
     Action,
     Close,
     Done,
     Emit,
+    End,
     Message,
     Peer,
     Refusal,
     Session,
+    Summary,
     Timer,
     Write,
 )
+from gateway.core.web import Exchange
 
 __all__ = [
     "ACCEPTED",
     "FAILED",
+    "LEFT",
     "OK",
     "REJECTED",
     "RELEASED",
@@ -76,6 +81,7 @@ __all__ = [
     "Done",
     "Drop",
     "Emit",
+    "End",
     "LengthSession",
     "LineSession",
     "Message",
@@ -86,7 +92,9 @@ __all__ = [
     "Refusal",
     "RunningWorker",
     "Session",
+    "Summary",
     "Timer",
+    "Traffic",
     "Wire",
     "Write",
     "hookimpl",
@@ -97,9 +105,24 @@ hookspec = pluggy.HookspecMarker("gateway")
 hookimpl = pluggy.HookimplMarker("gateway")
 
 
+class Traffic:
+    """Bytes that went through a transport, for the access log."""
+
+    __slots__ = ("received", "sent")
+
+    def __init__(self) -> None:
+        self.received = 0
+        self.sent = 0
+
+
 @runtime_checkable
 class Wire(Protocol):
-    """The transport as the core drives it; a plugin with its own transport implements it."""
+    """The transport as the core drives it; a plugin with its own transport implements it.
+
+    Bytes that pass are counted for the access log. A wire whose input or output is something
+    else may have an attribute ``traffic``, a `Traffic` that it counts in while
+    `Context.recording`, or None where its sessions tell it in their `Summary`.
+    """
 
     def write(self, output: Any) -> None:
         """Send what a Session's ``Write`` or ``frame`` carries. Ignored when closing."""
@@ -163,8 +186,13 @@ class Context(ABC):
     """The coarse timers of the process, for a transport's own timeouts."""
 
     @abstractmethod
-    def attach(self, session: Session, wire: Wire, peer: Peer) -> Connection:
-        """Begin a connection: give it a reply channel and call ``session.opened``."""
+    def attach(
+        self, session: Session, wire: Wire, peer: Peer, exchange: Exchange | None = None
+    ) -> Connection:
+        """Begin a connection: give it a reply channel and call ``session.opened``.
+
+        ``exchange`` is the request that it came by, if it came by one.
+        """
 
     @abstractmethod
     def emit(self, connection: Connection, emit: Emit) -> None:
@@ -202,6 +230,18 @@ class Context(ABC):
     @abstractmethod
     def draining(self) -> bool:
         """Whether the gateway is shutting down."""
+
+    @property
+    @abstractmethod
+    def recording(self) -> bool:
+        """Whether there is an access log."""
+
+    @abstractmethod
+    def record(self, peer: Peer, summary: Summary, seconds: float = 0.0) -> None:
+        """Tell the access log of what had no session: a request refused before it had one.
+
+        Connections are told of by the core when they end.
+        """
 
     @abstractmethod
     def claims(self) -> list[Any]:

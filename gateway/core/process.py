@@ -18,6 +18,7 @@ from pathlib import Path
 
 import gateway
 from gateway.core import child
+from gateway.core.access import OpenLog
 from gateway.core.boot import Boot
 from gateway.core.child import DRAINED, LAYER_VARIABLE, Orders
 from gateway.core.errors import ConfigError, GatewayError
@@ -80,6 +81,7 @@ class Process:
         self._listeners = Listeners(boot.endpoints())
         self._watchdog = Watchdog(self._settings.gateway.watchdog, self._metrics)
         self._stop = Stop(supervised=orders is not None)
+        self._access: OpenLog | None = None
         self._line: socket.socket | None = None
         self._released = asyncio.Event()
         self._hub: Hub | None = None
@@ -116,10 +118,12 @@ class Process:
             self._line = socket.socket(fileno=self._orders.parent)
             self._line.setblocking(False)
             asyncio.get_running_loop().add_reader(self._line, self._hear)
+        if self._settings.log.access:
+            self._access = OpenLog(self._settings.log, self._metrics)
         self._layer = await self._open_layer()
         if self._boot.workers == 0:
             await self._start_worker()
-        self._server = Server(self._boot, self._layer, self._listeners, self._metrics)
+        self._server = Server(self._boot, self._layer, self._listeners, self._metrics, self._access)
         await self._server.start()
         if self._settings.gateway.watchdog:
             self._watchdog.start()
@@ -185,6 +189,8 @@ class Process:
         if self._server is not None and self._server.started:
             await self._server.drain()
             log.info("drained")
+        if self._access is not None:
+            await asyncio.to_thread(self._access.close)
         self._listeners.close()
         if self._worker is not None:
             grace = self._settings.workers.grace

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Coroutine, Mapping
 from typing import Any, Final
 
+from gateway.core.access import AccessLog
 from gateway.core.boot import Boot
 from gateway.core.connection import Engine
 from gateway.core.context import PluginContext
@@ -29,7 +30,14 @@ LOOK: Final = 0.02
 class Server:
     """The plugins of one gateway process over one layer. On one event loop."""
 
-    def __init__(self, boot: Boot, layer: Layer, listeners: Listeners, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        boot: Boot,
+        layer: Layer,
+        listeners: Listeners,
+        metrics: Metrics,
+        access: AccessLog | None = None,
+    ) -> None:
         self._boot = boot
         self._listeners = listeners
         self._grace = boot.settings.gateway.grace
@@ -42,6 +50,7 @@ class Server:
             metrics,
             asyncio.get_running_loop(),
             unavailable_timeout=boot.settings.layer.unavailable_timeout,
+            access=access,
         )
         self.plugins: dict[str, ProtocolPlugin] = {}
         """The plugins, in the order of their start."""

@@ -8,11 +8,12 @@ from __future__ import annotations
 import enum
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final, Literal
 
 import msgspec
 
 from gateway.core.layers.base import OK, Outcome
+from gateway.core.web import Head
 
 Message = dict[str, Any]
 
@@ -112,6 +113,37 @@ class Peer(msgspec.Struct, frozen=True):
     """Who a certificate or the transport says it is."""
 
 
+End = Literal["client", "application", "gateway", "refused", "cut"]
+"""Who ended a request or connection: the client, by closing or by leaving before its answer was
+complete; the application, by its answer or by closing; the gateway, which answered for itself or
+closed at a limit, a timeout or a shutdown. Or what became of it: refused, it was never accepted;
+cut, the client got less than it was promised."""
+
+
+LEFT: Final = 499
+"""The code of a request whose client left before it was answered: no status of HTTP, but what
+nginx writes then, so that tools know it."""
+
+
+class Summary(msgspec.Struct, frozen=True, gc=False):
+    """What a session says of itself for the access log; the core knows or counts the rest."""
+
+    code: int | str = ""
+    """How it ended, in the protocol's own code; text where it has no numbers."""
+    method: str = ""
+    """What was asked, in the protocol's word."""
+    path: str = ""
+    """Of what. Nothing secret: no query, no password."""
+    received: int | None = None
+    """Bytes from the client. None: what the transport read."""
+    sent: int | None = None
+    """Bytes to the client. None: what the transport was given to write."""
+    end: End | None = None
+    """Who ended it. None: what the core saw."""
+    head: Head | None = None
+    """The request, where it is one of HTTP: method, path and more are taken from it."""
+
+
 class Session(ABC):
     """One connection's (or one HTTP request's) protocol state. Pure.
 
@@ -151,6 +183,14 @@ class Session(ABC):
         its ``reason`` where the schema's code is a number).
         """
         return {}
+
+    def summary(self) -> Summary:
+        """Return what the access log says of it, once it has ended.
+
+        The default gives the ``path`` and ``code`` of the disconnect, where it has them.
+        """
+        ended = self.ended()
+        return Summary(ended.get("code", ""), path=ended.get("path", ""))
 
     @abstractmethod
     def send(self, conversation: str | None, reply: Message, token: Any) -> Iterable[Action]:

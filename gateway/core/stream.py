@@ -37,7 +37,7 @@ from zope.interface import implementer
 from gateway.core.deadlines import Deadline
 from gateway.core.listen import Listen, bind
 from gateway.core.metrics import Drop
-from gateway.core.plugin import Connection, Context, Peer, ProtocolPlugin, Session
+from gateway.core.plugin import Connection, Context, Peer, ProtocolPlugin, Session, Summary
 
 MAX_CONNECTIONS: Final = 10_000
 """Connections at once where the plugin's settings say nothing: what 1 GiB serves easily."""
@@ -192,18 +192,20 @@ class StreamProtocol(Protocol):
     def connectionMade(self) -> None:  # noqa: N802 - Twisted's name
         """Begin a session."""
         transport = self.transport
-        if not self._plugin.enter():
-            self.close(self._plugin.crowded(), abort=False)
-            return
-        self._counted = True
-        if ITCPTransport.providedBy(transport):
-            transport.setTcpNoDelay(True)
-        transport.registerProducer(self, True)
         peer = Peer(
             client=_address(transport.getPeer()),
             server=_address(transport.getHost()),
             tls=ISSLTransport.providedBy(transport),
         )
+        if not self._plugin.enter():
+            crowded = self._plugin.crowded()
+            self._context.record(peer, Summary(sent=len(crowded), end="refused"))
+            self.close(crowded, abort=False)
+            return
+        self._counted = True
+        if ITCPTransport.providedBy(transport):
+            transport.setTcpNoDelay(True)
+        transport.registerProducer(self, True)
         try:
             session = self._plugin.session(peer)
         except Exception:

@@ -19,6 +19,7 @@ import heapq
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
+from gateway.core.access import AccessLog
 from gateway.core.config import GatewaySettings
 from gateway.core.connection import Engine
 from gateway.core.layers import codec
@@ -139,6 +140,7 @@ class FakeEdge(Edge):
         metrics: Metrics | None = None,
         *,
         unavailable_timeout: float = 30.0,
+        access: AccessLog | None = None,
     ) -> Engine:
         """Return an engine on this edge."""
         engine = Engine(
@@ -147,6 +149,7 @@ class FakeEdge(Edge):
             metrics or Metrics(),
             loop,
             unavailable_timeout=unavailable_timeout,
+            access=access,
         )
         self.deliver = engine.deliver
         return engine

@@ -25,6 +25,7 @@ from typing import Any, Final, Self, TypeVar
 import msgspec
 
 from gateway.core import loop as gateway_loop
+from gateway.core.access import AccessLog
 from gateway.core.config import GatewaySettings
 from gateway.core.connection import Engine
 from gateway.core.layers import open_layer
@@ -126,7 +127,8 @@ class Staged:
     """One plugin, started on loopback, over a memory layer; the test is its worker.
 
     ``announced`` are the kinds that the worker routes (default: all); None: there is no
-    worker. ``settings`` are fields of `GatewaySettings`, ``layer`` options of the layer.
+    worker. ``settings`` are fields of `GatewaySettings`, ``layer`` options of the layer;
+    ``access`` is told of each connection that ends.
     """
 
     def __init__(
@@ -137,6 +139,7 @@ class Staged:
         listen: str = "127.0.0.1:0",
         announced: Iterable[str] | None = (),
         layer: dict[str, Any] | None = None,
+        access: AccessLog | None = None,
         **settings: Any,
     ) -> None:
         self.plugin_class = plugin
@@ -147,6 +150,7 @@ class Staged:
         self._listen = listen
         self._announced = announced
         self._layer_options = layer or {}
+        self._access = access
         self._settings = GatewaySettings(**settings)
         self._stage = Stage.of_this_process()
         self._delivery: Delivery | None = None
@@ -196,7 +200,7 @@ class Staged:
     async def _start(self, endpoint: Listen) -> None:
         loop = asyncio.get_running_loop()
         self._before = asyncio.all_tasks()
-        self.engine = Engine(self._layer, self._settings, self.metrics, loop)
+        self.engine = Engine(self._layer, self._settings, self.metrics, loop, access=self._access)
         self.context = self.engine.context(self.plugin_class, self.config, listeners=[endpoint])
         self.plugin = self.plugin_class(self.config, self.context)
         await self.plugin.start()

@@ -278,6 +278,28 @@ def _other_target(head: RequestHead, host: bytes | None) -> tuple[bytes, bytes]:
     return path or b"/", query or b""
 
 
+_GLIMPSE = re.compile(rb"(?:\r?\n)?(" + _TOKEN + rb") (?:(/[!-~]*))?").match
+_GLIMPSE_VERSION = re.compile(rb"[^\n]* HTTP/(1\.[01])\r?\n").match
+
+
+def glimpse(data: bytes) -> Head | None:
+    """Return what can be said of a request that was refused; None if that is nothing.
+
+    For the access log, and to leave out the content of an answer to HEAD. Of a target that is
+    no path nothing is said: it may hold a password.
+    """
+    found = _GLIMPSE(data)
+    if found is None:
+        return None
+    version = _GLIMPSE_VERSION(data, found.start(1))
+    head = Head()
+    head.method = found[1].decode()
+    head.raw_path = (found[2] or b"").partition(b"?")[0]
+    head.http_version = version[1].decode() if version else ""
+    head.headers = []
+    return head
+
+
 class _Lines:
     """Looks at the lines of a head in order, each once, as they come."""
 

@@ -6,7 +6,9 @@ import asyncio
 from abc import abstractmethod
 from typing import Any
 
-from gateway.core.plugin import Connection, Peer
+from gateway.core.escape import escaped
+from gateway.core.plugin import Connection, End, Peer, Summary
+from gateway.core.web import Head, plain
 from gateway.plugins.http.exchange import HttpExchange
 from gateway.plugins.http.head import RequestHead
 from gateway.plugins.http.phase import FOREVER, Phase
@@ -33,6 +35,8 @@ class Service:
         "site",
     )
 
+    traffic = None
+    """Nothing is counted here: sessions and exchanges know what is content."""
     request: RequestHead
     """The head of the request that is being served."""
     _peer: Peer
@@ -88,8 +92,8 @@ class Service:
         """End it at once; the client sees that the response is not complete."""
 
     @abstractmethod
-    def _give_up(self, status: int, sentence: str) -> None:
-        """Answer in the gateway's own words; where a response has begun, cut it off."""
+    def _say_last(self, output: Any) -> None:
+        """Send an answer of the gateway's own; nothing follows it."""
 
     # ------------------------------------------------ who answers
 
@@ -117,8 +121,8 @@ class Service:
                     self._enter(Phase.STREAM)
                 claims[index].open(exchange)
             except Exception:
-                self._port.context.log.exception("a claim on %s raised", self.request.path)
-                self._give_up(500, "the gateway failed")
+                self._port.context.log.exception("a claim on %s raised", escaped(self.request.path))
+                self._give_up(500, "the gateway failed", self.request)
             return
         self._ask()
 
@@ -184,8 +188,8 @@ class Service:
             self.abort()
             return
         if not data and not session.begun:  # the engine gave the session up
-            site = self.site
-            data = site.framing.refusal(500, "the gateway failed", site.stamp())
+            data, sent = self._own(500, "the gateway failed", self.request)
+            session.ended_by("gateway", 500, sent)
             session.keep_alive = False
         if data:
             self.send(data)
@@ -200,10 +204,41 @@ class Service:
             self._exchange is not None and self._exchange.begun
         )
 
-    def cut_off(self) -> None:
+    def cut_off(self, end: End = "cut") -> None:
         """End it at once; the client sees that the response is not complete."""
-        self._gone()
+        self._gone(end)
         self.abort()
+
+    def _give_up(self, status: int, sentence: str, head: Head | None) -> None:
+        """Answer in the gateway's own words; where a response has begun, cut it off.
+
+        ``head`` is the request's, as far as it could be read.
+        """
+        if self.begun:
+            self.cut_off()
+            return
+        output, sent = self._own(status, sentence, head)
+        if self._session is None and self._exchange is None:
+            self.record(Summary(status, sent=sent, end="gateway", head=head))
+        else:
+            self._gone("gateway", status, sent)
+        self._say_last(output)
+
+    def _own(self, status: int, sentence: str, head: Head | None) -> tuple[Any, int]:
+        """Return an answer of the gateway's own, and how many bytes of content it has."""
+        headers, content = plain(status, sentence)
+        bare = head is not None and head.method == "HEAD"
+        stamp = self.site.stamp()
+        output = self.site.framing.refusal(status, headers, content, stamp, bare=bare)
+        return output, 0 if bare else len(content)
+
+    def time(self) -> float:
+        """Return the loop's time."""
+        return self._port.context.loop.time()
+
+    def record(self, summary: Summary, seconds: float = 0.0) -> None:
+        """Tell the access log of a request that no session speaks for."""
+        self._port.context.record(self._peer, summary, seconds)
 
     def _response_due(self) -> None:
         """Give up waiting for the beginning of the application's response."""
@@ -218,13 +253,18 @@ class Service:
         if connection is not None:
             connection.lost()
 
-    def _gone(self) -> None:
-        """Tell whom it concerns that the client left, or may as well have."""
+    def _gone(self, end: End = "client", status: int = 0, sent: int = 0) -> None:
+        """Tell whom it concerns that the client left, or may as well have.
+
+        Unless it was the client, ``end`` says so, and ``status`` what it is answered with.
+        """
         session, connection, exchange = self._session, self._connection, self._exchange
         self._session = self._connection = self._exchange = None
         if connection is not None:
             if session is not None:
+                if end != "client":
+                    session.ended_by(end, status, sent)
                 connection.run(session.gone())
             connection.lost()
         if exchange is not None:
-            exchange.gone()
+            exchange.gone(end, status, sent)

@@ -15,11 +15,11 @@ from gateway.core.deadlines import Deadline
 from gateway.core.plugin import Drop, Peer
 from gateway.core.web import Header
 from gateway.plugins.http.body import Body, ChunkedBody, LengthBody
-from gateway.plugins.http.head import CHUNKED, HeadReader, RequestHead
+from gateway.plugins.http.head import CHUNKED, HeadReader, RequestHead, glimpse
 from gateway.plugins.http.phase import FOREVER, GLANCE, LINGER, Phase
 from gateway.plugins.http.port import Port
 from gateway.plugins.http.refusals import Refused
-from gateway.plugins.http.response import refusal, switching
+from gateway.plugins.http.response import switching
 from gateway.plugins.http.service import Service
 
 _LEFT = getattr(select, "POLLRDHUP", 0) | select.POLLHUP | select.POLLERR
@@ -76,7 +76,7 @@ class HttpProtocol(Service, asyncio.Protocol):
         port.connections.add(self)
         if len(port.connections) > port.config.max_connections:
             port.context.drop(Drop.LIMITED)
-            self._say(refusal(503, "too many connections", port.site.stamp()))
+            self._give_up(503, "too many connections", None)
         elif _negotiated(transport) == "h2":
             self._speak_http2()
         else:
@@ -192,16 +192,9 @@ class HttpProtocol(Service, asyncio.Protocol):
     def _refuse(self, refused: Refused) -> None:
         """Answer what cannot be read."""
         self._port.context.count("refused_total", why=refused.id)
-        self._give_up(refused.status, str(refused))
-
-    def _give_up(self, status: int, sentence: str) -> None:
-        """Answer and close; where a response has begun, cut it off."""
-        begun = self.begun
-        self._gone()
-        if begun:
-            self.abort()
-        else:
-            self._say(refusal(status, sentence, self._port.site.stamp()))
+        served = self._session is not None or self._exchange is not None
+        head = self.request if served else glimpse(self._rest)
+        self._give_up(refused.status, str(refused), head)
 
     # ------------------------------------------------ writing
 
@@ -277,6 +270,10 @@ class HttpProtocol(Service, asyncio.Protocol):
         self._rest = b""
         self._transport.abort()
 
+    def _say_last(self, output: bytes) -> None:
+        """Send an answer of the gateway's own, and close."""
+        self._say(output)
+
     def _say(self, data: bytes) -> None:
         """Send last words and close; let the client read them if it is still sending."""
         transport = self._transport
@@ -348,7 +345,7 @@ class HttpProtocol(Service, asyncio.Protocol):
             return
         if self._paused:
             if self._has_left():
-                self.cut_off()
+                self.cut_off("client")
                 return
             left = self._left - GLANCE
             if left > 0.0:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gateway.core.errors import LocalProtocolError, RemoteProtocolError
+from gateway.core.escape import escaped
 from gateway.core.plugin import Context, Drop, Peer
 from gateway.core.web import Exchange, Head
 from gateway.plugins.websocket import handshake
@@ -24,6 +25,7 @@ class Door:
         self.drop = context.drop
         self.longest = min(config.max_frame, config.max_message, 65535)
         """Bytes of a frame that need no look at the limits."""
+        self.recording = context.recording
         self._context = context
 
     def matches(self, head: Head) -> bool:
@@ -41,15 +43,13 @@ class Door:
             return
         if self.pending >= self.config.max_pending:
             self.drop(Drop.LIMITED)
-            busy = handshake.refusal(
-                503, "too many handshakes wait for a decision", ((b"retry-after", b"1"),)
-            )
+            busy = handshake.refusal(503, "too many handshakes wait for a decision")
             self.refuse(exchange, busy)
             return
         wire = WebsocketWire(self, exchange, offer.key)
         session = WebsocketSession(self.config, head, offer.subprotocols, self.drop)
         peer = Peer(head.client, head.server, head.scheme == "https")
-        wire.begin(self._context.attach(session, wire, peer), session)
+        wire.begin(self._context.attach(session, wire, peer, exchange), session)
 
     def fault(self) -> None:
         """Count a peer that broke the rules."""
@@ -61,12 +61,11 @@ class Door:
             self._respond(exchange, answer)
         except LocalProtocolError as error:
             self.drop(Drop.INVALID)
-            self._context.log.warning("a refusal of %s: %s", exchange.head.path, error)
+            self._context.log.warning("a refusal of %s: %s", escaped(exchange.head.path), error)
             self._respond(exchange, handshake.refusal(500, "the refusal cannot be sent"))
 
     @staticmethod
     def _respond(exchange: Exchange, answer: Refuse) -> None:
-        length = (b"content-length", b"%d" % len(answer.content))
-        exchange.respond(answer.status, (*answer.headers, length))
+        exchange.respond(answer.status, answer.headers)
         exchange.write(answer.content)
         exchange.end()

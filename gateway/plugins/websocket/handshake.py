@@ -16,7 +16,7 @@ from typing import Final
 import msgspec
 
 from gateway.core.errors import LocalProtocolError, RemoteProtocolError
-from gateway.core.web import Head, Header
+from gateway.core.web import Head, Header, plain
 
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 section 1.3
 _TOKEN: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")  # RFC 9110 section 5.6.2
@@ -50,12 +50,10 @@ class Offer(msgspec.Struct, frozen=True):
 
 
 def refusal(status: int, reason: str, headers: Sequence[Header] = ()) -> Refuse:
-    """Return a refusal with a text for people; whatever ``reason`` holds, it is a body."""
-    text = (
-        (b"content-type", b"text/plain; charset=utf-8"),
-        (b"x-content-type-options", b"nosniff"),
-    )
-    return Refuse(status, reason.encode("utf-8", "replace"), (*headers, *text))
+    """Return a refusal with a text for people, and ``headers`` before those of such answers."""
+    own = {name for name, _ in headers}
+    more, content = plain(status, reason)
+    return Refuse(status, content, (*headers, *(item for item in more if item[0] not in own)))
 
 
 def asks(head: Head) -> bool:

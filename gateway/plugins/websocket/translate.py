@@ -57,7 +57,6 @@ RESTART: Final = 1012
 TRY_LATER: Final = 1013
 """Close codes (RFC 6455 section 7.4.1, and IANA's registry for 1012 and 1013)."""
 
-_RETRY: Final = ((b"retry-after", b"1"),)  # a second: what lacked room or a worker, comes back soon
 _PING_FRAME: Final = frames.control_frame(frames.PING)
 
 _UNREACHED: Final = {
@@ -255,7 +254,7 @@ class WebsocketSession(Session):
         subprotocol = reply.get("subprotocol")
         if subprotocol is not None and subprotocol not in self._offered:
             # RFC 6455 section 4.2.2: "The value chosen MUST be derived from the client's handshake"
-            raise LocalProtocolError(f"the client did not offer the subprotocol {subprotocol!r}")
+            raise LocalProtocolError("the client did not offer the subprotocol")
         if "content" in reply:
             raise LocalProtocolError("content goes with a refusal")
         answer = Accept(subprotocol, checked_headers(reply.get("headers", ())))
@@ -319,7 +318,7 @@ class WebsocketSession(Session):
         if kind == UNROUTED:
             return self._refuse(refusal(404, "nothing is here"))
         if kind == RELEASED:
-            return self._refuse(refusal(503, "nobody was there to answer", _RETRY))
+            return self._refuse(refusal(503, "nobody was there to answer"))
         return self._refuse(refusal(500, "the application failed"))
 
     def _open_outcome(self, outcome: Outcome) -> Iterable[Action]:
@@ -340,7 +339,7 @@ class WebsocketSession(Session):
         if self.state is OPEN:
             return self._close(code, reason)
         if self.state is PENDING and token == CONNECT:
-            return self._refuse(refusal(status, reason, _RETRY if status == 503 else ()))
+            return self._refuse(refusal(status, reason))
         return ()
 
     # ------------------------------------------------ time
@@ -348,7 +347,7 @@ class WebsocketSession(Session):
     def timeout(self, name: str) -> Iterable[Action]:
         """Refuse what nobody decided, ping who is silent, cut off who does not answer."""
         if self.state is PENDING:
-            return self._refuse(refusal(503, "nobody decided in time", _RETRY))
+            return self._refuse(refusal(503, "nobody decided in time"))
         if self.state is not OPEN:
             return ()
         if name == "ping":
@@ -369,7 +368,7 @@ class WebsocketSession(Session):
     def draining(self) -> Iterable[Action]:
         """Refuse what is pending, begin to close what is open."""
         if self.state is PENDING:
-            return self._refuse(refusal(503, "the gateway is shutting down", _RETRY))
+            return self._refuse(refusal(503, "the gateway is shutting down"))
         if self.state is OPEN:
             return self._close(GOING_AWAY, "the gateway is shutting down")
         return ()

@@ -10,7 +10,7 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 from gateway.core.deadlines import Deadline
-from gateway.core.plugin import Connection, Drop
+from gateway.core.plugin import Connection, Drop, Traffic
 from gateway.core.web import Exchange
 from gateway.plugins.websocket import frames, handshake
 from gateway.plugins.websocket.engine import Engine
@@ -44,6 +44,7 @@ class WebsocketWire(asyncio.Protocol):
         "_reading",
         "_session",
         "_transport",
+        "traffic",
     )
 
     def __init__(self, door: Door, exchange: Exchange, key: bytes) -> None:
@@ -56,6 +57,8 @@ class WebsocketWire(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._engine: Engine | None = None
         self._held = b""
+        self.traffic = Traffic() if door.recording else None
+        """Bytes of frames, for the access log."""
         self._deadline: Deadline | None = None
         self._pong = b""
         self._congested = False
@@ -84,6 +87,8 @@ class WebsocketWire(asyncio.Protocol):
                 # that pings and never reads fills nothing.
                 self._pong = output
             else:
+                if self.traffic is not None:
+                    self.traffic.sent += len(output)
                 transport.write(output)
         elif isinstance(output, Accept) and (exchange := self._decided()) is not None:
             self._accept(exchange, output)
@@ -108,6 +113,8 @@ class WebsocketWire(asyncio.Protocol):
         elif self._open:
             self._open = False
             last = data if isinstance(data, bytes) and data else frames.close_frame(1011)
+            if self.traffic is not None:
+                self.traffic.sent += len(last)
             transport.write(last)
             self._deadline = Deadline(transport.abort)
             self._door.deadlines.set(self._deadline, self._door.config.close_timeout)
@@ -136,6 +143,8 @@ class WebsocketWire(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Read frames, hand over what they say."""
+        if self.traffic is not None:
+            self.traffic.received += len(data)
         if self._held:
             data, self._held = self._held + data, b""
         size = len(data)
@@ -205,6 +214,8 @@ class WebsocketWire(asyncio.Protocol):
         self._open = self._reading = True
         transport.set_protocol(self)
         self._held = unread
+        if self.traffic is not None:
+            self.traffic.received += len(unread)
         # In a turn of its own: the core is in the middle of this session's actions.
         self._door.loop.call_soon(self._resume)
 

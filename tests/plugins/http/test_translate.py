@@ -369,7 +369,8 @@ def test_a_reply_that_cannot_be_sent(reply):
     (action,) = caught.value.actions
     status, headers, _ = parse(action.data)
     assert status == 500
-    assert set(headers) == {b"content-type", b"content-length", b"date", b"server"}
+    own = {b"content-type", b"x-content-type-options", b"cache-control"}
+    assert set(headers) == own | {b"content-length", b"date", b"server"}
     assert case.session.keep_alive
 
 

@@ -180,6 +180,7 @@ class Line:
             pending=0,
             drop=talk.drops.append,
             fault=lambda: None,
+            recording=False,
         )
         self.drops = talk.drops
         exchange = FakeExchange(head(), self.transport, unread)

@@ -23,10 +23,10 @@ from h2.settings import SettingCodes, Settings
 from hyperframe.frame import GoAwayFrame
 
 from gateway.core.deadlines import Deadline
-from gateway.core.plugin import Drop, Peer
+from gateway.core.plugin import Drop, End, Peer
 from gateway.core.web import Header
 from gateway.plugins.http.http2.guard import Fault, Guard
-from gateway.plugins.http.http2.head import check_trailers, read_head
+from gateway.plugins.http.http2.head import check_trailers, glimpse, read_head
 from gateway.plugins.http.http2.stream import Http2Stream
 from gateway.plugins.http.phase import FOREVER, LINGER, Phase
 from gateway.plugins.http.port import Port
@@ -198,7 +198,7 @@ class Http2Protocol(asyncio.Protocol):
         try:
             head = read_head(event.headers, self.port.config, self.peer, ended=ended)
         except Refused as refused:
-            stream.refuse(refused)
+            stream.refuse(refused, glimpse(event.headers))
             return
         stream.begin(head, ended=ended)
 
@@ -209,7 +209,7 @@ class Http2Protocol(asyncio.Protocol):
         try:
             check_trailers(event.headers)
         except Refused as refused:
-            stream.refuse(refused)
+            stream.refuse(refused, stream.request)
         else:
             stream.received(b"", 0, ended=True)
 
@@ -350,7 +350,7 @@ class Http2Protocol(asyncio.Protocol):
         if code is not None and not (self._leaving and code is ErrorCodes.NO_ERROR):
             self._write_goaway(code)
         self._enter(Phase.LINGER, LINGER)
-        self._lose_streams()
+        self._lose_streams("cut")
         if transport.is_closing():
             return
         if self._full:
@@ -369,9 +369,9 @@ class Http2Protocol(asyncio.Protocol):
         if not self.transport.is_closing():
             self.transport.write(frame.serialize())
 
-    def _lose_streams(self) -> None:
+    def _lose_streams(self, end: End = "client") -> None:
         for stream in list(self.streams.values()):
-            stream.lost()
+            stream.lost(None, end)
 
     # ------------------------------------------------ writing and time
 
@@ -405,6 +405,7 @@ class Http2Protocol(asyncio.Protocol):
             self.abort()
         elif phase is Phase.WRITE:
             self.port.context.drop(Drop.SLOW)
+            self._lose_streams("cut")
             self.abort()
         elif phase is Phase.HEAD:
             self._refuse("header-timeout", "a header block did not come in time")

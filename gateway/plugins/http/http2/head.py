@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from gateway.core.plugin import Peer
-from gateway.core.web import Header
+from gateway.core.web import Head, Header
 from gateway.plugins.http.config import HttpConfig
 from gateway.plugins.http.head import CHUNKED, RequestHead, read_length, set_path, valid_host
 from gateway.plugins.http.refusals import Refused
@@ -101,6 +101,18 @@ def read_head(
             raise Refused("body-length")
         if not ended and not head.length:
             head.length = CHUNKED  # an empty DATA frame is to come
+    return head
+
+
+def glimpse(fields: Iterable[Header]) -> Head:
+    """Return what can be said of a request that was refused; see the one of HTTP/1."""
+    pseudo = {name: value for name, value in fields if name in {b":method", b":path"}}
+    method, target = pseudo.get(b":method", b""), pseudo.get(b":path", b"")
+    head = Head()
+    head.method = method.decode() if _METHOD(method) else ""
+    head.raw_path = target.partition(b"?")[0] if target[:1] == b"/" else b""
+    head.http_version = "2"
+    head.headers = []
     return head
 
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Final
 from h2.errors import ErrorCodes
 
 from gateway.core.deadlines import Deadline
-from gateway.core.plugin import Drop
-from gateway.core.web import Header
+from gateway.core.plugin import Drop, End
+from gateway.core.web import Head, Header
 from gateway.plugins.http.head import CHUNKED, RequestHead
 from gateway.plugins.http.http2.response import Part
 from gateway.plugins.http.http2.tunnel import Tunnel
@@ -85,7 +85,7 @@ class Http2Stream(Service):
     def _ask(self) -> None:
         if self.request.protocol:
             # RFC 8441 section 4: nobody here speaks what the extended CONNECT asks for.
-            self.refuse(Refused("protocol"))
+            self.refuse(Refused("protocol"), self.request)
         else:
             super()._ask()
 
@@ -105,10 +105,10 @@ class Http2Stream(Service):
         if self._left is not None:
             self._left -= len(data)
             if self._left < 0 or (ended and self._left):
-                self.refuse(Refused("body-length"))
+                self.refuse(Refused("body-length"), self.request)
                 return
         elif self._content > self._port.config.max_body:
-            self.refuse(Refused("body-size"))
+            self.refuse(Refused("body-size"), self.request)
             return
         self._complete = ended
         if self._phase is Phase.BODY:
@@ -249,18 +249,14 @@ class Http2Stream(Service):
 
     # ------------------------------------------------ the end
 
-    def refuse(self, refused: Refused) -> None:
-        """Answer a request that is malformed or goes beyond a limit."""
+    def refuse(self, refused: Refused, head: Head | None) -> None:
+        """Answer a request that is malformed or goes beyond a limit; ``head`` is what is known."""
         self._port.context.count("refused_total", why=refused.id)
-        self._give_up(refused.status, str(refused))
+        self._give_up(refused.status, str(refused), head)
 
-    def _give_up(self, status: int, sentence: str) -> None:
-        begun = self.begun
-        self._gone()
-        if begun:
-            self.abort()
-            return
-        self.send(self.site.framing.refusal(status, sentence, self.site.stamp()))
+    def _say_last(self, output: Part) -> None:
+        """Send an answer of the gateway's own."""
+        self.send(output)
         if self._open:
             self._enter(Phase.WRITE, self._port.config.write_timeout)
         else:
@@ -275,11 +271,11 @@ class Http2Stream(Service):
             self.tunnel.over(None)
         self.forget()
 
-    def lost(self, error: Exception | None = None) -> None:
+    def lost(self, error: Exception | None = None, end: End = "client") -> None:
         """Hear that the client reset it, or that the connection is gone."""
         self._open = False
         self._complete = True
-        self._gone()
+        self._gone(end)
         if self.tunnel is not None:
             self.tunnel.over(error)
         self.forget()
@@ -305,10 +301,10 @@ class Http2Stream(Service):
 
     def _due(self) -> None:
         if self._phase is Phase.BODY:
-            self.refuse(Refused("body-timeout"))
+            self.refuse(Refused("body-timeout"), self.request)
         elif self._phase is Phase.RESPONSE:
             self._response_due()
         elif self._phase is Phase.WRITE:
             self._port.context.drop(Drop.SLOW)
-            self._gone()
+            self._gone("cut")
             self.abort(ErrorCodes.CANCEL)
