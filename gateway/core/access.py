@@ -28,6 +28,10 @@ from gateway.core.session import End, Peer, Summary
 from gateway.core.sink import ATOMIC, Sink
 from gateway.core.web import Head
 
+LEFT: Final = 499
+"""The code of a request whose client left before there was one to send: no status of HTTP, but
+what nginx writes then, so that tools know it."""
+
 _LONG: Final = 1024
 """Characters of a path: longer ones are cut. With the rest they fit a line that a pipe takes
 whole (`ATOMIC`)."""
@@ -146,10 +150,14 @@ class AccessLog:
         """Log one request or connection. What ``summary`` says itself goes before the rest."""
         if summary.head is not None:
             asked = self.asked(summary.head)
+        end = summary.end or end
+        code = summary.code
+        if code == "" and end == "client" and asked is not NOTHING:
+            code = LEFT
         record = Record(
             self._time(),
             protocol,
-            summary.end or end,
+            end,
             round(seconds, 3),
             received if summary.received is None else summary.received,
             sent if summary.sent is None else summary.sent,
@@ -158,7 +166,7 @@ class AccessLog:
             summary.method or asked.method,
             asked.path or summary.path,
             asked.http_version,
-            summary.code,
+            code,
             reply_channel,
             asked.user_agent,
             asked.referer,

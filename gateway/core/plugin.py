@@ -47,7 +47,6 @@ from gateway.core.layers.base import (
 )
 from gateway.core.metrics import Drop
 from gateway.core.session import (
-    LEFT,
     Accepted,
     Action,
     Close,
@@ -67,7 +66,6 @@ from gateway.core.web import Exchange
 __all__ = [
     "ACCEPTED",
     "FAILED",
-    "LEFT",
     "OK",
     "REJECTED",
     "RELEASED",

@@ -12,7 +12,7 @@ import msgspec
 from gateway.core.access import NOTHING
 from gateway.core.attached import CLOSING, GATEWAY, LOST, OPEN, OUTCOME, PEER, Connection
 from gateway.core.layers.base import RELEASED, UNROUTED
-from gateway.core.plugin import LEFT, End, Peer, Session, Wire
+from gateway.core.plugin import End, Peer, Session, Wire
 from gateway.core.web import Answer, Exchange
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ class Recorded(Connection):
         answer = self._answer
         if answer is not None:
             if not self.accepted or summary.code == "":
-                summary = msgspec.structs.replace(summary, code=answer.status or LEFT)
+                summary = msgspec.structs.replace(summary, code=answer.status or "")
             if answer.end is not None:
                 self._end = answer.end
         traffic = self._traffic

@@ -8,7 +8,7 @@ from __future__ import annotations
 import enum
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from typing import Any, ClassVar, Final, Literal
+from typing import Any, ClassVar, Literal
 
 import msgspec
 
@@ -118,11 +118,6 @@ End = Literal["client", "application", "gateway", "refused", "cut"]
 complete; the application, by its answer or by closing; the gateway, which answered for itself or
 closed at a limit, a timeout or a shutdown. Or what became of it: refused, it was never accepted;
 cut, the client got less than it was promised."""
-
-
-LEFT: Final = 499
-"""The code of a request whose client left before it was answered: no status of HTTP, but what
-nginx writes then, so that tools know it."""
 
 
 class Summary(msgspec.Struct, frozen=True, gc=False):

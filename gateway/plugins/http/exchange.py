@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from gateway.core.errors import LocalProtocolError
-from gateway.core.plugin import LEFT, End, Summary
+from gateway.core.plugin import End, Summary
 from gateway.core.web import Exchange, Head, Header
 from gateway.plugins.http.framing import Stream
 from gateway.plugins.http.head import RequestHead
@@ -230,7 +230,7 @@ class HttpExchange(Exchange):
             head = self.head
             silent = head.method == "HEAD" or self._status in SILENT
             summary = Summary(
-                self._status or LEFT,
+                self._status or "",
                 received=self._received,
                 sent=0 if silent else self._sent,
                 end=end,

@@ -16,7 +16,6 @@ from gateway.core.errors import LocalProtocolError
 from gateway.core.plugin import (
     ACCEPTED,
     FAILED,
-    LEFT,
     REJECTED,
     UNROUTED,
     Action,
@@ -157,7 +156,7 @@ class HttpSession(Session):
         """Return what was asked and answered; the bytes are those of content."""
         silent = self._head.method == "HEAD" or self._status in SILENT
         return Summary(
-            self._status or LEFT,
+            self._status or "",
             received=0 if self._upload is None else self._upload.size,
             sent=0 if silent else self._sent,
             end=self._end,

@@ -15,6 +15,7 @@ import h11
 import uvloop
 
 from gateway import open_layer
+from gateway.core.access import AccessLog
 from gateway.core.config import GatewaySettings
 from gateway.core.connection import Engine
 from gateway.core.layers.base import FAILED, OK, Layer, Outcome, send
@@ -55,6 +56,7 @@ class Served:
         threads: int = 4,
         gateway: GatewaySettings | None = None,
         loop_factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop,
+        access: AccessLog | None = None,
         **layer_options: Any,
     ) -> None:
         self.config = config or HttpConfig()
@@ -71,6 +73,7 @@ class Served:
         self._listen = parse(listen)
         self._gateway = gateway or GatewaySettings()
         self._threads = threads
+        self._access = access
         self._loop_factory = loop_factory
         self._running: list[threading.Thread] = []
         self._started = threading.Event()
@@ -114,7 +117,9 @@ class Served:
     async def _main(self) -> None:
         self.loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
-        self.engine = Engine(self._edge_layer, self._gateway, self.metrics, self.loop)
+        self.engine = Engine(
+            self._edge_layer, self._gateway, self.metrics, self.loop, access=self._access
+        )
         self.context = self.engine.context(
             HttpPlugin, self.config, listeners=[self._listen], claims=self._claims
         )

@@ -11,6 +11,7 @@ from typing import Any, Self
 import uvloop
 
 from gateway import open_layer
+from gateway.core.access import AccessLog
 from gateway.core.config import GatewaySettings
 from gateway.core.connection import Engine
 from gateway.core.layers.base import FAILED, OK, Outcome, send
@@ -69,6 +70,7 @@ class Serving:
         settings: GatewaySettings | None = None,
         capacity: int = 100,
         routed: bool = True,
+        access: AccessLog | None = None,
         **config: Any,
     ) -> None:
         self.config = WebsocketConfig(**config)
@@ -80,6 +82,7 @@ class Serving:
         self.metrics = Metrics()
         self.consumers = consumers
         self.routed = routed
+        self.access = access
         self.seen: list[tuple[str, dict[str, Any]]] = []
         """Every message that a consumer took, with its channel."""
         self.peers: list[Raw] = []
@@ -88,7 +91,7 @@ class Serving:
         loop = asyncio.get_running_loop()
         if self.routed:
             await self.layer.aannounce(self.consumers)
-        self.engine = Engine(self.own_layer, self.settings, self.metrics, loop)
+        self.engine = Engine(self.own_layer, self.settings, self.metrics, loop, access=self.access)
         claims: list[Any] = []
         self.context = self.engine.context(WebsocketPlugin, self.config)
         self.plugin = WebsocketPlugin(self.config, self.context)

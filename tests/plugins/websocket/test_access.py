@@ -1,0 +1,151 @@
+"""WebSockets in the access log: a record for each, refused or ended, by whomever."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from gateway.core.access import AccessLog
+from gateway.core.config import LogSettings
+from gateway.core.layers.base import REJECTED, Outcome
+from tests.plugins.websocket.peers import frame
+from tests.plugins.websocket.serving import ECHO, Serving, accept, on_loop, wait_until
+
+TEXT, CLOSE = 1, 8
+
+
+def close_payload(code: int, reason: str = "") -> bytes:
+    """Return what a close frame says."""
+    return code.to_bytes(2, "big") + reason.encode()
+
+
+class Logged(Serving):
+    """A gateway with an access log."""
+
+    def __init__(self, consumers: dict[str, Any], **more: Any) -> None:
+        self.lines: list[bytes] = []
+        log = AccessLog(LogSettings(access="-", access_format="json"), self.lines.append)
+        super().__init__(consumers, access=log, **more)
+
+    async def record(self) -> dict[str, Any]:
+        """Return the one record, once it is there."""
+        await wait_until(lambda: self.lines)
+        assert len(self.lines) == 1
+        found: dict[str, Any] = json.loads(self.lines[0])
+        return found
+
+
+@on_loop
+async def test_ended_by_the_client() -> None:
+    """A record has the request, the client's close code, and the bytes of frames both ways."""
+    async with Logged(ECHO | {"websocket.disconnect": accept}) as gateway:
+        peer = await gateway.open("/chat%20room?token=secret")
+        peer.send(TEXT, b"hello")
+        assert await peer.frame() == (TEXT, b"hello")
+        assert not gateway.lines
+        peer.send(CLOSE, close_payload(4001, "bye"))
+        assert await peer.frame() == (CLOSE, close_payload(4001))
+        record = await gateway.record()
+        assert record.pop("time").endswith("Z")
+        assert 0 <= record.pop("seconds") < 5
+        assert record.pop("client") == list(peer.writer.get_extra_info("sockname"))
+        assert record.pop("reply_channel").startswith("websocket.send.p_")
+        assert record == {
+            "protocol": "websocket",
+            "method": "GET",
+            "path": "/chat%20room",
+            "http_version": "1.1",
+            "code": 4001,
+            "end": "client",
+            "received": len(frame(TEXT, b"hello") + frame(CLOSE, close_payload(4001, "bye"))),
+            "sent": (2 + 5) + (2 + 2),
+        }
+
+
+@on_loop
+async def test_ended_by_the_application() -> None:
+    """What the application closes has the code that the client answered with."""
+
+    def receive(message: dict[str, Any]) -> list[dict[str, Any]]:
+        return [{"text": "ok", "close": 4002}]
+
+    async with Logged({"websocket.connect": accept, "websocket.receive": receive}) as gateway:
+        peer = await gateway.open()
+        peer.send(TEXT, b"x")
+        assert await peer.frame() == (TEXT, b"ok")
+        await peer.frame()
+        peer.send(CLOSE, close_payload(4002))
+        record = await gateway.record()
+        assert (record["code"], record["end"]) == (4002, "application")
+
+
+@on_loop
+async def test_without_a_word() -> None:
+    """A client that vanishes has 1006."""
+    async with Logged(ECHO) as gateway:
+        peer = await gateway.open()
+        peer.writer.transport.abort()
+        record = await gateway.record()
+        assert (record["code"], record["end"]) == (1006, "client")
+
+
+@on_loop
+async def test_ended_by_the_gateway() -> None:
+    """A shutdown is the gateway's."""
+    async with Logged(ECHO) as gateway:
+        peer = await gateway.open()
+        gateway.engine._connections()[0].drain()
+        await peer.frame()
+        peer.send(CLOSE, close_payload(1001))
+        record = await gateway.record()
+        assert (record["code"], record["end"]) == (1001, "gateway")
+
+
+@on_loop
+async def test_silent_client_is_cut_off() -> None:
+    """A client without a sign of life is cut off."""
+    async with Logged(ECHO, ping_interval=0.1, ping_timeout=0.1) as gateway:
+        await gateway.open()
+        record = await gateway.record()
+        assert (record["code"], record["end"]) == (1006, "cut")
+
+
+@pytest.mark.parametrize(
+    ("result", "code"),
+    [(Outcome(REJECTED), 403), ([{"status": 401, "content": b"who?"}], 401), ([{"close": 1}], 403)],
+)
+@on_loop
+async def test_refused(result: Any, code: int) -> None:
+    """A refused handshake is one record, of the websocket plugin, with its status."""
+    async with Logged({"websocket.connect": lambda _: result}) as gateway:
+        peer = await gateway.raw()
+        assert (await peer.response())[0] == code
+        record = await gateway.record()
+        assert (record["protocol"], record["code"], record["end"]) == ("websocket", code, "refused")
+        [(_, message)] = gateway.seen
+        assert record["reply_channel"] == message["reply_channel"]
+
+
+@on_loop
+async def test_bad_handshake() -> None:
+    """A handshake that nobody is asked about is a request of http that the gateway refused."""
+    async with Logged(ECHO) as gateway:
+        peer = await gateway.raw("/chat", "Sec-WebSocket-Version: 12")
+        status, _, _ = await peer.response()
+        record = await gateway.record()
+        assert (record["protocol"], record["code"], record["end"]) == ("http", status, "gateway")
+
+
+@on_loop
+async def test_client_leaves_before_the_decision() -> None:
+    """A client that leaves while its handshake waits has 499."""
+    async with Logged(
+        {"websocket.connect": lambda _: [{"close": False}]}, implicit_accept=False
+    ) as gateway:
+        peer = await gateway.raw()
+        await wait_until(lambda: gateway.seen)
+        peer.writer.transport.abort()
+        record = await gateway.record()
+        assert (record["protocol"], record["code"], record["end"]) == ("websocket", 499, "client")
