@@ -14,6 +14,7 @@ import contextvars
 import cProfile
 import pstats
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
@@ -23,6 +24,8 @@ import msgspec
 
 from benchmarks import servers, ws_load
 from benchmarks.http_load import request
+from gateway.core.access import AccessLog, OpenLog
+from gateway.core.config import LogSettings
 from gateway.core.layers import codec, wire
 from gateway.core.layers.base import (
     ANNOUNCED,
@@ -107,7 +110,7 @@ class _Transport:
     protocol: Any = None
 
     def get_extra_info(self, name: str) -> Any:
-        return ("127.0.0.1", 50000)
+        return ("127.0.0.1", 50000) if name in {"peername", "sockname"} else None
 
     def is_closing(self) -> bool:
         return False
@@ -130,10 +133,12 @@ class _Edge(FakeEdge):
         self.receipt = receipt
 
 
-def _gateway() -> tuple[_Edge, Any, ManualClock, HttpProtocol, _Transport]:
+def _gateway(
+    access: AccessLog | None = None,
+) -> tuple[_Edge, Any, ManualClock, HttpProtocol, _Transport]:
     clock = ManualClock()  # type: ignore[abstract] # what no stage asks of a loop is left out
     edge = _Edge()
-    engine = edge.engine(clock)
+    engine = edge.engine(clock, access=access)
     engine.deliver([(ANNOUNCED, frozenset({"http.request", "websocket.receive"}))])
     port = Port(HttpConfig(), engine.context(HttpPlugin, HttpConfig()))
     door = Door(WebsocketConfig(), engine.context(WebsocketPlugin, WebsocketConfig()))
@@ -144,9 +149,9 @@ def _gateway() -> tuple[_Edge, Any, ManualClock, HttpProtocol, _Transport]:
     return edge, engine, clock, protocol, transport
 
 
-def http_in_out() -> Step:
+def http_in_out(access: AccessLog | None = None) -> Step:
     """A request's bytes to its message, the reply to the response's bytes (gateway)."""
-    edge, engine, _, protocol, _ = _gateway()
+    edge, engine, _, protocol, _ = _gateway(access)
 
     def step() -> None:
         protocol.data_received(REQUEST)
@@ -154,6 +159,12 @@ def http_in_out() -> Step:
         engine.deliver([(MESSAGE, channel, RESPONSE), (OUTCOME, edge.receipt, 0, OK)])
 
     return step
+
+
+def http_logged() -> Step:
+    """The same with an access log in a file, its writing included (gateway)."""
+    with tempfile.TemporaryDirectory() as room:  # the file goes with the process
+        return http_in_out(OpenLog(LogSettings(access=f"{room}/access.log"), Metrics()))
 
 
 def http_in() -> Step:
@@ -302,6 +313,7 @@ def encode_reply() -> Step:
 
 STAGES: dict[str, tuple[Callable[[], Step], int]] = {
     "http": (http_in_out, 1),
+    "http-logged": (http_logged, 1),
     "http-in": (http_in, 1),
     "websocket": (websocket_in_out, 1),
     "state": (hub_state, 1),

@@ -17,6 +17,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -109,8 +110,8 @@ class AccessLog:
         self._line = as_json if self._full else as_text
         self._put = put
         self._clock = clock
-        self._second = -1
-        self._date = ""
+        self._instant = -1
+        self._time = ""
 
     def asked(self, head: Head) -> Asked:
         """Return what a request's head says, as much of it as the format shows."""
@@ -155,7 +156,7 @@ class AccessLog:
         if code == "" and end == "client" and asked is not NOTHING:
             code = LEFT
         record = Record(
-            self._time(),
+            self._now(),
             protocol,
             end,
             round(seconds, 3),
@@ -179,13 +180,13 @@ class AccessLog:
             line = self._line(_cut(record, _LEAST, _LEAST))
         self._put(line)
 
-    def _time(self) -> str:
-        now = self._clock()
-        second = int(now)
-        if second != self._second:
-            self._second = second
-            self._date = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
-        return f"{self._date}.{int((now - second) * 1000):03d}Z"
+    def _now(self) -> str:
+        instant = int(self._clock() * 1000)
+        if instant != self._instant:
+            self._instant = instant
+            second, left = divmod(instant, 1000)
+            self._time = f"{_date(second)}.{left:03d}Z"
+        return self._time
 
 
 class OpenLog(AccessLog):
@@ -213,32 +214,39 @@ def as_json(record: Record) -> bytes:
 def as_text(record: Record) -> bytes:
     """Return a record as text, a line."""
     asked = "-"
+    code = record.code
     if record.method or record.path:
         asked = f"{record.method or '-'} {record.path or '-'}"
         if record.http_version:
             asked = f"{asked} HTTP/{record.http_version}"
     return (
-        f"{record.time} {record.protocol} {_address(record.client)} {_word(record.identity)} "
-        f'"{escaped(asked)}" {_word(record.code)} {record.end} {record.received} {record.sent} '
-        f"{record.seconds:.3f} {record.reply_channel or '-'}\n"
+        f"{record.time} {record.protocol} {_address(record.client)} "
+        f"{_word(record.identity) if record.identity else '-'} "
+        f'"{escaped(asked)}" {code if code.__class__ is int else _word(str(code))} '
+        f"{record.end} {record.received} {record.sent} {record.seconds:.3f} "
+        f"{record.reply_channel or '-'}\n"
     ).encode()
 
 
-def _word(value: int | str) -> str:
+@lru_cache(maxsize=2)
+def _date(second: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+
+
+def _word(text: str) -> str:
     """Return a text as one word, in quotes where it would not be one by itself."""
-    if value.__class__ is int:
-        return str(value)
-    word = str(value)
-    if not word:
+    if not text:
         return "-"
-    return word if word != "-" and _WORD(word) else f'"{escaped(word)}"'
+    return text if text != "-" and _WORD(text) else f'"{escaped(text)}"'
 
 
 def _address(client: tuple[str, int] | None) -> str:
-    if client is None:
-        return "-"
-    host, port = client
-    return f"[{_word(host)}]:{port}" if ":" in host else f"{_word(host)}:{port}"
+    return "-" if client is None else f"{_host(client[0])}:{client[1]}"
+
+
+@lru_cache(maxsize=4096)
+def _host(host: str) -> str:
+    return f"[{_word(host)}]" if ":" in host else _word(host)
 
 
 def _cut(record: Record, path: int, other: int) -> Record:

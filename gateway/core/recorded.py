@@ -11,8 +11,9 @@ import msgspec
 
 from gateway.core.access import NOTHING
 from gateway.core.attached import CLOSING, GATEWAY, LOST, OPEN, OUTCOME, PEER, Connection
-from gateway.core.layers.base import RELEASED, UNROUTED
-from gateway.core.plugin import End, Peer, Session, Wire
+from gateway.core.layers.base import RELEASED, UNROUTED, Outcome
+from gateway.core.metrics import Drop
+from gateway.core.plugin import End, Peer, Refusal, Session, Wire
 from gateway.core.web import Answer, Exchange
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class Meter:
 class Recorded(Connection):
     """A connection that the access log is told of when it ends."""
 
-    __slots__ = ("_answer", "_asked", "_began", "_end", "_meter", "_step", "_traffic")
+    __slots__ = ("_answer", "_asked", "_began", "_end", "_meter", "_ours", "_traffic")
 
     def __init__(
         self, context: PluginContext, reply_channel: str, session: Session, wire: Wire, peer: Peer
@@ -62,8 +63,8 @@ class Recorded(Connection):
         self._answer: Answer | None = None
         self._asked = NOTHING
         self._end: End = "client"
-        self._step: tuple[Any, tuple[Any, ...]] = (None, ())
-        """The session's method that is being run, and its arguments."""
+        self._ours = False
+        """Whether the session last heard that nobody was there, or could be asked."""
 
     def came_by(self, exchange: Exchange) -> None:
         """Take what the request says that it came by, and be its record as well."""
@@ -79,9 +80,16 @@ class Recorded(Connection):
             self._meter.received += len(data)
         super().received(data)
 
-    def _perform(self, cause: int, method: Any, args: tuple[Any, ...]) -> None:
-        self._step = method, args
-        super()._perform(cause, method, args)
+    def tell(self, token: Any, outcome: Outcome) -> None:
+        """Tell the session an outcome."""
+        # Nobody was there: what the session makes of that is said by the gateway.
+        self._ours = outcome.kind in {RELEASED, UNROUTED}
+        super().tell(token, outcome)
+
+    def refuse(self, token: Any, refusal: Refusal, drop: Drop | None = None) -> None:
+        """Tell the session that a message never reached a consumer."""
+        self._ours = True
+        super().refuse(token, refusal, drop)
 
     def _close(self, data: Any, *, abort: bool) -> None:
         if self.state == OPEN or (abort and self.state == CLOSING):
@@ -93,14 +101,8 @@ class Recorded(Connection):
             return "refused"
         if self.cause == PEER:
             return "client"
-        if self.cause == GATEWAY:
+        if self.cause == GATEWAY or (self.cause == OUTCOME and self._ours):
             return "gateway"
-        if self.cause == OUTCOME:
-            method, args = self._step
-            name = getattr(method, "__name__", "")
-            # Nobody was there, or nobody could be asked: it is the gateway that says so.
-            if name == "refused" or (name == "outcome" and args[1].kind in {RELEASED, UNROUTED}):
-                return "gateway"
         return "application"
 
     def lost(self) -> None:
