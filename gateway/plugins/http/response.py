@@ -271,7 +271,11 @@ def refusal(
 
 def switching(protocol: bytes, headers: Iterable[Header], stamp: bytes) -> bytes:
     """Return the answer that changes the connection's protocol (RFC 9110 15.2.2)."""
-    lines = b"".join(b"\r\n%b: %b" % header for header in headers)
+    fields = list(headers)
+    lines = b"".join(b"\r\n%b: %b" % field for field in fields)
+    for name, _ in fields:
+        if name in {b"date", b"server"}:
+            stamp = _without(stamp, b"\r\n" + name + b": ")
     return b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: %b\r\nConnection: Upgrade%b%b\r\n\r\n" % (
         protocol,
         lines,

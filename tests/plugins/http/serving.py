@@ -212,6 +212,13 @@ class Client:
             pieces.append(piece)
         return b"".join(pieces)
 
+    def head(self) -> bytes:
+        """Return the head of a response."""
+        data = b""
+        while not data.endswith(b"\r\n\r\n"):
+            data += self.take(1)
+        return data
+
     def take(self, count: int) -> bytes:
         """Return so many bytes."""
         data = b""

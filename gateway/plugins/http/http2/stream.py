@@ -238,8 +238,10 @@ class Http2Stream(Service):
         """Answer 200 to an extended CONNECT (RFC 8441 section 5) and become a transport."""
         if self.request.protocol != protocol.decode("latin-1").lower():
             raise RuntimeError("only an extended CONNECT for the protocol can be answered so")
-        stamp = self.site.stamp()
-        fields = [(b":status", b"200"), *((name.lower(), value) for name, value in headers), *stamp]
+        own = [(name.lower(), value) for name, value in headers]
+        said = {name for name, _ in own}
+        stamp = [field for field in self.site.stamp() if field[0] not in said]
+        fields = [(b":status", b"200"), *own, *stamp]
         self._exchange = None
         self._held = 0
         self._enter(Phase.OVER)
