@@ -13,6 +13,7 @@ from gateway.core.plugin import Context
 from gateway.core.web import Claim, Header
 from gateway.plugins.http import response
 from gateway.plugins.http.config import HttpConfig
+from gateway.plugins.http.forwarded import Forwarding
 from gateway.plugins.http.framing import Framing
 from gateway.plugins.http.translate import Site
 
@@ -35,6 +36,7 @@ class Port:
         self.draining = False
         self.emptied: asyncio.Event = asyncio.Event()
         """Set once no connection is left."""
+        self.forwarding = Forwarding(config, lambda: context.count("garbled_forwarded_total"))
         self.stamp = Stamp(config.server_header)
         self.site = Site(config, cast("Framing", response), self.stamp, context.drop)
         """What the requests of HTTP/1 share."""

@@ -6,6 +6,8 @@ import asyncio
 from abc import abstractmethod
 from typing import Any
 
+import msgspec
+
 from gateway.core.plugin import Connection, Peer
 from gateway.plugins.http.exchange import HttpExchange
 from gateway.plugins.http.head import RequestHead
@@ -96,6 +98,7 @@ class Service:
     def serve(self, head: RequestHead) -> None:
         """Take a request in hand: offer it to the claims, else hand it to the application."""
         self.request = head
+        self._port.forwarding.apply(head)
         if head.length:
             self._enter(Phase.BODY, self._port.config.body_timeout)
         else:
@@ -125,7 +128,10 @@ class Service:
     def _ask(self) -> None:
         """Hand the request to the application."""
         self._session = session = HttpSession(self.request, self.site)
-        connection = self._port.context.attach(session, self, self._peer)
+        peer = self._peer
+        if self.request.client is not peer.client:  # a proxy said whom it speaks for
+            peer = msgspec.structs.replace(peer, client=self.request.client)
+        connection = self._port.context.attach(session, self, peer)
         if self._session is session:
             self._connection = connection
         else:  # answered already
