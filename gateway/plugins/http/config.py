@@ -114,6 +114,16 @@ class HttpConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             "client's change of cell."
         ),
     ] = 30.0
+    body_rate: Annotated[
+        float,
+        Meta(
+            ge=0,
+            description="Bytes a second of a body that a client must send in the long run; slower: "
+            "408. It may save up, and so fall behind by, body_timeout. 500: half of the slowest "
+            "mobile line, and 1 KiB in two seconds is nobody's upload. 0: bodies may trickle, as "
+            "those of programs that send what happens as it happens.",
+        ),
+    ] = 500.0
     idle_timeout: Annotated[
         Seconds,
         Meta(
@@ -148,6 +158,14 @@ class HttpConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         Meta(
             description="Open connections of one gateway process; beyond: 503. 10000: about "
             "120 MB of the gateway's memory."
+        ),
+    ] = 10_000
+    max_requests: Annotated[
+        Count,
+        Meta(
+            description="Requests of one connection; with the last one's response it is closed. "
+            "10000: what a connection has gathered does not gather for ever, and a proxy's busy "
+            "ones find their way to new processes, at no cost that could be measured."
         ),
     ] = 10_000
     max_pipelined: Annotated[

@@ -81,12 +81,15 @@ class HeadReader:
         "_parser",
         "_peer",
         "_scanned",
+        "_small",
         "size",
     )
 
     def __init__(self, config: HttpConfig, peer: Peer) -> None:
         self._config = config
         self._peer = peer
+        self._small = min(config.request_line, config.header_bytes)
+        """Bytes up to which a head is within every limit on bytes."""
         self._parser = httptools.HttpRequestParser(self)
         self._headers: list[Header] = []
         self._framing: list[Header] = []
@@ -124,7 +127,7 @@ class HeadReader:
         self.size = end = end + 4
         block = data if end == len(data) else data[:end]
         match = _BLOCK(block)
-        if match is None or end > self._config.request_line:
+        if match is None or end > self._small:
             (self._lines or _Lines(self._config)).check(block)
         self._lines = None
         if match is None:

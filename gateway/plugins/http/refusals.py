@@ -71,7 +71,7 @@ RULES: Final[dict[str, Rule]] = {
     "transfer-encoding-unknown": Rule(501, "the transfer coding is not known", "RFC 9112 6.1"),
     "expect": Rule(417, "the expectation is not 100-continue", "RFC 9110 10.1.1"),
     "body-size": Rule(413, "the body is too large", "http.max_body"),
-    "body-timeout": Rule(408, "the body did not come in time", "http.body_timeout"),
+    "body-timeout": Rule(408, "the body did not come in time", "http.body_timeout, body_rate"),
     # ------------------------------------------------ chunks
     "chunk-size": Rule(400, "a chunk's size is not a hexadecimal number", "RFC 9112 7.1"),
     "chunk-size-overflow": Rule(400, "a chunk's size has over 15 digits", "RFC 9112 7.1"),

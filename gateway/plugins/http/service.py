@@ -215,6 +215,7 @@ class Service:
         """Give up waiting for the beginning of the application's response."""
         session = self._session
         if session is not None and self._connection is not None and not session.begun:
+            self._port.count_timeout(Phase.RESPONSE)
             self._connection.run(session.timeout("response"))
 
     def _let_go(self) -> None:
