@@ -12,6 +12,7 @@ import signal
 import socket
 import sys
 from collections.abc import MutableMapping
+from itertools import chain
 from typing import Final, Literal, NoReturn
 
 import msgspec
@@ -42,8 +43,8 @@ class Orders(msgspec.Struct, frozen=True):
     """The child's end of its socket pair."""
     hub: int = -1
     """The hub's listening socket."""
-    listen: dict[str, list[int]] = {}
-    """Each plugin's listening sockets, in the order of its endpoints; -1: not bound."""
+    listen: dict[str, list[list[int]]] = {}
+    """The listening sockets of each plugin's endpoints, in their order."""
     first: bool = True
     """Whether this child was never started before: then it may say what it serves."""
 
@@ -54,7 +55,7 @@ def orders(environ: MutableMapping[str, str] = os.environ) -> Orders | None:
     if text is None:
         return None
     found = msgspec.json.decode(text, type=Orders)
-    for descriptors in ([found.parent, found.hub], *found.listen.values()):
+    for descriptors in ([found.parent, found.hub], *chain(*found.listen.values())):
         for descriptor in descriptors:
             if descriptor >= 0:
                 os.set_inheritable(descriptor, False)

@@ -4,10 +4,13 @@
 written                                 meaning
 ======================================  ====================================================
 ``8000``, ``:8000``                     TCP on the loopback interface
-``127.0.0.1:8000``, ``[::1]:8000``      TCP on that address; ``*:8000`` is every IPv4 address
+``127.0.0.1:8000``, ``[::1]:8000``      TCP on that address
+``*:8000``, ``[::]:8000``               every IPv4 address; every IPv6 address, and those alone
 ``tcp:8000:interface=::1``              the same in Twisted's words, ``backlog=N`` too
 ``unix:/run/site.sock``                 a Unix socket, mode 0600; ``:mode=660`` opens it
 ``fd:3``                                a listening socket that was inherited
+``systemd:``, ``systemd:web``           every socket that systemd passes, those of that name
+``systemd:0``                           the first of them
 ``ssl:…``, ``onion:…``, anything else   any other endpoint of Twisted's, for stream plugins
 ======================================  ====================================================
 
@@ -45,7 +48,7 @@ Wrong = Callable[[str], ConfigError]
 class Listen(msgspec.Struct, frozen=True, kw_only=True):
     """One place to listen at."""
 
-    kind: Literal["tcp", "unix", "fd", "twisted"]
+    kind: Literal["tcp", "unix", "fd", "systemd", "twisted"]
     text: str
     """As it was written."""
     setting: str = "listen"
@@ -53,6 +56,8 @@ class Listen(msgspec.Struct, frozen=True, kw_only=True):
     host: str = ""
     port: int = 0
     path: str = ""
+    name: str = ""
+    """The name or number of a socket that systemd passes; empty: of all of them."""
     mode: int = 0o600
     """Permissions of a Unix socket."""
     backlog: int = BACKLOG
@@ -94,6 +99,10 @@ def parse(text: str, setting: str = "listen") -> Listen:
             if not rest.isdecimal():
                 raise wrong("after 'fd:' comes the number of a descriptor, as in 'fd:3'")
             return Listen(kind="fd", text=text, setting=setting, fd=int(rest))
+        case "systemd":
+            if ":" in rest or "=" in rest:
+                raise wrong("after 'systemd:' comes a socket's name or number, as in 'systemd:0'")
+            return Listen(kind="systemd", text=text, setting=setting, name=rest)
         case "http" | "https" | "ws" | "wss" if rest.startswith("//"):
             raise wrong("this is a URL; write host and port alone, as in '127.0.0.1:8000'")
     found = _ADDRESS.match(words)
@@ -111,7 +120,9 @@ def parse(text: str, setting: str = "listen") -> Listen:
         raise wrong(f"write 'unix:{words}' for a Unix socket")
     if _DESCRIPTION.match(words):
         return Listen(kind="twisted", text=text, setting=setting, tls=scheme.lower() == "ssl")
-    raise wrong("expected a port, 'host:port', '[IPv6]:port', 'unix:/path' or 'fd:N'")
+    raise wrong(
+        "expected a port, 'host:port', '[IPv6]:port', 'unix:/path', 'fd:N' or 'systemd:NAME'"
+    )
 
 
 def _port(text: str, wrong: Wrong) -> int:
@@ -177,15 +188,16 @@ def bind(listen: Listen) -> socket.socket:
 
     Of one that is bound already (``fd``) it is a duplicate: who bound it closes its own.
     Raises ConfigError that names the setting for an address in use, one that is not this
-    machine's, missing permission, a path that is too long or taken; ValueError for kind
-    ``twisted``, which has no socket of its own.
+    machine's, missing permission, a path that is too long or taken; ValueError for kinds
+    ``twisted``, which has no socket of its own, and ``systemd``, which may have several
+    (`gateway.core.listeners`).
     """
     if listen.fd >= 0:
         return _adopt(listen)
     if listen.kind == "unix":
         return _bind_unix(listen)
     if listen.kind != "tcp":
-        raise ValueError(f"{listen.text!r} is no socket but a Twisted endpoint")
+        raise ValueError(f"{listen.text!r} is no socket of its own: a {listen.kind} endpoint")
     try:
         family, kind, proto, _, address = socket.getaddrinfo(
             listen.host, listen.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -218,7 +230,11 @@ def _adopt(listen: Listen) -> socket.socket:
         socket.SOL_SOCKET, socket.SO_ACCEPTCONN
     ):
         sock.close()
-        raise listen.error(f"descriptor {listen.fd} is not a listening stream socket")
+        unit = "; its .socket unit needs ListenStream= and Accept=no"
+        raise listen.error(
+            f"descriptor {listen.fd} is not a listening stream socket"
+            + (unit if listen.kind == "systemd" else "")
+        )
     sock.setblocking(False)
     return sock
 

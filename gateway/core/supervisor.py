@@ -27,6 +27,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
@@ -184,7 +185,8 @@ class Supervisor:
         told = Orders(
             child.role, child.number, theirs.fileno(), hub, listen, first=child.starts == 0
         )
-        descriptors = {told.parent, hub, *(fd for fds in listen.values() for fd in fds)} - {-1}
+        sockets = chain.from_iterable(chain.from_iterable(listen.values()))
+        descriptors = {told.parent, hub, *sockets} - {-1}
         environ = os.environ | {
             VARIABLE: msgspec.json.encode(told).decode(),
             LAYER_VARIABLE: self._url,

@@ -57,7 +57,14 @@ def test_twisted():
     """Any other description is left to Twisted, for stream plugins."""
     assert parse("ssl:443:privateKey=k.pem").kind == "twisted"
     assert parse("ssl:443:privateKey=k.pem").tls
-    assert not parse("systemd:domain=INET:index=0").tls
+    assert not parse("onion:80").tls
+
+
+def test_systemd():
+    """Sockets that systemd passes: all, by name, by number."""
+    for word in ("", "web", "web.socket", "0", "12"):
+        listen = parse(f"systemd:{word}")
+        assert (listen.kind, listen.name, listen.fd) == ("systemd", word, -1)
 
 
 @pytest.mark.parametrize(
@@ -81,6 +88,8 @@ def test_twisted():
         ("unix:/x:mode=999", "only 'mode=660' is"),
         ("unix:/x:owner=me", "only 'mode=660' is"),
         ("fd:three", "number of a descriptor"),
+        ("systemd:domain=INET:index=0", "name or number, as in 'systemd:0'"),
+        ("systemd:a:b", "name or number"),
     ],
 )
 def test_slips(text, says):
@@ -106,6 +115,22 @@ def test_bind_ipv6():
     """An IPv6 address is bound and named in brackets."""
     with bind(parse("[::1]:0")) as sock, socket.create_connection(sock.getsockname()[:2]):
         assert place(sock).startswith("[::1]:")
+
+
+def test_both_families_are_two_endpoints():
+    """``[::]`` is IPv6 alone, so that it and ``*`` share a port; together they are everybody."""
+    with bind(parse("[::]:0")) as six:
+        port = six.getsockname()[1]
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port))
+        with bind(parse(f"*:{port}")) as four:
+            assert (place(four), place(six)) == (f"0.0.0.0:{port}", f"[::]:{port}")
+            socket.create_connection(("127.0.0.1", port)).close()
+            socket.create_connection(("::1", port)).close()
+            for sock, host in ((four, "127.0.0.1"), (six, "::1")):
+                accepted, peer = sock.accept()
+                accepted.close()
+                assert peer[0] == host
 
 
 def test_address_in_use():
@@ -200,7 +225,8 @@ def test_bad_descriptor(what, tmp_path):
             assert sock.fileno() == number  # still open
 
 
-def test_twisted_endpoints_have_no_socket():
-    """Binding a Twisted endpoint is the caller's mistake."""
-    with pytest.raises(ValueError, match="Twisted endpoint"):
-        bind(parse("ssl:443:privateKey=k.pem"))
+@pytest.mark.parametrize("text", ["ssl:443:privateKey=k.pem", "systemd:"])
+def test_endpoints_without_a_socket_of_their_own(text):
+    """Binding a Twisted endpoint, or what systemd passes, is the caller's mistake."""
+    with pytest.raises(ValueError, match="no socket of its own"):
+        bind(parse(text))

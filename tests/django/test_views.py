@@ -7,9 +7,10 @@ import pytest
 from django.core.signals import request_finished, request_started
 from django.db import connection, connections
 from django.test import override_settings
+from django.urls import re_path
 
 from tests.django.peer import Outcome, wait_until
-from tests.django.project import settings_default
+from tests.django.project import settings_default, views
 
 
 def multipart(*parts):
@@ -101,6 +102,36 @@ def test_root_path(work, peer, root, path, path_info, seen):
     assert answer["path_info"] == answer["meta"]["PATH_INFO"] == path_info
     assert answer["path"] == seen
     assert answer["meta"]["SCRIPT_NAME"] == root.rstrip("/")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("*", "//evil.example", "///evil.example/meta", "/a/../../meta", "/\\evil.example"),
+        *("/meta\r\nSet-Cookie: a=b", "/\ufffd", "/%2e%2e/meta", "/a\tb\x7f", "/http://evil/"),
+    ],
+)
+def test_odd_paths(work, peer, path, caplog):
+    """Whatever path a client makes up, Django finds nothing there; no error, no way elsewhere."""
+    with override_settings(MIDDLEWARE=settings_default.MIDDLEWARE):
+        work()
+    response = peer.ask(path, "OPTIONS" if path == "*" else "GET", raw_path=b"*")
+    assert response.status == 404
+    assert response.header(b"location") is None
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
+def test_a_redirect_stays_here(work, peer):
+    """The slash that is missing is appended on this host, although the path begins with two."""
+    with override_settings(MIDDLEWARE=settings_default.MIDDLEWARE, ROOT_URLCONF=__name__):
+        work()
+        response = peer.ask("//evil.example/meta")
+    assert response.status == 301
+    assert response.header(b"location") == b"/%2Fevil.example/meta/"
+
+
+urlpatterns = [re_path("^.*/meta/$", views.hello)]
+"""For `test_a_redirect_stays_here`."""
 
 
 @override_settings(FORCE_SCRIPT_NAME="/forced")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
+
+from gateway.core.errors import ConfigError
+from gateway.core.networks import Networks
 
 Seconds = Annotated[float, Meta(gt=0)]
 Count = Annotated[int, Meta(ge=1)]
@@ -29,6 +32,31 @@ class HttpConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             "without a trailing slash. Empty: at the root.",
         ),
     ] = ""
+    trusted_proxies: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Proxies that are believed about client, scheme and the like: addresses, "
+            "networks (10.0.0.0/8), unix for peers on Unix sockets, * for everybody. From anybody "
+            "else the headers that only a proxy may set are taken away. Empty: nobody is "
+            "believed, and headers are handed on as they came."
+        ),
+    ] = ()
+    proxy_header: Annotated[
+        Literal["x-forwarded", "forwarded"],
+        Meta(
+            description="How trusted_proxies say it: x-forwarded (X-Forwarded-For, -Proto, -Host, "
+            "-Prefix) or forwarded (RFC 7239). The other one is ignored: a proxy that does not "
+            "set it hands on what the client made up."
+        ),
+    ] = "x-forwarded"
+    proxy_parts: Annotated[
+        tuple[Literal["for", "proto", "host", "prefix"], ...],
+        Meta(
+            description="What trusted_proxies are believed: for (the client's address), proto "
+            "(http or https), host, prefix (X-Forwarded-Prefix becomes root_path). host and prefix "
+            "only where asked for: many proxies hand on the client's own."
+        ),
+    ] = ("for", "proto")
     server_header: Annotated[
         str,
         Meta(
@@ -86,6 +114,16 @@ class HttpConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             "client's change of cell."
         ),
     ] = 30.0
+    body_rate: Annotated[
+        float,
+        Meta(
+            ge=0,
+            description="Bytes a second of a body that a client must send in the long run; slower: "
+            "408. It may save up, and so fall behind by, body_timeout. 500: half of the slowest "
+            "mobile line, and 1 KiB in two seconds is nobody's upload. 0: bodies may trickle, as "
+            "those of programs that send what happens as it happens.",
+        ),
+    ] = 500.0
     idle_timeout: Annotated[
         Seconds,
         Meta(
@@ -120,6 +158,14 @@ class HttpConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         Meta(
             description="Open connections of one gateway process; beyond: 503. 10000: about "
             "120 MB of the gateway's memory."
+        ),
+    ] = 10_000
+    max_requests: Annotated[
+        Count,
+        Meta(
+            description="Requests of one connection; with the last one's response it is closed. "
+            "10000: what a connection has gathered does not gather for ever, and a proxy's busy "
+            "ones find their way to new processes, at no cost that could be measured."
         ),
     ] = 10_000
     max_pipelined: Annotated[
@@ -164,6 +210,15 @@ class HttpConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             "thousands a second."
         ),
     ] = 100.0
+
+    def __post_init__(self) -> None:
+        """Check what no single field can. Raises ConfigError."""
+        Networks(self.trusted_proxies, "trusted_proxies")
+        if self.proxy_header == "forwarded" and "prefix" in self.proxy_parts:
+            raise ConfigError(
+                "proxy_parts: Forwarded has no prefix (RFC 7239 5); leave it out, or set "
+                "proxy_header to 'x-forwarded'"
+            )
 
     def endpoints(self) -> tuple[str, ...]:
         """Return ``listen`` as a tuple."""

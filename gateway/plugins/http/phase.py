@@ -14,7 +14,7 @@ GLANCE: Final = 1.0
 
 
 class Phase(enum.Enum):
-    """What the connection waits for."""
+    """What the connection waits for; named after the setting that says how long, if one does."""
 
     IDLE = "idle_timeout"
     """A request."""

@@ -9,11 +9,13 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final, cast
 
-from gateway.core.plugin import Context
+from gateway.core.plugin import Context, Drop
 from gateway.core.web import Claim, Header
 from gateway.plugins.http import response
 from gateway.plugins.http.config import HttpConfig
+from gateway.plugins.http.forwarded import Forwarding
 from gateway.plugins.http.framing import Framing
+from gateway.plugins.http.phase import Phase
 from gateway.plugins.http.translate import Site
 
 if TYPE_CHECKING:
@@ -35,6 +37,7 @@ class Port:
         self.draining = False
         self.emptied: asyncio.Event = asyncio.Event()
         """Set once no connection is left."""
+        self.forwarding = Forwarding(config, lambda: context.count("garbled_forwarded_total"))
         self.stamp = Stamp(config.server_header)
         self.site = Site(config, cast("Framing", response), self.stamp, context.drop)
         """What the requests of HTTP/1 share."""
@@ -45,6 +48,12 @@ class Port:
         if self.http2 is not None:
             framing = cast("Framing", import_module("gateway.plugins.http.http2.response"))
             self.site2 = Site(config, framing, self.stamp.fields, context.drop)
+
+    def count_timeout(self, phase: Phase) -> None:
+        """Count a connection or request that a timeout ended."""
+        self.context.count("timeouts_total", setting=phase.value)
+        if phase is Phase.WRITE:
+            self.context.drop(Drop.SLOW)
 
     def preface(self, data: bytes) -> bool:
         """Return whether a connection that begins so, with a line at least, is one of HTTP/2."""

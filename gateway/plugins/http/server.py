@@ -37,7 +37,7 @@ class HttpPlugin(ProtocolPlugin):
 
     async def _listen(self, endpoint: Listen) -> asyncio.Server:
         if endpoint.kind == "twisted" or endpoint.tls:
-            raise endpoint.error("http listens at tcp:, unix: and fd: endpoints")
+            raise endpoint.error("http listens at tcp:, unix:, fd: and systemd: endpoints")
         sock = bind(endpoint)
         factory = partial(HttpProtocol, self._port)
         loop = self.context.loop

@@ -6,6 +6,8 @@ import asyncio
 from abc import abstractmethod
 from typing import Any
 
+import msgspec
+
 from gateway.core.escape import escaped
 from gateway.core.plugin import Connection, End, Peer, Summary
 from gateway.core.web import Head, plain
@@ -100,6 +102,7 @@ class Service:
     def serve(self, head: RequestHead) -> None:
         """Take a request in hand: offer it to the claims, else hand it to the application."""
         self.request = head
+        self._port.forwarding.apply(head)
         if head.length:
             self._enter(Phase.BODY, self._port.config.body_timeout)
         else:
@@ -129,7 +132,10 @@ class Service:
     def _ask(self) -> None:
         """Hand the request to the application."""
         self._session = session = HttpSession(self.request, self.site)
-        connection = self._port.context.attach(session, self, self._peer)
+        peer = self._peer
+        if self.request.client is not peer.client:  # a proxy said whom it speaks for
+            peer = msgspec.structs.replace(peer, client=self.request.client)
+        connection = self._port.context.attach(session, self, peer)
         if self._session is session:
             self._connection = connection
         else:  # answered already
@@ -244,6 +250,7 @@ class Service:
         """Give up waiting for the beginning of the application's response."""
         session = self._session
         if session is not None and self._connection is not None and not session.begun:
+            self._port.count_timeout(Phase.RESPONSE)
             self._connection.run(session.timeout("response"))
 
     def _let_go(self) -> None:

@@ -16,6 +16,7 @@ from gateway.core.plugin import Drop, Peer
 from gateway.core.web import Header
 from gateway.plugins.http.body import Body, ChunkedBody, LengthBody
 from gateway.plugins.http.head import CHUNKED, HeadReader, RequestHead, glimpse
+from gateway.plugins.http.pace import Pace
 from gateway.plugins.http.phase import FOREVER, GLANCE, LINGER, Phase
 from gateway.plugins.http.port import Port
 from gateway.plugins.http.refusals import Refused
@@ -36,9 +37,10 @@ class HttpProtocol(Service, asyncio.Protocol):
         "_hold_rest",
         "_hold_session",
         "_left",
-        "_met",
+        "_pace",
         "_paused",
         "_reader",
+        "_requests",
         "_rest",
         "_transport",
         "_working",
@@ -53,8 +55,10 @@ class HttpProtocol(Service, asyncio.Protocol):
         self._body: Body | None = None
         self._deadline = Deadline(self._due)
         self._left = 0.0
-        self._met = False
-        """Whether it has had a request."""
+        self._requests = 0
+        """How many there were."""
+        self._pace: Pace | None = None
+        """The time that the body in hand has left, once it takes more than one read."""
         self._working = False
         self._full = False
         self._paused = False
@@ -144,7 +148,7 @@ class HttpProtocol(Service, asyncio.Protocol):
                     self._rest = self._rest[self._reader.size :]
                     self._begin(head)
         except Refused as refused:
-            if not self._met and self._port.preface(self._rest):
+            if not self._requests and self._port.preface(self._rest):
                 self._speak_http2()
                 return
             self._refuse(refused)
@@ -158,8 +162,11 @@ class HttpProtocol(Service, asyncio.Protocol):
             self._regulate()
 
     def _begin(self, head: RequestHead) -> None:
-        self._met = True
+        self._requests += 1
+        if self._requests >= self._port.config.max_requests:
+            head.keep_alive = False
         if head.length:
+            self._pace = None
             self._body = (
                 ChunkedBody(self._port.config.max_body)
                 if head.length == CHUNKED
@@ -175,6 +182,7 @@ class HttpProtocol(Service, asyncio.Protocol):
             make(self._port, self._transport, self._peer).begin(data)
 
     def _read_body(self, body: Body) -> None:
+        size = len(self._rest)
         data = body.feed(self._rest)
         self._rest = body.rest
         if body.complete:
@@ -183,7 +191,10 @@ class HttpProtocol(Service, asyncio.Protocol):
             if body.complete:
                 self._await_response()
             else:
-                self._enter(Phase.BODY, self._port.config.body_timeout)
+                now = self._port.context.loop.time()
+                if self._pace is None:
+                    self._pace = Pace(self._port.config, now)
+                self._enter(Phase.BODY, self._pace.read(size, now))
         if data:
             self._pass_on(data)
         if body.complete:
@@ -316,13 +327,18 @@ class HttpProtocol(Service, asyncio.Protocol):
             # A paused socket shows no end of file: look for it from time to time, and let
             # the client's time for its body stand still meanwhile.
             if self._phase is Phase.BODY:
+                if self._pace is not None:
+                    self._pace.stop(self._port.context.loop.time())
                 self._await_response()
             else:
                 self._enter(self._phase, self._left)
         else:
             self._transport.resume_reading()
             if self._body is not None and self._phase in {Phase.RESPONSE, Phase.STREAM}:
-                self._enter(Phase.BODY, self._port.config.body_timeout)
+                now = self._port.context.loop.time()
+                if self._pace is None:
+                    self._pace = Pace(self._port.config, now)
+                self._enter(Phase.BODY, self._pace.go(now))
             else:
                 self._enter(self._phase, self._left)
 
@@ -352,19 +368,22 @@ class HttpProtocol(Service, asyncio.Protocol):
                 self._enter(self._phase, left)
                 return
         phase = self._phase
-        if phase is Phase.WRITE:
-            self._port.context.drop(Drop.SLOW)
-            self.cut_off()
-        elif phase is Phase.LINGER:
-            self.abort()
-        elif phase is Phase.HEAD:
-            self._refuse(Refused("header-timeout"))
-        elif phase is Phase.IDLE:
-            self._say(b"")
-        elif phase is Phase.BODY:
-            self._refuse(Refused("body-timeout"))
-        elif phase is Phase.RESPONSE:
+        if phase is Phase.RESPONSE:
             self._response_due()
+        elif phase is Phase.LINGER:
+            if self._transport.get_write_buffer_size():
+                self._port.count_timeout(Phase.WRITE)
+            self.abort()
+        else:
+            self._port.count_timeout(phase)
+            if phase is Phase.WRITE:
+                self.cut_off()
+            elif phase is Phase.HEAD:
+                self._refuse(Refused("header-timeout"))
+            elif phase is Phase.IDLE:
+                self._say(b"")
+            elif phase is Phase.BODY:
+                self._refuse(Refused("body-timeout"))
 
     def _has_left(self) -> bool:
         """Return whether the client's end of a paused socket is closed."""

@@ -43,6 +43,12 @@ def disconnect(message):
     seen(f"disconnect {message.content['path']} {message.content.get('code')}")
 
 
+def where(message):
+    """Say where the connection came from."""
+    content = message.content
+    message.reply(f"{content['client']} {content['scheme']} {content['root_path']}")
+
+
 def refuse(message):
     raise Reject(401, "who are you")
 
@@ -85,6 +91,7 @@ def burst(message):
 
 routing = [
     route("websocket.connect", refuse, path=r"^/refused$"),
+    route("websocket.connect", where, path=r"^/where$"),
     route("websocket.connect", connect),
     route("websocket.disconnect", disconnect),
     route("websocket.receive", ordered, path=r"^/ordered"),

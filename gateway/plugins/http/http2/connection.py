@@ -23,7 +23,7 @@ from h2.settings import SettingCodes, Settings
 from hyperframe.frame import GoAwayFrame
 
 from gateway.core.deadlines import Deadline
-from gateway.core.plugin import Drop, End, Peer
+from gateway.core.plugin import End, Peer
 from gateway.core.web import Header
 from gateway.plugins.http.http2.guard import Fault, Guard
 from gateway.plugins.http.http2.head import check_trailers, glimpse, read_head
@@ -65,6 +65,8 @@ class Http2Protocol(asyncio.Protocol):
         self._deadline = Deadline(self._due)
         self._busy = False
         """Whether a flush is to come: bytes are being taken, or it is scheduled."""
+        self._last = 2 * config.max_requests - 1
+        """The number of the stream with which the client has had its requests."""
         self._leaving = False
         """Whether the client was told that nothing more is begun."""
         self._owed = 0
@@ -201,6 +203,8 @@ class Http2Protocol(asyncio.Protocol):
             stream.refuse(refused, glimpse(event.headers))
             return
         stream.begin(head, ended=ended)
+        if number >= self._last:
+            self.drain()
 
     def _take_trailers(self, event: TrailersReceived) -> None:
         stream = self.streams.get(event.stream_id)
@@ -258,7 +262,7 @@ class Http2Protocol(asyncio.Protocol):
         else:
             self._blocked.pop(stream, None)
         if sent or done:
-            stream.moved(done=done)
+            stream.moved(sent, done=done)
 
     def _pump_blocked(self) -> None:
         """Send what waits, a frame of each stream in turn."""
@@ -403,8 +407,9 @@ class Http2Protocol(asyncio.Protocol):
         phase = self._phase
         if phase is Phase.LINGER:
             self.abort()
-        elif phase is Phase.WRITE:
-            self.port.context.drop(Drop.SLOW)
+            return
+        self.port.count_timeout(phase)
+        if phase is Phase.WRITE:
             self._lose_streams("cut")
             self.abort()
         elif phase is Phase.HEAD:

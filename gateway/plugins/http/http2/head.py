@@ -13,14 +13,22 @@ from typing import Final
 
 from gateway.core.plugin import Peer
 from gateway.core.web import Head, Header
+from gateway.plugins.http import authority as authorities
 from gateway.plugins.http.config import HttpConfig
-from gateway.plugins.http.head import CHUNKED, RequestHead, read_length, set_path, valid_host
+from gateway.plugins.http.head import (
+    CHUNKED,
+    METHODS,
+    RequestHead,
+    read_length,
+    refuse_method,
+    set_path,
+    valid_target,
+)
 from gateway.plugins.http.refusals import Refused
 from gateway.plugins.http.response import FIELD_BYTES
 
 _NAME: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9a-z-]+").fullmatch
 _METHOD: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch
-_TARGET: Final = re.compile(rb"[!-\"$-~]+").fullmatch
 _PSEUDO: Final = frozenset((b":method", b":scheme", b":authority", b":path", b":protocol"))
 # RFC 9113 section 8.2.2: what says something of a connection has no place here.
 _CONNECTION: Final = frozenset(
@@ -151,15 +159,15 @@ def _set_request(head: RequestHead, pseudo: dict[bytes, bytes], config: HttpConf
         if method != b"CONNECT":
             raise Refused("pseudo-header")
         head.protocol = protocol.decode("latin-1").lower()
-    elif method == b"CONNECT":
-        raise Refused("connect")
+    elif method not in METHODS:
+        refuse_method(method)
     if scheme is None or target is None:
         raise Refused("pseudo-header-missing")
     if scheme.lower() not in {b"http", b"https"}:
         raise Refused("scheme")
     if len(target) > config.request_line:
         raise Refused("request-line-size")
-    if _TARGET(target) is None or not (
+    if valid_target(target) is None or not (
         target[:1] == b"/" or (target == b"*" and method == b"OPTIONS")
     ):
         raise Refused("target")  # RFC 9113 section 8.3.1
@@ -173,12 +181,12 @@ def _set_host(head: RequestHead, authority: bytes | None, host: bytes | None) ->
     if authority is None:
         if host is None:
             raise Refused("host-missing")
-        if not valid_host(host):
+        if not authorities.valid(host):
             raise Refused("host")
         return
-    if not valid_host(authority):
+    if not authorities.valid(authority):
         raise Refused("host")
     if host is None:
         head.headers.insert(0, (b"host", authority))
-    elif host.lower() != authority.lower():
+    elif not authorities.same(host, authority, head.scheme):
         raise Refused("target-host")

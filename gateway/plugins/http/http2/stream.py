@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Final
 from h2.errors import ErrorCodes
 
 from gateway.core.deadlines import Deadline
-from gateway.core.plugin import Drop, End
+from gateway.core.plugin import End
 from gateway.core.web import Head, Header
 from gateway.plugins.http.head import CHUNKED, RequestHead
 from gateway.plugins.http.http2.response import Part
 from gateway.plugins.http.http2.tunnel import Tunnel
+from gateway.plugins.http.pace import Pace
 from gateway.plugins.http.phase import FOREVER, Phase
 from gateway.plugins.http.refusals import Refused
 from gateway.plugins.http.service import Service
@@ -39,7 +40,9 @@ class Http2Stream(Service):
         "_held",
         "_http2",
         "_left",
+        "_moved",
         "_open",
+        "_pace",
         "_unread",
         "ended",
         "id",
@@ -65,7 +68,11 @@ class Http2Stream(Service):
         """Bytes of content that the window is not opened for yet."""
         self.owed = 0
         """Bytes of content worked on for which its window is not opened again."""
+        self._pace: Pace | None = None
+        """The time that the content has left, once it takes more than one frame."""
         self._full = False
+        self._moved = 0
+        """Bytes sent since the time for sending what waits was set."""
         self.waiting = bytearray()
         """Content that waits for the client's window, or for the transport."""
         self.ended = False
@@ -115,7 +122,10 @@ class Http2Stream(Service):
             if ended:
                 self._await_response()
             else:
-                self._enter(Phase.BODY, self._port.config.body_timeout)
+                now = self._http2.loop.time()
+                if self._pace is None:
+                    self._pace = Pace(self._port.config, now)
+                self._enter(Phase.BODY, self._pace.read(len(data), now))
         if data:
             self._pass_on(data)
         if ended:
@@ -141,11 +151,16 @@ class Http2Stream(Service):
         was, self._held = self._held, held
         if held and not was:
             if self._phase is Phase.BODY:
+                if self._pace is not None:
+                    self._pace.stop(self._http2.loop.time())
                 self._await_response()
         elif not held:
             self._give_window()
             if not self._complete and self._phase in {Phase.RESPONSE, Phase.STREAM}:
-                self._enter(Phase.BODY, self._port.config.body_timeout)
+                now = self._http2.loop.time()
+                if self._pace is None:
+                    self._pace = Pace(self._port.config, now)
+                self._enter(Phase.BODY, self._pace.go(now))
 
     def _give_window(self) -> None:
         if self._unread and not self._held:
@@ -181,14 +196,17 @@ class Http2Stream(Service):
             else:
                 self._tell_writable(not full)
 
-    def moved(self, *, done: bool) -> None:
-        """Hear that some of what waited was sent, and whether with it the response is complete."""
+    def moved(self, size: int, *, done: bool) -> None:
+        """Hear that ``size`` bytes of what waited were sent, ``done`` if with them all was."""
         if done:
             self._sent_all()
             return
         if self._phase is Phase.WRITE:
+            self._moved += size
             if self.waiting:
-                self._enter(Phase.WRITE, self._port.config.write_timeout)
+                # As a transport does: a client that takes a byte at a time makes no room.
+                if self._moved >= HIGH - LOW:
+                    self._wait_for_room()
             elif self._session is not None or self._exchange is not None:
                 self._enter(Phase.STREAM)
         self.regulate()
@@ -196,7 +214,11 @@ class Http2Stream(Service):
     def stuck(self) -> None:
         """Hear that the client takes nothing now of what waits."""
         if self.tunnel is None and self._phase is not Phase.WRITE:
-            self._enter(Phase.WRITE, self._port.config.write_timeout)
+            self._wait_for_room()
+
+    def _wait_for_room(self) -> None:
+        self._moved = 0
+        self._enter(Phase.WRITE, self._port.config.write_timeout)
 
     def _sent_all(self) -> None:
         """Have done with sending; end the request's content too, if it is not complete."""
@@ -226,7 +248,7 @@ class Http2Stream(Service):
         self._let_go()
         if self._open:
             if self._phase is not Phase.WRITE:
-                self._enter(Phase.WRITE, self._port.config.write_timeout)
+                self._wait_for_room()
         else:
             self.forget()
 
@@ -260,7 +282,7 @@ class Http2Stream(Service):
         """Send an answer of the gateway's own."""
         self.send(output)
         if self._open:
-            self._enter(Phase.WRITE, self._port.config.write_timeout)
+            self._wait_for_room()
         else:
             self.forget()
 
@@ -303,10 +325,11 @@ class Http2Stream(Service):
 
     def _due(self) -> None:
         if self._phase is Phase.BODY:
+            self._port.count_timeout(Phase.BODY)
             self.refuse(Refused("body-timeout"), self.request)
         elif self._phase is Phase.RESPONSE:
             self._response_due()
         elif self._phase is Phase.WRITE:
-            self._port.context.drop(Drop.SLOW)
+            self._port.count_timeout(Phase.WRITE)
             self._gone("cut")
             self.abort(ErrorCodes.CANCEL)
