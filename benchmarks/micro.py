@@ -24,15 +24,8 @@ import msgspec
 from benchmarks import servers, ws_load
 from benchmarks.http_load import request
 from gateway.core.layers import codec, wire
-from gateway.core.layers.base import (
-    ANNOUNCED,
-    MESSAGE,
-    OK,
-    OUTCOME,
-    Delivery,
-    LayerOptions,
-    send,
-)
+from gateway.core.layers.base import ANNOUNCED, MESSAGE, OK, OUTCOME, Delivery, send
+from gateway.core.layers.options import LayerOptions
 from gateway.core.layers.records import Reader
 from gateway.core.layers.state import State
 from gateway.core.metrics import Metrics
@@ -236,6 +229,8 @@ def wire_settle() -> Step:
 
 class _Layer:
     """Takes settlements."""
+
+    options = LayerOptions()
 
     def settle(self, delivery: Any, outcomes: Any, sends: Any) -> None: ...
 

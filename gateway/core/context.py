@@ -141,6 +141,11 @@ class PluginContext(plugin.Context):
 
     # ------------------------------------------------ the rest
 
+    @property
+    def message_bytes(self) -> int:
+        """The most bytes of one encoded message that the layer takes."""
+        return self.engine.edge.options.message_bytes
+
     def endpoints(self) -> list[Any]:
         """Return the plugin's listeners (`gateway.core.listen.Listen`), bound or to bind."""
         return list(self._listeners)
