@@ -129,7 +129,8 @@ def _gateway() -> tuple[_Edge, Any, ManualClock, HttpProtocol, _Transport]:
     engine = edge.engine(clock)
     engine.deliver([(ANNOUNCED, frozenset({"http.request", "websocket.receive"}))])
     port = Port(HttpConfig(), engine.context(HttpPlugin, HttpConfig()))
-    door = Door(WebsocketConfig(), engine.context(WebsocketPlugin, WebsocketConfig()))
+    config = WebsocketConfig(message_rate=0)  # this clock stands still
+    door = Door(config, engine.context(WebsocketPlugin, config))
     port.claims = [Claim(door.matches, door.open, -10)]
     protocol = HttpProtocol(port)
     transport = _Transport()

@@ -1,7 +1,6 @@
 """The opening handshake of RFC 6455 section 4, the server's side. Pure.
 
 A request is checked before the application is asked, the answer made after it has said yes.
-Extensions are not negotiated: a server may ignore them all (section 9.1).
 """
 
 from __future__ import annotations
@@ -20,6 +19,10 @@ from gateway.core.web import Head, Header
 
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 section 1.3
 _TOKEN: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")  # RFC 9110 section 5.6.2
+_EXTENSION_PART: Final = re.compile(
+    rb"[ \t]*([!#$%&'*+.^_`|~0-9A-Za-z-]+)"
+    rb"(?:[ \t]*=[ \t]*([!#$%&'*+.^_`|~0-9A-Za-z-]+|\"(?:[^\"\\]|\\.)*\"))?[ \t]*"
+)
 _UNFIT: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")  # RFC 9110 section 5.5; a tab may be
 _OURS: Final = frozenset(
     (b"connection", b"upgrade", b"content-length", b"transfer-encoding", b"trailer", b"te")
@@ -41,11 +44,18 @@ class Refuse(msgspec.Struct, frozen=True):
     headers: Sequence[Header] = ()
 
 
+Parameter = tuple[bytes, bytes | None]
+"""A parameter of an extension: its name, its value, None for one without."""
+Extension = tuple[bytes, list[Parameter]]
+"""An extension by its name, with its parameters as they stand there."""
+
+
 class Offer(msgspec.Struct, frozen=True):
-    """What a valid handshake brings: the client's key, the subprotocols it offers."""
+    """What a valid handshake brings: the client's key, and what it offers, best liked first."""
 
     key: bytes
     subprotocols: list[str]
+    extensions: list[Extension] = []
 
 
 def refusal(status: int, reason: str, headers: Sequence[Header] = ()) -> Refuse:
@@ -111,7 +121,37 @@ def check(head: Head) -> Offer:
             if not _TOKEN.match(name) or name.decode() in names:
                 raise _bad("a Sec-WebSocket-Protocol that is not a list of different tokens")
             names.append(name.decode())
-    return Offer(keys[0], names)
+    return Offer(keys[0], names, _extensions(_values(head, b"sec-websocket-extensions")))
+
+
+def _extensions(values: Iterable[bytes]) -> list[Extension]:
+    """Return what the lines of a Sec-WebSocket-Extensions header offer.
+
+    Section 9.1: "If a value is received by either the client or the server during negotiation
+    that does not conform to the ABNF below, the recipient of such malformed data MUST immediately
+    _Fail the WebSocket Connection_." Empty elements of a list are no elements (RFC 9110 section
+    5.6.1.2).
+    """
+    found: list[Extension] = []
+    for value in values:
+        for item in value.split(b","):
+            if not item.strip(b" \t"):
+                continue
+            name, *parameters = [_EXTENSION_PART.fullmatch(part) for part in item.split(b";")]
+            if name is None or name[2] is not None or None in parameters:
+                raise _bad("a Sec-WebSocket-Extensions that is no list of extensions")
+            found.append((name[1], [(m[1], _unquoted(m[2])) for m in parameters if m]))
+    return found
+
+
+def _unquoted(value: bytes | None) -> bytes | None:
+    """Return a parameter's value. A quoted one has to be a token as well (section 9.1)."""
+    if value is None or not value.startswith(b'"'):
+        return value
+    value = re.sub(rb"\\(.)", rb"\1", value[1:-1])
+    if not _TOKEN.match(value):
+        raise _bad("a Sec-WebSocket-Extensions with a quoted value that is no token")
+    return value
 
 
 def _bad(reason: str, status: int = 400, headers: Sequence[Header] = ()) -> RemoteProtocolError:
@@ -142,7 +182,7 @@ def accept_key(key: bytes) -> bytes:
     return base64.b64encode(digest)
 
 
-def switching(key: bytes, accept: Accept) -> bytes:
+def switching(key: bytes, accept: Accept, extensions: bytes = b"") -> bytes:
     """Return the head that opens the connection, whole."""
     lines = [
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -150,6 +190,8 @@ def switching(key: bytes, accept: Accept) -> bytes:
     ]
     if accept.subprotocol is not None:
         lines.append(b"Sec-WebSocket-Protocol: " + accept.subprotocol.encode())
+    if extensions:
+        lines.append(b"Sec-WebSocket-Extensions: " + extensions)
     lines.extend(name + b": " + value for name, value in accept.headers)
     return b"\r\n".join(lines) + b"\r\n\r\n"
 

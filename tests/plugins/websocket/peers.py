@@ -169,13 +169,17 @@ class Line:
         self.events: list[Event] = []
         self.batches: list[int] = []
         self.lost_times = 0
+        self.now = 0.0
         self.transport = FakeTransport()
         config = WebsocketConfig(**settings)
         door: Any = SimpleNamespace(
             config=config,
-            loop=SimpleNamespace(call_soon=lambda *call: self.soon.append(call)),
+            loop=SimpleNamespace(
+                call_soon=lambda *call: self.soon.append(call), time=lambda: self.now
+            ),
             deadlines=SimpleNamespace(set=lambda *_: None, forget=lambda _: None),
             longest=min(config.max_frame, config.max_message, 65535),
+            burst=config.message_burst,
             pending=0,
             drop=talk.drops.append,
             fault=lambda: None,

@@ -56,15 +56,31 @@ def test_pause_in_the_middle_of_a_read() -> None:
     assert line.events == [str(number) for number in range(count)]
 
 
-def test_nothing_after_our_close() -> None:
-    """After a close frame nothing is sent (RFC 6455 section 5.5.1)."""
+def test_nothing_but_pongs_after_our_close() -> None:
+    """After our close frame nothing is sent but pongs, until the peer's (RFC 6455 section 5.5)."""
     line = Line()
-    line.session.send(None, {"close": True}, None)
+    list(line.session.send(None, {"close": True}, None))
     line.wire.close(frames.close_frame(1000), abort=False)
     line.wire.write(b"\x81\x01x")
-    line.feed(frame(9, b"ping"))
-    assert server_frames(b"".join(line.written)) == [(8, b"\x03\xe8")]
+    line.feed(frame(9, b"1"), frame(1, b"late"))
+    assert server_frames(b"".join(line.written)) == [(8, b"\x03\xe8"), (10, b"1")]
     assert not line.transport.closing
+    line.feed(frame(8), frame(9, b"2"))
+    assert line.transport.closing
+    assert len(line.written) == 2
+
+
+def test_pongs_after_our_close_to_a_congested_peer() -> None:
+    """What does not read has its last ping answered after our close, too, and once it reads."""
+    line = Line()
+    line.writable = lambda _: None  # type: ignore[attr-defined]
+    list(line.session.send(None, {"close": True}, None))
+    line.wire.close(frames.close_frame(1000), abort=False)
+    line.wire.pause_writing()
+    line.feed(frame(9, b"1"), frame(9, b"2"))
+    assert len(line.written) == 1
+    line.wire.resume_writing()
+    assert line.written[1:] == [b"\x8a\x012"]
 
 
 def test_our_close_answered() -> None:
