@@ -74,7 +74,7 @@ def _host_alone(host: bytes) -> str:
 
 
 def _pattern(text: str) -> _Pattern:
-    found = _ALLOWED.fullmatch(text.lower())
+    found = _ALLOWED.fullmatch(_ascii(text).lower())
     if found is None:
         raise ValueError(
             f"origins: {text!r} is no origin; write https://example.org, https://*.example.org "
@@ -82,7 +82,14 @@ def _pattern(text: str) -> _Pattern:
             f'"{ANY}"'
         )
     scheme, wildcard, host, port = found.groups()
-    if not host.isascii():
-        host = host.encode("idna").decode()
     number = None if port == "*" else int(port) if port else _PORTS.get(scheme, 0)
     return _Pattern(scheme, host, wildcard is not None, number)
+
+
+def _ascii(text: str) -> str:
+    """Return an origin as browsers write it: they know names of hosts in ASCII only."""
+    scheme, mark, rest = text.partition("://")
+    try:
+        return scheme + mark + rest.encode("idna").decode()
+    except UnicodeError:
+        return ""

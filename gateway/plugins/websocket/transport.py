@@ -175,7 +175,7 @@ class WebsocketWire(asyncio.Protocol):
                 return
             if self._open:
                 self._allowance -= len(events)
-                if self._allowance < 0 and self._is_flood():
+                if self._allowance < 0 and self._is_flood(len(events)):
                     self._door.drop(Drop.LIMITED, len(events))
                     rate = self._door.config.message_rate
                     events = [Fault(1008, f"over {rate:g} messages a second")]
@@ -245,17 +245,17 @@ class WebsocketWire(asyncio.Protocol):
         if self._held:
             self.data_received(b"")
 
-    def _is_flood(self) -> bool:
-        """Earn what the time since the last look is worth; return whether it is not enough.
+    def _is_flood(self, count: int) -> bool:
+        """Earn what the time since the last look is worth; return whether ``count`` are too many.
 
-        Called only once a burst is used up: so the hot path pays for a subtraction, and after a
-        silence up to two bursts pass.
+        Called only once a burst is used up, so that the hot path pays for a subtraction alone. No
+        more than two bursts can pass at once so.
         """
         door = self._door
         now = door.loop.time()
         earned = (now - self._since) * door.config.message_rate
         self._since = now
-        self._allowance = min(self._allowance + earned, door.burst)
+        self._allowance = min(self._allowance + count + earned, door.burst) - count
         return self._allowance < 0
 
     def _received_late(self, events: list[Event]) -> None:

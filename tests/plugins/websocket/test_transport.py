@@ -8,6 +8,7 @@ import pytest
 
 from gateway.core.metrics import Drop
 from gateway.plugins.websocket import frames
+from gateway.plugins.websocket.frames import Fault
 from gateway.plugins.websocket.handshake import Refuse
 from gateway.plugins.websocket.transport import BATCH
 from tests.plugins.websocket.peers import Line, frame, server_frames
@@ -175,3 +176,19 @@ def test_refusal_comes_too_late() -> None:
     line = Line()
     line.wire.close(Refuse(403), abort=False)
     assert server_frames(b"".join(line.written)) == [(8, b"\x03\xf3")]
+
+
+def test_rate() -> None:
+    """What a client may send grows with time, up to a burst; after that it is a fault: 1008."""
+    line = Line(message_rate=10, message_burst=5)
+    line.feed(frame(1, b"x") * 5)
+    line.now = 0.4
+    line.feed(frame(1, b"x") * 4)
+    assert line.events == ["x"] * 9
+    line.now = 100.0
+    line.feed(frame(1, b"x") * 5)
+    line.now = 100.05
+    line.feed(frame(1, b"x"))
+    assert line.events[14:] == [Fault(1008, "over 10 messages a second")]
+    assert line.transport.shut
+    assert line.drops == [Drop.LIMITED]
