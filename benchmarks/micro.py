@@ -27,15 +27,8 @@ from benchmarks.http_load import request
 from gateway.core.access import AccessLog, OpenLog
 from gateway.core.config import LogSettings
 from gateway.core.layers import codec, wire
-from gateway.core.layers.base import (
-    ANNOUNCED,
-    MESSAGE,
-    OK,
-    OUTCOME,
-    Delivery,
-    LayerOptions,
-    send,
-)
+from gateway.core.layers.base import ANNOUNCED, MESSAGE, OK, OUTCOME, Delivery, send
+from gateway.core.layers.options import LayerOptions
 from gateway.core.layers.records import Reader
 from gateway.core.layers.state import State
 from gateway.core.metrics import Metrics
@@ -141,7 +134,8 @@ def _gateway(
     engine = edge.engine(clock, access=access)
     engine.deliver([(ANNOUNCED, frozenset({"http.request", "websocket.receive"}))])
     port = Port(HttpConfig(), engine.context(HttpPlugin, HttpConfig()))
-    door = Door(WebsocketConfig(), engine.context(WebsocketPlugin, WebsocketConfig()))
+    config = WebsocketConfig(message_rate=0)  # this clock stands still
+    door = Door(config, engine.context(WebsocketPlugin, config))
     port.claims = [Claim(door.matches, door.open, -10)]
     protocol = HttpProtocol(port)
     transport = _Transport()
@@ -247,6 +241,8 @@ def wire_settle() -> Step:
 
 class _Layer:
     """Takes settlements."""
+
+    options = LayerOptions()
 
     def settle(self, delivery: Any, outcomes: Any, sends: Any) -> None: ...
 

@@ -116,6 +116,8 @@ def boot(
     settings = sources.settings(configs, registry.available)
     if load_plugins:
         sources.check_options(configs)
+        for loaded in plugins:
+            loaded.kind.check(settings.tables[loaded.name], settings.layer)
     return Boot(
         project=project,
         registry=registry,

@@ -33,7 +33,8 @@ class PluginContext(plugin.Context):
     A plugin's ``Config`` may have the fields ``window``, ``inbox_messages``, ``inbox_bytes``,
     ``outbox_messages``, ``outbox_bytes``, ``slow_consumer``, ``full_timeout`` and
     ``queue_timeout`` (seconds that a connect or request waits for room); each that it lacks
-    is taken from ``[gateway]``, ``queue_timeout`` from ``full_timeout``.
+    is taken from ``[gateway]``, ``queue_timeout`` from ``full_timeout``. With ``close_timeout``
+    (seconds) a peer is cut off that does not read what stands before a ``close``.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class PluginContext(plugin.Context):
         self.full_timeout: float = setting("full_timeout")
         queue_timeout = getattr(config, "queue_timeout", None)
         self.queue_timeout: float = self.full_timeout if queue_timeout is None else queue_timeout
+        self.close_timeout: float | None = getattr(config, "close_timeout", None)
 
     def _read_schemas(self, messages: Any) -> None:
         try:
@@ -147,6 +149,11 @@ class PluginContext(plugin.Context):
         return None if announced is None else f"{self.name}.{kind}" in announced
 
     # ------------------------------------------------ the rest
+
+    @property
+    def message_bytes(self) -> int:
+        """The most bytes of one encoded message that the layer takes."""
+        return self.engine.edge.options.message_bytes
 
     def endpoints(self) -> list[Any]:
         """Return the plugin's listeners (`gateway.core.listen.Listen`), bound or to bind."""

@@ -45,6 +45,7 @@ from gateway.core.layers.base import (
     Layer,
     Outcome,
 )
+from gateway.core.layers.options import LayerOptions
 from gateway.core.metrics import Drop
 from gateway.core.session import (
     Accepted,
@@ -80,6 +81,7 @@ __all__ = [
     "Drop",
     "Emit",
     "End",
+    "LayerOptions",
     "LengthSession",
     "LineSession",
     "Message",
@@ -284,6 +286,10 @@ class ProtocolPlugin(ABC):
         Logged at start and shown by ``gateway check``.
         """
         return ()
+
+    @classmethod  # noqa: B027 - few have anything to check
+    def check(cls, config: Any, layer: LayerOptions) -> None:
+        """Raise ConfigError where the settings do not fit each other, or those of ``[layer]``."""
 
     @abstractmethod
     async def start(self) -> None:

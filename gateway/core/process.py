@@ -23,8 +23,9 @@ from gateway.core.boot import Boot
 from gateway.core.child import DRAINED, LAYER_VARIABLE, Orders
 from gateway.core.errors import ConfigError, GatewayError
 from gateway.core.layers import open_layer
-from gateway.core.layers.base import Layer, LayerOptions
+from gateway.core.layers.base import Layer
 from gateway.core.layers.hub import Hub
+from gateway.core.layers.options import LayerOptions
 from gateway.core.listen import answers
 from gateway.core.listeners import Listeners, bind_hub
 from gateway.core.metrics import Metrics

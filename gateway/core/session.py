@@ -94,7 +94,7 @@ class Refusal(enum.Enum):
     UNAVAILABLE = "unavailable"
     """The layer cannot be reached."""
     TOO_BIG = "too_big"
-    """Over one MiB encoded."""
+    """Larger, encoded, than the layer lets through (``layer.message_bytes``)."""
     TOO_SLOW = "too_slow"
     """The connection's inbox is over its bounds although reading was paused."""
     TIMEOUT = "timeout"

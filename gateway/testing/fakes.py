@@ -39,6 +39,7 @@ from gateway.core.layers.base import (
     Item,
     Outcome,
 )
+from gateway.core.layers.options import LayerOptions
 from gateway.core.metrics import Metrics
 from gateway.core.plugin import Message
 
@@ -125,6 +126,7 @@ class FakeEdge(Edge):
         self, announced: Iterable[str] | None = None, process: str = "p_fake00000000"
     ) -> None:
         self.process = process
+        self.options = LayerOptions()
         self.available = True
         self.announced = None if announced is None else frozenset(announced)
         self.posts: list[Post] = []

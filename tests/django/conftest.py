@@ -47,9 +47,15 @@ def url():
 
 
 @pytest.fixture
-def peer(url):
+def options():
+    """The layer's options; a test parametrizes it for others."""
+    return {}
+
+
+@pytest.fixture
+def peer(url, options):
     """Somebody who sends messages and hears the answers."""
-    peer = Peer(gateway.open_layer(url))
+    peer = Peer(gateway.open_layer(url, **options))
     yield peer
     peer.layer.close()
 

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
-from gateway.core.layers.base import LayerOptions
+from gateway.core.layers.options import LayerOptions
 from gateway.core.layers.unix import UnixLayer
 
 PROJECT = Path(__file__).parent / "project"

@@ -6,8 +6,9 @@ import threading
 import time
 
 from gateway.core.layers import open_layer
-from gateway.core.layers.base import OUTCOME, RELEASED, Layer, LayerOptions, Outcome
+from gateway.core.layers.base import OUTCOME, RELEASED, Layer, Outcome
 from gateway.core.layers.memory import MemoryLayer, sibling
+from gateway.core.layers.options import LayerOptions
 from gateway.core.layers.queues import IDLE_CHECKS
 from gateway.testing.layer_suite import LayerSuite
 

@@ -9,8 +9,9 @@ from typing import Any, Final
 
 from gateway.core import names
 from gateway.core.errors import ChannelFull
-from gateway.core.layers.base import FULL, RELEASED, LayerOptions, Outcome
+from gateway.core.layers.base import FULL, RELEASED, Outcome
 from gateway.core.layers.inboxes import Inboxes
+from gateway.core.layers.options import LayerOptions
 from gateway.core.layers.records import FOREVER, Channel, Entry, Link, Reader
 from gateway.core.metrics import Drop
 

@@ -68,7 +68,7 @@ class Serving:
         consumers: dict[str, Consumer],
         *,
         settings: GatewaySettings | None = None,
-        capacity: int = 100,
+        options: dict[str, Any] | None = None,
         routed: bool = True,
         access: AccessLog | None = None,
         **config: Any,
@@ -76,7 +76,7 @@ class Serving:
         self.config = WebsocketConfig(**config)
         self.settings = settings or GatewaySettings()
         url = f"memory://{new_process()}"
-        self.layer = open_layer(url, capacity=capacity, capacities={})
+        self.layer = open_layer(url, capacities={}, **options or {})
         """The workers' end of it."""
         self.own_layer = open_layer(url)
         self.metrics = Metrics()
@@ -143,7 +143,8 @@ class Serving:
             return Outcome(FAILED, cause=type(error).__name__), []
         if isinstance(result, Outcome):
             return result, []
-        return OK, [send(message["reply_channel"], reply) for reply in result or ()]
+        most = self.layer.options.message_bytes
+        return OK, [send(message["reply_channel"], reply, most) for reply in result or ()]
 
     def messages(self, kind: str) -> list[dict[str, Any]]:
         """Return the messages that consumers took, by kind."""

@@ -59,7 +59,7 @@ def raises(message: dict[str, Any]) -> None:
 async def test_decided(result: Any, status: int) -> None:
     """What the application decides or fails at is answered in the gateway's own words."""
     async with Serving({"websocket.connect": result}) as gateway:
-        peer = await gateway.raw(PATH, f"Cookie: {MARK}", f"Origin: http://{MARK}")
+        peer = await gateway.raw(PATH, f"Cookie: {MARK}", f"Referer: http://{MARK}/")
         found, headers, content = await said(peer)
         assert found == status
         own.check(found, headers, content)

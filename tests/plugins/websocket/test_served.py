@@ -545,7 +545,7 @@ async def test_slow_consumer() -> None:
 @on_loop
 async def test_flood_of_pings() -> None:
     """A peer that pings and never reads has its last ping answered, and fills nothing."""
-    async with Serving(ECHO) as gateway:
+    async with Serving(ECHO, message_rate=0) as gateway:
         peer = await gateway.open()
         peer.writer.transport.pause_reading()
         (connection,) = gateway.engine.by_channel.values()

@@ -387,7 +387,8 @@ def test_we_end() -> None:
     """After our close the peer's data is dropped, counted, and its close taken down."""
     talk = Talk().open()
     talk.send(close=4000)
-    assert list(talk.session.received(["late", b"late", Ping(b"x"), Closed(4000, "ok")])) == []
+    late = ["late", b"late", Ping(b"x"), Closed(4000, "ok")]
+    assert list(talk.session.received(late)) == [Write(b"\x8a\x01x")]
     assert talk.drops == [Drop.CLOSED, Drop.CLOSED]
     assert talk.session.state is CLOSED
     assert talk.session.ended() == {"path": "/chat", "code": 4000, "reason": "ok"}
