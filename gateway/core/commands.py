@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from gateway.core import child, logs, loop
+from gateway.core import child, logs, loop, sink
 from gateway.core.boot import Boot, Options, boot
 from gateway.core.errors import ConfigError, GatewayError
 from gateway.core.layers import open_layer
@@ -163,10 +163,11 @@ def _problems(started: Boot) -> Iterator[str]:
             started.need_application()
         except ConfigError as error:
             yield str(error)
-    try:
-        started.endpoints()
-    except ConfigError as error:
-        yield str(error)
+    for look in (started.endpoints, lambda: sink.check(started.settings.log.access)):
+        try:
+            look()
+        except ConfigError as error:
+            yield str(error)
     if started.application is not None:
         try:
             started.application.channels()

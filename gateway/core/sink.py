@@ -12,6 +12,7 @@ Processes may share a file: it is opened to append, and each write is of whole l
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import select
@@ -19,6 +20,7 @@ import stat
 import threading
 import time
 from collections import deque
+from pathlib import Path
 from typing import Final
 
 from gateway.core.errors import ConfigError
@@ -53,6 +55,28 @@ def open_file(path: str) -> int:
     return descriptor
 
 
+def check(path: str) -> None:
+    """Raise ConfigError if a `Sink` could not be opened on ``path``; make nothing."""
+    if path in {"", "-"}:
+        return
+    found = Path(path)
+    if found.is_dir():
+        raise _cannot_open(path, os.strerror(errno.EISDIR))
+    if not found.exists():
+        found = found.parent
+        if not found.is_dir():
+            raise _cannot_open(path, os.strerror(errno.ENOENT))
+    if not os.access(found, os.W_OK):
+        raise _cannot_open(path, os.strerror(errno.EACCES))
+
+
+def _cannot_open(path: str, reason: str | None) -> ConfigError:
+    return ConfigError(
+        f"log.access: cannot open {path!r}: {reason}; name a file in a directory that this user "
+        'may write to, "-" for standard output, or "" for no access log'
+    )
+
+
 class Sink:
     """Takes lines on the event loop; writes them on a thread of its own.
 
@@ -68,10 +92,7 @@ class Sink:
             self._descriptor = STDOUT if path == "-" else open_file(path)
             self._most = _most(self._descriptor)
         except OSError as error:
-            raise ConfigError(
-                f"log.access: cannot open {path!r}: {error.strerror}; name a file in a directory "
-                'that this user may write to, "-" for standard output, or "" for no access log'
-            ) from None
+            raise _cannot_open(path, error.strerror) from None
         # A deque and two sums, of which each side changes one: neither waits for the other.
         self._lines: deque[bytes] = deque()
         self._given = 0

@@ -117,6 +117,7 @@ def test_check(gateway, toys):
     [
         (("--set", "toy.listen=nowhere"), {}, "problem: toy.listen: 'nowhere': expected a port"),
         (("--set", "toy.listn=1"), {}, "problem: --set toy.listn: [toy] has no setting 'listn'"),
+        (("--set", "log.access=no/log"), {}, "problem: log.access: cannot open 'no/log': No such"),
         ((), {"TOY_ABSENT": "1"}, "problem: no application found"),
         ((), {"TOY_SETTINGS": '{"workers": 3}'}, "problem: toy settings: 'workers' stands outside"),
     ],

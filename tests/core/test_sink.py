@@ -143,6 +143,24 @@ def test_what_cannot_be_opened_stops_the_start(kind, tmp_path):
         Sink(str(path), Counter())
 
 
+def test_check_makes_nothing(tmp_path):
+    """A look in advance says the same of what cannot be opened, and makes no file."""
+    sinks.check("")
+    sinks.check("-")
+    sinks.check(str(tmp_path / "log"))
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "there").touch()
+    sinks.check(str(tmp_path / "there"))
+    for path, reason in [
+        (tmp_path, "Is a directory"),
+        (tmp_path / "none" / "log", "No such file or directory"),
+        (Path("/proc/version"), "Permission denied" if os.geteuid() else None),
+    ]:
+        if reason:
+            with pytest.raises(ConfigError, match=rf"^log\.access: cannot open '.*': {reason};"):
+                sinks.check(str(path))
+
+
 def test_a_pipe_that_nobody_reads(opened, pipe, caplog):
     """A full pipe holds nobody up and fills no memory: what does not fit is dropped, counted."""
     path, reader = pipe

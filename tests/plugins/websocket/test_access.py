@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import socket
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ import pytest
 from gateway.core.access import AccessLog
 from gateway.core.config import LogSettings
 from gateway.core.layers.base import REJECTED, Outcome
+from tests.plugins.http.http2.peer import Http2Client, request
 from tests.plugins.websocket.peers import frame
 from tests.plugins.websocket.serving import ECHO, Serving, accept, on_loop, wait_until
 
@@ -149,3 +152,35 @@ async def test_client_leaves_before_the_decision() -> None:
         peer.writer.transport.abort()
         record = await gateway.record()
         assert (record["protocol"], record["code"], record["end"]) == ("websocket", 499, "client")
+
+
+@on_loop
+async def test_over_http2() -> None:
+    """A WebSocket on a stream of HTTP/2 is a record like any other."""
+    async with Logged(ECHO) as gateway:
+
+        def talk() -> None:
+            sock = socket.create_connection(("127.0.0.1", gateway.port), timeout=10)
+            handshake = (b"sec-websocket-version", b"13")
+            with Http2Client(sock) as client:
+                number = client.send(
+                    request("/chat", handshake, method=b"CONNECT", protocol=b"websocket"), end=False
+                )
+                client.h2.send_data(number, frame(TEXT, b"hello"))
+                client.flush()
+                while not client.answers[number].content:
+                    client.take()
+                client.h2.send_data(number, frame(CLOSE, close_payload(1000)))
+                client.flush()
+                client.answer(number)
+
+        await asyncio.to_thread(talk)
+        record = await gateway.record()
+        assert (record["protocol"], record["method"], record["http_version"]) == (
+            "websocket",
+            "CONNECT",
+            "2",
+        )
+        assert (record["code"], record["end"], record["path"]) == (1000, "client", "/chat")
+        assert record["received"] == len(frame(TEXT, b"hello") + frame(CLOSE, b"\x03\xe8"))
+        assert record["sent"] == (2 + 5) + (2 + 2)
