@@ -166,6 +166,8 @@ async def test_over_http2() -> None:
                 number = client.send(
                     request("/chat", handshake, method=b"CONNECT", protocol=b"websocket"), end=False
                 )
+                while not client.answers[number].status:
+                    client.take()
                 client.h2.send_data(number, frame(TEXT, b"hello"))
                 client.flush()
                 while not client.answers[number].content:
