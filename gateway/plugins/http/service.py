@@ -132,14 +132,18 @@ class Service:
     def _ask(self) -> None:
         """Hand the request to the application."""
         self._session = session = HttpSession(self.request, self.site)
-        peer = self._peer
-        if self.request.client is not peer.client:  # a proxy said whom it speaks for
-            peer = msgspec.structs.replace(peer, client=self.request.client)
-        connection = self._port.context.attach(session, self, peer)
+        connection = self._port.context.attach(session, self, self._asker(self.request))
         if self._session is session:
             self._connection = connection
         else:  # answered already
             connection.lost()
+
+    def _asker(self, head: RequestHead) -> Peer:
+        """Return who asks: the peer, or whom a trusted proxy speaks for."""
+        peer = self._peer
+        if head.client is peer.client:
+            return peer
+        return msgspec.structs.replace(peer, client=head.client)
 
     def declined(self, exchange: HttpExchange, pieces: list[bytes], *, complete: bool) -> None:
         """Ask the claims after the one that declined, with the body as far as it was read."""
@@ -244,7 +248,9 @@ class Service:
 
     def record(self, summary: Summary, seconds: float = 0.0) -> None:
         """Tell the access log of a request that no session speaks for."""
-        self._port.context.record(self._peer, summary, seconds)
+        head = summary.head
+        peer = self._asker(head) if isinstance(head, RequestHead) else self._peer
+        self._port.context.record(peer, summary, seconds)
 
     def _response_due(self) -> None:
         """Give up waiting for the beginning of the application's response."""

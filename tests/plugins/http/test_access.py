@@ -403,6 +403,14 @@ def test_glimpse_of_little(data):
     assert head is None or (head.method, head.raw_path, head.http_version) == ("GET", b"", "")
 
 
+@pytest.mark.parametrize("path", ["/", "/claim/whole", "/claim/fault"])
+def test_behind_a_proxy(path):
+    """Behind a trusted proxy the client is whom that speaks for, whoever answers."""
+    with Logged(trusted_proxies=("127.0.0.1",)) as logged, logged.site.connect() as client:
+        client.send(get(path, "X-Forwarded-For: 192.0.2.7")).response()
+        assert logged.said("path", "client") == (path, ["192.0.2.7", 0])
+
+
 # ---------------------------------------------------------------- HTTP/2
 
 
