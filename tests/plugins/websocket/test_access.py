@@ -16,7 +16,7 @@ from tests.plugins.http.http2.peer import Http2Client, request
 from tests.plugins.websocket.peers import frame
 from tests.plugins.websocket.serving import ECHO, Serving, accept, on_loop, wait_until
 
-TEXT, CLOSE = 1, 8
+TEXT, CLOSE, PING, PONG = 1, 8, 9, 10
 
 
 def close_payload(code: int, reason: str = "") -> bytes:
@@ -48,6 +48,8 @@ async def test_ended_by_the_client() -> None:
         peer.send(TEXT, b"hello")
         assert await peer.frame() == (TEXT, b"hello")
         assert not gateway.lines
+        peer.send(PING, b"x")
+        assert await peer.frame() == (PONG, b"x")
         peer.send(CLOSE, close_payload(4001, "bye"))
         assert await peer.frame() == (CLOSE, close_payload(4001))
         record = await gateway.record()
@@ -62,8 +64,8 @@ async def test_ended_by_the_client() -> None:
             "http_version": "1.1",
             "code": 4001,
             "end": "client",
-            "received": len(frame(TEXT, b"hello") + frame(CLOSE, close_payload(4001, "bye"))),
-            "sent": (2 + 5) + (2 + 2),
+            "received": (6 + 5) + (6 + 1) + (6 + 5),
+            "sent": (2 + 5) + (2 + 1) + (2 + 2),
         }
 
 
@@ -152,6 +154,24 @@ async def test_client_leaves_before_the_decision() -> None:
         peer.writer.transport.abort()
         record = await gateway.record()
         assert (record["protocol"], record["code"], record["end"]) == ("websocket", 499, "client")
+
+
+@on_loop
+async def test_a_pong_behind_our_close() -> None:
+    """What is answered after our close frame counts as well."""
+
+    def receive(message: dict[str, Any]) -> list[dict[str, Any]]:
+        return [{"close": 4002}]
+
+    async with Logged({"websocket.connect": accept, "websocket.receive": receive}) as gateway:
+        peer = await gateway.open()
+        peer.send(TEXT, b"x")
+        assert await peer.frame() == (CLOSE, close_payload(4002))
+        peer.send(PING, b"y")
+        assert await peer.frame() == (PONG, b"y")
+        peer.send(CLOSE, close_payload(4002))
+        record = await gateway.record()
+        assert record["sent"] == (2 + 2) + (2 + 1)
 
 
 @on_loop
