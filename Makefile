@@ -6,6 +6,7 @@ SHELL := /bin/bash
 VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO_PORT ?= 8000
+FUZZ_SECONDS ?= 60
 # The first Python of at least 3.11 that can make virtual environments.
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
@@ -89,6 +90,10 @@ bench: $(VENV)/.bench ## speed against gunicorn, uvicorn, daphne
 .PHONY: autobahn
 autobahn: $(VENV)/.test peers ## the WebSocket conformance suite, in full
 	@pytest -m autobahn --autobahn=full tests
+
+.PHONY: fuzz
+fuzz: $(VENV)/.test ## throw hostile bytes at the http plugin; FUZZ_SECONDS=60
+	@python -m tests.plugins.http.fuzz --seconds $(FUZZ_SECONDS)
 
 .PHONY: docs
 docs: $(VENV)/.test ## write the generated pages of docs/reference

@@ -222,7 +222,7 @@ def test_logs_tell_no_secrets(module: Path) -> None:
 def test_front_door() -> None:
     """`make` alone names every target, and what runs before a change is taken is `make test`."""
     said = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    for target in ("venv", "demo", "test", "lint", "bench", "docs", "autobahn", "clean"):
+    for target in ("venv", "demo", "test", "lint", "bench", "docs", "autobahn", "fuzz", "clean"):
         assert re.search(rf"^  make {target} +\w", said, re.MULTILINE), target
     run = ROOT / ".ci" / "run"
     assert os.access(run, os.X_OK)

@@ -80,7 +80,7 @@ class HttpExchange(Exchange):
         """Iterate over the request body as it comes; raises ConnectionError if it is cut off."""
         if not self._iterated:
             self._iterated = True
-            if self._service.request.expects_continue and not self._complete:
+            if self._service.request.expects_continue and not (self._complete or self._cut):
                 self._service.send(self._service.site.framing.CONTINUE)
         while True:
             while self._unread:

@@ -31,6 +31,7 @@ class HttpProtocol(Service, asyncio.Protocol):
 
     __slots__ = (
         "_body",
+        "_closing",
         "_deadline",
         "_full",
         "_hold_body",
@@ -53,6 +54,8 @@ class HttpProtocol(Service, asyncio.Protocol):
         super().__init__(port, port.site)
         self._rest = b""
         self._body: Body | None = None
+        self._closing = False
+        """Whether the last words are said: what comes now is dropped."""
         self._deadline = Deadline(self._due)
         self._left = 0.0
         self._requests = 0
@@ -88,8 +91,8 @@ class HttpProtocol(Service, asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take bytes."""
-        if self._phase is Phase.LINGER or self._phase is Phase.OVER:
-            return
+        if self._closing or self._phase is Phase.OVER:
+            return  # over TLS a transport that was closed may still bring some
         self._rest = self._rest + data if self._rest else data
         self._work()
 
@@ -211,7 +214,7 @@ class HttpProtocol(Service, asyncio.Protocol):
 
     def send(self, output: bytes) -> None:
         """Send bytes."""
-        if not self._transport.is_closing():
+        if not (self._closing or self._transport.is_closing()):
             self._transport.write(output)
 
     # ------------------------------------------------ the Wire of a session
@@ -244,7 +247,7 @@ class HttpProtocol(Service, asyncio.Protocol):
         if self._phase is Phase.OVER or self._transport.is_closing():
             return
         if not keep_alive or self._body is not None or self._port.draining:
-            self._say(b"")
+            self._say(b"", answered=True)
             return
         if not self._full:
             self._enter(Phase.IDLE, self._port.config.idle_timeout)
@@ -285,12 +288,15 @@ class HttpProtocol(Service, asyncio.Protocol):
         """Send an answer of the gateway's own, and close."""
         self._say(output)
 
-    def _say(self, data: bytes) -> None:
-        """Send last words and close; let the client read them if it is still sending."""
+    def _say(self, data: bytes, *, answered: bool = False) -> None:
+        """Send last words and close; let the client read them, or what it was just ``answered``,
+        though it be still sending (RFC 9112 9.6).
+        """  # noqa: D205 - one sentence
         transport = self._transport
         if transport.is_closing():
             return
-        unread = bool(data or self._rest or self._body is not None)
+        unread = bool(answered or data or self._rest or self._body is not None)
+        self._closing = True
         self._rest = b""
         self._body = None
         if data:

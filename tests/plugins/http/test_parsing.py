@@ -14,6 +14,7 @@ from gateway.plugins.http.body import ChunkedBody, LengthBody
 from gateway.plugins.http.config import HttpConfig
 from gateway.plugins.http.head import CHUNKED, METHODS, HeadReader, RequestHead
 from gateway.plugins.http.refusals import Refused
+from tests.plugins.http.driven import Driven, seen
 from tests.plugins.http.serving import Served, get, wait_until
 
 HOST = b"Host: localhost\r\n"
@@ -440,6 +441,39 @@ def test_a_hundred_requests_byte_by_byte(site):
         assert {r.status for r in client.responses(*["POST"] * 100)} == {200}
     found = site.messages("http.request")[before:]
     assert [message["path"] for message in found] == paths
+
+
+def test_a_client_that_sends_on_reads_its_last_answer():
+    """What it sends behind the last response is read past, so that nothing resets the connection."""
+    config = HttpConfig(max_requests=1)
+    with Served({"http.request": echo}, config=config) as site, site.connect() as client:
+        client.send(get("/a"))
+        (protocol,) = wait_until(lambda: list(site.plugin._port.connections))
+        wait_until(lambda: protocol._closing)
+        for _ in range(10):
+            client.send(get("/b") * 1000)
+        assert client.response().header(b"connection") == b"close"
+        assert client.rest() == b""
+        assert [message["path"] for message in site.messages("http.request")] == ["/a"]
+
+
+def test_what_comes_behind_a_close_is_not_read():
+    """Over TLS a closed connection still brings what was under way: it is no request."""
+    driven = Driven(seen)
+    driven.feed([get("/a", "Connection: close"), get("/b"), b"\0"])
+    assert [message["path"] for message in driven.requests] == ["/a"]
+    assert driven.transport.written.count(b"HTTP/1.1") == 1
+    driven.close()
+
+
+def test_a_refused_head_request_has_no_content(site):
+    """Where HEAD was read and its body is malformed, the refusal has no content either."""
+    with site.connect() as client:
+        client.send(request(b"HEAD / HTTP/1.1", CHUNKED_LINE, body=b"zz\r\n"))
+        response = client.response("HEAD")
+        assert (response.status, response.content) == (400, b"")
+        assert int(response.header(b"content-length")) > 0
+        assert client.rest() == b""
 
 
 # ---------------------------------------------------------------- half-close
