@@ -129,9 +129,7 @@ class _Edge(FakeEdge):
         self.receipt = receipt
 
 
-def _port(
-    access: AccessLog | None = None, **settings: Any
-) -> tuple[_Edge, Any, ManualClock, Port]:
+def _port(access: AccessLog | None = None, **settings: Any) -> tuple[_Edge, Any, ManualClock, Port]:
     clock = ManualClock()  # type: ignore[abstract] # what no stage asks of a loop is left out
     edge = _Edge()
     engine = edge.engine(clock, access=access)
