@@ -16,6 +16,7 @@ import pstats
 import sys
 import tempfile
 import time
+import zlib
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -27,7 +28,7 @@ from benchmarks.http_load import request
 from gateway.core.access import AccessLog, OpenLog
 from gateway.core.config import LogSettings
 from gateway.core.layers import codec, wire
-from gateway.core.layers.base import ANNOUNCED, MESSAGE, OK, OUTCOME, Delivery, send
+from gateway.core.layers.base import ANNOUNCED, GROUP, JOIN, MESSAGE, OK, OUTCOME, Delivery, send
 from gateway.core.layers.options import LayerOptions
 from gateway.core.layers.records import Reader
 from gateway.core.layers.state import State
@@ -44,6 +45,8 @@ from gateway.testing.fakes import FakeEdge, ManualClock
 
 BATCH = 32
 """Messages of one turn, where a stage works on a turn's worth: the credit of a worker."""
+MEMBERS = 100
+"""Members of a group."""
 RUNS = 7
 SECONDS = 0.2
 
@@ -126,26 +129,29 @@ class _Edge(FakeEdge):
         self.receipt = receipt
 
 
-def _gateway(
-    access: AccessLog | None = None,
-) -> tuple[_Edge, Any, ManualClock, HttpProtocol, _Transport]:
+def _port(access: AccessLog | None = None, **settings: Any) -> tuple[_Edge, Any, ManualClock, Port]:
     clock = ManualClock()  # type: ignore[abstract] # what no stage asks of a loop is left out
     edge = _Edge()
     engine = edge.engine(clock, access=access)
     engine.deliver([(ANNOUNCED, frozenset({"http.request", "websocket.receive"}))])
     port = Port(HttpConfig(), engine.context(HttpPlugin, HttpConfig()))
-    config = WebsocketConfig(message_rate=0)  # this clock stands still
+    config = WebsocketConfig(message_rate=0, **settings)  # this clock stands still
     door = Door(config, engine.context(WebsocketPlugin, config))
     port.claims = [Claim(door.matches, door.open, -10)]
+    return edge, engine, clock, port
+
+
+def _connected(port: Port) -> tuple[HttpProtocol, _Transport]:
     protocol = HttpProtocol(port)
     transport = _Transport()
     protocol.connection_made(transport)  # type: ignore[arg-type]
-    return edge, engine, clock, protocol, transport
+    return protocol, transport
 
 
 def http_in_out(access: AccessLog | None = None) -> Step:
     """A request's bytes to its message, the reply to the response's bytes (gateway)."""
-    edge, engine, _, protocol, _ = _gateway(access)
+    edge, engine, _, port = _port(access)
+    protocol, _ = _connected(port)
 
     def step() -> None:
         protocol.data_received(REQUEST)
@@ -163,7 +169,8 @@ def http_logged() -> Step:
 
 def http_in() -> Step:
     """A request's bytes to its message, and the end of what then leaves (gateway)."""
-    _, engine, _, protocol, _ = _gateway()
+    _, engine, _, port = _port()
+    protocol, _ = _connected(port)
 
     def step() -> None:
         protocol.data_received(REQUEST)
@@ -173,22 +180,84 @@ def http_in() -> Step:
     return step
 
 
-def websocket_in_out() -> Step:
-    """A frame to its message, the reply to its frame (gateway)."""
-    edge, engine, clock, protocol, transport = _gateway()
-    protocol.data_received(ws_load.handshake("/echo"))
+OFFER = b"Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n"
+LINES = "".join(f'{{"id": {n}, "price": {n * 7919 % 1000}.25, "side": "buy"}}\n' for n in range(25))
+"""What is compressed: 1 KiB of JSON."""
+
+
+def _opened(port: Port, clock: ManualClock) -> Any:
+    """Return what a connection that was accepted is to be told when bytes arrive."""
+    protocol, transport = _connected(port)
+    head, _, _ = ws_load.handshake("/echo").rpartition(b"\r\n")
+    protocol.data_received(head + OFFER + b"\r\n")
     clock.advance()
     if transport.protocol is None:  # nobody routes the connect: accepted in a turn of its own
         raise RuntimeError("the handshake was not accepted")
-    received = transport.protocol.data_received
-    data = ws_load.frame(ws_load.TEXT)
+    return transport.protocol.data_received
+
+
+def _echo(data: bytes, reply: bytes, **settings: Any) -> Step:
+    edge, engine, clock, port = _port(**settings)
+    received = _opened(port, clock)
     channel = f"websocket.send.{engine.process}!{engine.attached:x}"
 
     def step() -> None:
         received(data)
-        engine.deliver([(MESSAGE, channel, TEXT_REPLY), (OUTCOME, edge.receipt, 0, OK)])
+        engine.deliver([(MESSAGE, channel, reply), (OUTCOME, edge.receipt, 0, OK)])
 
     return step
+
+
+def websocket_in_out() -> Step:
+    """A frame to its message, the reply to its frame (gateway)."""
+    return _echo(ws_load.frame(ws_load.TEXT), TEXT_REPLY)
+
+
+def websocket_agreed() -> Step:
+    """The same where compression was agreed on, for a message too short for it."""
+    return _echo(ws_load.frame(ws_load.TEXT), TEXT_REPLY, compression="deflate")
+
+
+def websocket_large() -> Step:
+    """The same with 1 KiB of JSON, not compressed."""
+    return _echo(ws_load.frame(LINES.encode()), codec.encode({"text": LINES}))
+
+
+def websocket_deflate() -> Step:
+    """The same with 1 KiB of JSON, compressed both ways."""
+    deflater = zlib.compressobj(wbits=-12)
+    small = (deflater.compress(LINES.encode()) + deflater.flush(zlib.Z_SYNC_FLUSH))[:-4]
+    data = ws_load.frame(small, first=0xC1)
+    return _echo(data, codec.encode({"text": LINES}), compression="deflate")
+
+
+def _group(**settings: Any) -> Step:
+    _, engine, clock, port = _port(**settings)
+    for _ in range(MEMBERS):
+        _opened(port, clock)
+    for channel in list(engine.by_channel):
+        engine.deliver([(JOIN, "room", channel, None)])
+    payload = codec.encode({"text": LINES})
+
+    def step() -> None:
+        engine.deliver([(GROUP, "room", payload, [])])
+
+    return step
+
+
+def group() -> Step:
+    """A group's message of 1 KiB to 100 members, for each of them (gateway)."""
+    return _group()
+
+
+def group_deflate() -> Step:
+    """The same, compressed: once for all of them."""
+    return _group(compression="deflate")
+
+
+def group_context() -> Step:
+    """The same with context takeover: compressed anew for each of them."""
+    return _group(compression="deflate", compression_context=True)
 
 
 # ---------------------------------------------------------------- the hub
@@ -312,6 +381,12 @@ STAGES: dict[str, tuple[Callable[[], Step], int]] = {
     "http-logged": (http_logged, 1),
     "http-in": (http_in, 1),
     "websocket": (websocket_in_out, 1),
+    "websocket-agreed": (websocket_agreed, 1),
+    "websocket-1k": (websocket_large, 1),
+    "websocket-deflate": (websocket_deflate, 1),
+    "group": (group, MEMBERS),
+    "group-deflate": (group_deflate, MEMBERS),
+    "group-context": (group_context, MEMBERS),
     "state": (hub_state, 1),
     "wire-deliver": (wire_deliver, BATCH),
     "wire-settle": (wire_settle, BATCH),

@@ -71,7 +71,7 @@ class WebsocketPlugin(ProtocolPlugin):
                 f"websocket.max_message is {config.max_message}, and the layer lets "
                 f"{layer.message_bytes} bytes through, of which {ENVELOPE} are for path and "
                 f"addresses: set layer.message_bytes to {config.max_message + ENVELOPE} or more "
-                "(and layer.channel_bytes to some times that), or max_message lower"
+                "(and layer.channel_bytes to several times that), or max_message lower"
             )
 
     async def start(self) -> None:

@@ -111,7 +111,7 @@ class WebsocketConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         Meta(
             description="Whether a message may refer to those before it (context takeover). Short "
             "messages that resemble each other shrink far more; but each connection keeps the "
-            "memory of compression_window (36 KiB with 12, up to 288 KiB with 15), and a group's "
+            "memory of compression_window (44 KiB with 12, 250 KiB with 15), and a group's "
             "message is compressed anew for each member."
         ),
     ] = False

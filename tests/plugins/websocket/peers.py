@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from types import SimpleNamespace
 from typing import Any
 
+from gateway.core.deadlines import Deadline
 from gateway.core.metrics import Drop
 from gateway.core.plugin import Action, Close, Peer, Timer
 from gateway.core.web import Exchange, Head
@@ -135,6 +136,7 @@ class FakeTransport:
         self.written: list[bytes] = []
         self.protocol: Any = None
         self.closing = self.shut = self.aborted = self.paused = False
+        self.halves = True
 
     def write(self, data: bytes) -> None:
         assert not self.closing
@@ -157,7 +159,7 @@ class FakeTransport:
         self.paused = False
 
     def can_write_eof(self) -> bool:
-        return True
+        return self.halves
 
     def write_eof(self) -> None:
         self.shut = True
@@ -189,7 +191,7 @@ class Line:
             loop=SimpleNamespace(
                 call_soon=lambda *call: self.soon.append(call), time=lambda: self.now
             ),
-            deadlines=SimpleNamespace(set=lambda *_: None, forget=lambda _: None),
+            deadlines=SimpleNamespace(set=self._set, forget=lambda _: None),
             longest=min(config.max_frame, config.max_message, 65535),
             burst=config.message_burst,
             pending=0,
@@ -209,6 +211,9 @@ class Line:
         assert b"Sec-WebSocket-Accept" in exchange.headers
         if not unread:
             self.turn()
+
+    def _set(self, deadline: Deadline, seconds: float) -> None:
+        self.deadline = (deadline, seconds)
 
     def turn(self) -> None:
         """Run what was put off."""
