@@ -319,23 +319,24 @@ def _other_target(head: RequestHead, host: bytes | None) -> tuple[bytes, bytes]:
 
 
 _GLIMPSE = re.compile(rb"(?:\r?\n)?(" + _TOKEN + rb") (?:(/[!-~]*))?").match
-_GLIMPSE_VERSION = re.compile(rb"[^\n]* HTTP/(1\.[01])\r?\n").match
+_GLIMPSE_LINE = re.compile(rb"(?:\r\n)?" + _TOKEN + rb" [!-~]+ HTTP/1\.([0-9])\r\n").match
 
 
 def glimpse(data: bytes) -> Head | None:
     """Return what can be said of a request that was refused; None if that is nothing.
 
-    For the access log, and to leave out the content of an answer to HEAD. Of a target that is
-    no path nothing is said: it may hold a password.
+    For the access log, and to leave out the content of an answer to HEAD: so the method is a
+    guess unless ``http_version`` is there, which takes a whole request line, however the bytes
+    came. Of a target that is no path nothing is said: it may hold a password.
     """
     found = _GLIMPSE(data)
     if found is None:
         return None
-    version = _GLIMPSE_VERSION(data, found.start(1))
+    line = _GLIMPSE_LINE(data)
     head = Head()
     head.method = found[1].decode()
     head.raw_path = (found[2] or b"").partition(b"?")[0]
-    head.http_version = version[1].decode() if version else ""
+    head.http_version = "" if line is None else "1.0" if line[1] == b"0" else "1.1"
     head.headers = []
     return head
 

@@ -14,6 +14,7 @@ import argparse
 import asyncio
 import contextlib
 import logging
+import re
 import socket
 import struct
 import sys
@@ -127,10 +128,21 @@ def made(seed: int, number: int) -> tuple[Random, bytes]:
 
 
 def methods(data: bytes) -> Iterator[str]:
-    """Iterate over the methods of the requests in it, and then GET for ever."""
+    """Iterate over the methods of the requests in it, and then GET for ever.
+
+    An answer to HEAD has no content, even if all that is right of the request is its first line.
+    """
     reader = HeadReader(CONFIG, Peer())
     with contextlib.suppress(Refused):
-        while (head := reader.read(data)) is not None:
+        while True:
+            try:
+                head = reader.read(data)
+            except Refused:
+                if re.match(rb"(?:\r\n)?HEAD [!-~]+ HTTP/1\.[0-9]\r\n", data):
+                    yield "HEAD"
+                raise
+            if head is None:
+                break
             yield head.method
             data = data[reader.size :]
             if head.length:

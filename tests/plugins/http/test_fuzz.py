@@ -35,7 +35,7 @@ def test_a_conversation_that_is_left_is_found(monkeypatch):
         return [{"text": "hi"}] if message["path"] == "/neighbour/" else []
 
     monkeypatch.setattr("tests.plugins.http.fuzz.answer", slow)
-    monkeypatch.setattr(Service, "_gone", lambda self: None)
+    monkeypatch.setattr(Service, "_gone", lambda *_: None)
     monkeypatch.setattr("tests.plugins.http.fuzz.LEFT", 0.3)
     with pytest.raises(Finding, match="conversations are left"):
         fuzz(1, count=40)
