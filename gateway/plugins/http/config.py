@@ -156,8 +156,9 @@ class HttpConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     max_connections: Annotated[
         Count,
         Meta(
-            description="Open connections of one gateway process; beyond: 503. 10000: about "
-            "120 MB of the gateway's memory."
+            description="Open connections of one gateway process, WebSockets included; beyond: "
+            "503, or a close where TLS would come first. 10000: about 120 MB of the gateway's "
+            "memory."
         ),
     ] = 10_000
     max_requests: Annotated[
@@ -168,6 +169,14 @@ class HttpConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             "ones find their way to new processes, at no cost that could be measured."
         ),
     ] = 10_000
+    max_connections_per_address: Annotated[
+        Count,
+        Meta(
+            description="Of these from one address (IPv6: from one /64). 250: forty browsers with "
+            "six connections each behind one address, and a fortieth of max_connections. Who "
+            "connects over loopback or a Unix socket is a proxy or a check, and not counted."
+        ),
+    ] = 250
     max_pipelined: Annotated[
         Count,
         Meta(

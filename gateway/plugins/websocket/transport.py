@@ -7,6 +7,7 @@ request; accepted, its transport is taken over, and the wire is its protocol.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from gateway.core.deadlines import Deadline
@@ -51,11 +52,15 @@ class WebsocketWire(asyncio.Protocol):
         "_paused",
         "_pong",
         "_reading",
+        "_release",
         "_session",
         "_since",
         "_transport",
         "traffic",
     )
+
+    _release: Callable[[], None]
+    """Gives back the place of the connection that was taken over."""
 
     def __init__(
         self, door: Door, exchange: Exchange, key: bytes, agreed: Agreed | None = None
@@ -229,6 +234,7 @@ class WebsocketWire(asyncio.Protocol):
         self._open = self._reading = False
         self._engine = self._inflater = self._transport = self._deadline = None
         self._held = b""
+        self._release()
         self._lost()
 
     # ------------------------------------------------ own
@@ -241,6 +247,7 @@ class WebsocketWire(asyncio.Protocol):
             self._agreed = None
         fields = handshake.fields(self._key, answer, extensions)
         transport, unread = exchange.upgrade(b"websocket", fields)
+        self._release = exchange.release
         self._transport = transport
         self._open = self._reading = True
         transport.set_protocol(self)
