@@ -18,12 +18,13 @@ import contextlib
 import socket
 import ssl
 from collections import deque
-from collections.abc import Callable, Container
+from collections.abc import Callable
 from typing import Any, Final, NamedTuple, cast
 
 from gateway.core import x509
 from gateway.core.deadlines import Deadline
 from gateway.core.metrics import Drop
+from gateway.core.networks import Networks
 from gateway.core.places import Place, Places
 from gateway.core.plugin import Context, Peer
 from gateway.core.proxy import Address, Header, ProxyError
@@ -85,7 +86,7 @@ class Arrivals:
         places: Places,
         *,
         tls: Offer | None = None,
-        proxies: Container[str | None] | None = None,
+        proxies: Networks | None = None,
         answer: Callable[[bytes], bytes] = lambda _: b"",
         shutdown_timeout: float = 60.0,
     ) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv6Address
 from typing import Final
+
+from gateway.core.networks import Networks, plain
 
 PREFIX: Final = 64
 """Bits of an IPv6 address that count: a household or a server is given a whole /64 at least, and
@@ -29,7 +30,7 @@ class Place:
         if places is None or places.per_address is None:
             return True
         key = address_key(host)
-        if key is None or host in places.exempt:
+        if key is None or (places.exempt is not None and host in places.exempt):
             return True
         count = places.addresses.get(key, 0)
         if count >= places.per_address:
@@ -61,7 +62,7 @@ class Places:
     """
 
     def __init__(
-        self, most: int, per_address: int | None = None, exempt: Container[str | None] = ()
+        self, most: int, per_address: int | None = None, exempt: Networks | None = None
     ) -> None:
         self.most = most
         self.per_address = per_address
@@ -84,11 +85,9 @@ def address_key(host: str | None) -> str | None:
     if host is None:
         return None
     try:
-        address: IPv4Address | IPv6Address = ip_address(host.partition("%")[0])
+        address = plain(host)
     except ValueError:
         return host
-    if isinstance(address, IPv6Address):
-        address = address.ipv4_mapped or address
     if address.is_loopback:
         return None
     if isinstance(address, IPv6Address):

@@ -21,7 +21,7 @@ class HttpConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         str | tuple[str, ...],
         Meta(
             description="Where to listen, one endpoint or several: tcp:8000, 127.0.0.1:8000, "
-            "unix:/run/site.sock. Without an interface: loopback."
+            "unix:/run/site.sock, tls:*:443. Without an interface: loopback."
         ),
     ] = "127.0.0.1:8000"
     root_path: Annotated[
@@ -41,6 +41,14 @@ class HttpConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             "believed, and headers are handed on as they came."
         ),
     ] = ()
+    proxy_protocol: Annotated[
+        bool,
+        Meta(
+            description="Whether trusted_proxies begin each connection with a PROXY header "
+            "(version 1 or 2, before TLS), which says whom it is for; one without is closed. "
+            "Everybody else is served without one. For balancers of TCP."
+        ),
+    ] = False
     proxy_header: Annotated[
         Literal["x-forwarded", "forwarded"],
         Meta(
@@ -223,6 +231,10 @@ class HttpConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     def __post_init__(self) -> None:
         """Check what no single field can. Raises ConfigError."""
         Networks(self.trusted_proxies, "trusted_proxies")
+        if self.proxy_protocol and not self.trusted_proxies:
+            raise ConfigError(
+                "proxy_protocol: nobody would be believed; name the balancers in trusted_proxies"
+            )
         if self.proxy_header == "forwarded" and "prefix" in self.proxy_parts:
             raise ConfigError(
                 "proxy_parts: Forwarded has no prefix (RFC 7239 5); leave it out, or set "

@@ -40,9 +40,10 @@ class HttpPlugin(ProtocolPlugin):
         for endpoint in self.context.endpoints():
             if endpoint.kind == "twisted":
                 raise endpoint.error(
-                    "http listens at tcp:, unix:, fd: and systemd: endpoints, tls: before them or not"
+                    "http listens at tcp:, unix:, fd: and systemd: endpoints, with tls: before it "
+                    "or without"
                 )
-            if endpoint.tls:
+            if endpoint.tls or self.config.proxy_protocol:
                 self._accept(endpoint)
             else:
                 self._servers.append(await self._listen(endpoint))
@@ -64,6 +65,7 @@ class HttpPlugin(ProtocolPlugin):
             self._serve,
             port.places,
             tls=self.context.tls(port.alpn) if endpoint.tls else None,
+            proxies=port.proxies if self.config.proxy_protocol else None,
             answer=port.insecure,
             # The phases of a connection have their own, shorter deadlines.
             shutdown_timeout=self.config.write_timeout + LINGER,

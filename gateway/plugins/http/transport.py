@@ -14,7 +14,6 @@ from typing import cast
 from gateway.core.arrivals import Arrived
 from gateway.core.deadlines import Deadline
 from gateway.core.places import Place
-from gateway.core.plugin import Drop
 from gateway.core.web import Header
 from gateway.plugins.http.body import Body, ChunkedBody, LengthBody
 from gateway.plugins.http.head import CHUNKED, HeadReader, RequestHead, glimpse

@@ -131,7 +131,11 @@ class Served:
         plain = iter(self.plugin._servers)
         arriving = iter(self.plugin._acceptors)
         self.addresses = [
-            (next(arriving).socket if endpoint.tls else next(plain).sockets[0]).getsockname()
+            (
+                next(arriving).socket
+                if endpoint.tls or self.config.proxy_protocol
+                else next(plain).sockets[0]
+            ).getsockname()
             for endpoint in self._listen
         ]
         """Where it listens, in the order of ``listen``."""
