@@ -27,10 +27,6 @@ BATCH: Final = 64
 """Events handed over at once: as many messages as a connection's inbox has room for, so that
 it overshoots by one read at most."""
 
-LINGER: Final = 0.5
-"""Seconds that the close frame of a fault gets to arrive where our side cannot be shut alone:
-longer than most round trips, shorter than a client's patience."""
-
 
 class WebsocketWire(asyncio.Protocol):
     """One connection's transport: the core's `Wire`, and asyncio's protocol once accepted."""
@@ -319,23 +315,13 @@ class WebsocketWire(asyncio.Protocol):
         # RFC 6455 section 7.1.1: shut down the sending side, go on reading until the peer has
         # done the same. Nobody knows what a peer that broke the rules still sends, and a close
         # with unread input is a reset, which may overtake the last frame.
-        if transport.can_write_eof():
-            transport.write_eof()
-        elif self._deadline is not None:  # TLS does not end by halves
-            self._deadline.due = self._end
-            self._door.deadlines.set(self._deadline, LINGER)
         if not transport.is_reading():
             transport.resume_reading()
+        if transport.can_write_eof():
+            transport.write_eof()
+        else:
+            transport.close()  # TLS reads on of its own accord until the peer has closed, too
         self._lost()
-
-    def _end(self) -> None:
-        """Close, and cut off a peer that holds that up."""
-        transport = self._transport
-        if transport is None or self._deadline is None:
-            return
-        transport.close()
-        self._deadline.due = transport.abort
-        self._door.deadlines.set(self._deadline, self._door.config.close_timeout)
 
     def _decided(self) -> Exchange | None:
         exchange, self._exchange = self._exchange, None
