@@ -16,9 +16,11 @@ import pytest
 import uvloop
 
 from gateway.core.listen import bind, parse
+from gateway.core.tls import WATER
 from gateway.plugins.http.config import HttpConfig
 from tests.certificates import Authority
 from tests.plugins.http.serving import Client, Served, get, hello, wait_until
+from tests.plugins.http.test_bodies import Site
 
 LOOPS = {"uvloop": uvloop.new_event_loop, "asyncio": asyncio.new_event_loop}
 
@@ -390,6 +392,32 @@ def test_upload(serve, authority):
         assert received == body
         site.layer.send(message["reply_channel"], {"text": "done"})
         assert client.response().content == b"done"
+
+
+def test_a_worker_streams_at_the_clients_pace(authority, loop_factory):
+    """A client that stalls stalls the worker, with no more in memory than a piece or two."""
+    listen = {"listen": "tls:127.0.0.1:0", "tls": authority.tls()}
+    with Site(**listen, loop_factory=loop_factory) as site, connect(site, authority) as client:
+        client.send(get("/pace", "Connection: close"))
+        (protocol,) = wait_until(lambda: list(site.plugin._port.connections))
+        wait_until(lambda: protocol._full)
+        assert site.engine.acks < 64
+        waiting = site.call(protocol._transport.get_write_buffer_size)
+        assert waiting <= WATER + 2 * 256 * 1024
+        assert client.rest().count(b"x" * 1024) == 64 * 256
+
+
+def test_a_streaming_worker_hears_that_the_client_left(authority, loop_factory):
+    """A client that leaves in the middle is noticed at the next piece."""
+    listen = {"listen": "tls:127.0.0.1:0", "tls": authority.tls()}
+    with Site(**listen, loop_factory=loop_factory) as site:
+        client = connect(site, authority)
+        client.send(get("/pace"))
+        (protocol,) = wait_until(lambda: list(site.plugin._port.connections))
+        wait_until(lambda: protocol._full)
+        client.sock.close()
+        wait_until(lambda: site.errors)
+        wait_until(lambda: site.messages("http.disconnect"))
 
 
 # ---------------------------------------------------------------- what is no TLS
