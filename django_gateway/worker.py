@@ -184,7 +184,8 @@ class Worker:
 def run(worker: Worker, grace: float) -> int:
     """Run a worker on the main thread until SIGTERM or SIGINT; return the exit status.
 
-    The first signal drains it, a second one ends the process at once, with status 1.
+    The first signal drains it, a second one ends the process at once, with status 1. SIGHUP,
+    which asks a gateway to load its files again, does nothing here, and so ends nothing.
     """
     asked = threading.Event()
 
@@ -193,7 +194,11 @@ def run(worker: Worker, grace: float) -> int:
             os._exit(1)  # stopped at once
         asked.set()
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    def stay(*_: Any) -> None:
+        """Do nothing."""
+
+    wanted = {signal.SIGTERM: stop, signal.SIGINT: stop, signal.SIGHUP: stay}
+    before = {number: signal.signal(number, handler) for number, handler in wanted.items()}
     worker.start()
     log.info("worker takes %s", ", ".join(worker.router.channels()))
     asked.wait()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -19,6 +20,9 @@ from gateway.core.plugin import Application
 from gateway.core.project import Project, default_layer_url, find_project
 from gateway.core.registry import Loaded, Registry
 from gateway.core.sources import Sources, find_file
+
+if TYPE_CHECKING:
+    from gateway.core.tls import Tls
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,20 +77,49 @@ class Boot(msgspec.Struct, frozen=True, kw_only=True):
 
     def endpoints(self) -> dict[str, list[Listen]]:
         """Return where each plugin listens, by its name. Raises ConfigError for bad endpoints."""
+        certificates = self.settings.tls.certificates()
         found: dict[str, list[Listen]] = {}
         for name, config in self.settings.tables.items():
             written = getattr(config, "listen", ())
             texts = (written,) if isinstance(written, str) else tuple(written or ())
             found[name] = [parse(text, f"{name}.listen") for text in texts]
+            for endpoint in found[name]:
+                if endpoint.tls and endpoint.kind != "twisted" and not certificates:
+                    raise endpoint.error(
+                        "there is no certificate to show; set tls.certificate to a PEM file, and "
+                        "tls.key to its key's unless that stands in it"
+                    )
         return found
+
+    def tls(self) -> Tls | None:
+        """Return the site's certificates, read now; None where there are none.
+
+        Raises ConfigError for files that cannot be used.
+        """
+        if not self.settings.tls.certificates():
+            return None
+        from gateway.core.tls import Tls  # noqa: PLC0415 - most processes need no OpenSSL
+
+        return Tls(self.settings.tls)
 
     def warnings(self) -> Iterator[str]:
         """Iterate over what an operator should know although it stops nothing."""
         yield from self.sources.warnings
         if not HAS_UVLOOP:
             yield "uvloop is not installed, and asyncio's own loop is slower: pip install uvloop"
+        if self.settings.tls.certificates() and not self._listens_with_tls():
+            yield (
+                "tls.certificate is set, and nothing listens with TLS: put 'tls:' before an "
+                "endpoint, as in http.listen = 'tls:*:443'"
+            )
         for plugin in self.plugins:
             yield from plugin.kind.warnings(self.settings.tables[plugin.name])
+
+    def _listens_with_tls(self) -> bool:
+        try:
+            return any(listen.tls for found in self.endpoints().values() for listen in found)
+        except ConfigError:
+            return True  # that is told elsewhere
 
 
 def boot(

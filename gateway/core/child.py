@@ -1,7 +1,8 @@
 """What a child process of the supervisor is told, and how it hears from it later.
 
-A child is stopped over its line and takes no notice of SIGTERM and SIGINT: process managers
-send those to every process at once, and a stop has an order (`gateway.core.supervisor`).
+A child is stopped over its line and takes no notice of SIGTERM, SIGINT and SIGHUP: process
+managers and terminals send those to every process at once, and a stop has an order
+(`gateway.core.supervisor`).
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ LAYER_VARIABLE: Final = "GATEWAY_LAYER_URL"
 """Where the layer is, for the application's own code in this process and those it starts."""
 STOP: Final = b"S"
 """What the supervisor says to a child that is to drain and end."""
+RELOAD: Final = b"R"
+"""What the supervisor says to the gateway process that is to load its files again."""
 DRAINED: Final = b"D"
 """What the gateway process says on its line when only its hub is left."""
 CANNOT_START: Final = 2
@@ -63,12 +66,12 @@ def orders(environ: MutableMapping[str, str] = os.environ) -> Orders | None:
 
 
 def leave_signals_to_the_supervisor() -> None:
-    """Take no notice of SIGTERM and SIGINT. On the main thread.
+    """Take no notice of SIGTERM, SIGINT and SIGHUP. On the main thread.
 
     By handlers that do nothing: what is ignored outright stays so in programs that consumers
     start.
     """
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, nothing)
 
 

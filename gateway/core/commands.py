@@ -114,9 +114,16 @@ def check(options: Options) -> int:
     for row in _rows(started):
         _say(f"{row.key} = {_shown(row.value)}  # {row.origin}")
     _say(f"# layer: {started.layer_url}")
-    for text in started.warnings():
-        _say(f"warning: {text}")
+    warnings = list(started.warnings())
     problems = list(_problems(started))
+    try:
+        tls = started.tls()
+    except ConfigError as error:
+        problems.append(str(error))
+    else:
+        warnings += () if tls is None else tls.warnings()
+    for text in warnings:
+        _say(f"warning: {text}")
     for text in problems:
         _say(f"problem: {text}")
     _say(f"{len(problems)} problem{'' if len(problems) == 1 else 's'}")

@@ -42,7 +42,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -76,6 +76,9 @@ from gateway.core.metrics import Drop, Metrics
 from gateway.core.outbox import GONE
 from gateway.core.plugin import Message, ProtocolPlugin
 from gateway.core.reply import ack_of
+
+if TYPE_CHECKING:
+    from gateway.core.tls import Tls
 
 log = logging.getLogger(__name__)
 
@@ -131,12 +134,13 @@ class Engine:
         *,
         listeners: Sequence[Any] = (),
         claims: Sequence[Any] = (),
+        tls: Tls | None = None,
     ) -> PluginContext:
         """Return the context of a plugin to start. ``claims`` may grow until it is started.
 
         Raises PluginError where its messages module lacks ``KINDS`` or ``REPLY``.
         """
-        return PluginContext(self, plugin_class, config, listeners, claims)
+        return PluginContext(self, plugin_class, config, listeners, claims, tls)
 
     @property
     def available(self) -> bool:

@@ -12,7 +12,7 @@ import msgspec
 
 from gateway.core import plugin
 from gateway.core.attached import GATEWAY, Connection
-from gateway.core.errors import PluginError
+from gateway.core.errors import ConfigError, PluginError
 from gateway.core.flow import Kind
 from gateway.core.metrics import Drop
 from gateway.core.plugin import Emit, Message, Peer, ProtocolPlugin, Session, Summary, Wire
@@ -22,6 +22,7 @@ from gateway.core.web import Exchange
 
 if TYPE_CHECKING:
     from gateway.core.connection import Engine
+    from gateway.core.tls import Offer, Tls
 
 SERVER_LOST: Final = "server-lost"
 """What a disconnect says that the layer offers for a process that is lost."""
@@ -44,6 +45,7 @@ class PluginContext(plugin.Context):
         config: Any,
         listeners: Sequence[Any],
         claims: Sequence[Any],
+        tls: Tls | None,
     ) -> None:
         self.engine = engine
         self.name = plugin_class.name
@@ -56,6 +58,7 @@ class PluginContext(plugin.Context):
         self._listeners = listeners
         self._claims = claims
         self._connection = Connection if engine.access is None else Recorded
+        self._tls = tls
         self._tasks: set[asyncio.Task[None]] = set()
         self._read_bounds(config)
         self._read_schemas(plugin_class.messages)
@@ -158,6 +161,15 @@ class PluginContext(plugin.Context):
     def endpoints(self) -> list[Any]:
         """Return the plugin's listeners (`gateway.core.listen.Listen`), bound or to bind."""
         return list(self._listeners)
+
+    def tls(self, alpn: Sequence[str] = ()) -> Offer:
+        """Return what TLS connections begin with. Raises ConfigError where ``[tls]`` is empty."""
+        if self._tls is None:
+            raise ConfigError(
+                "there is no certificate: set tls.certificate to a PEM file (and tls.key, unless "
+                "the key stands in it)"
+            )
+        return self._tls.offer(alpn)
 
     def claims(self) -> list[Any]:
         """Return the claims on requests of the http port, highest priority first."""

@@ -11,6 +11,7 @@ written                                 meaning
 ``fd:3``                                a listening socket that was inherited
 ``systemd:``, ``systemd:web``           every socket that systemd passes, those of that name
 ``systemd:0``                           the first of them
+``tls:`` before any of these            the same with TLS, as ``[tls]`` says: ``tls:*:443``
 ``ssl:…``, ``onion:…``, anything else   any other endpoint of Twisted's, for stream plugins
 ======================================  ====================================================
 
@@ -64,7 +65,7 @@ class Listen(msgspec.Struct, frozen=True, kw_only=True):
     fd: int = -1
     """The descriptor of the socket where it is bound already, else -1."""
     tls: bool = False
-    """Whether the endpoint itself speaks TLS."""
+    """Whether connections begin with TLS: by ``[tls]``, or by a Twisted endpoint's own means."""
 
     def error(self, reason: str) -> ConfigError:
         """Return an error that names the setting and what was written."""
@@ -83,6 +84,8 @@ def parse(text: str, setting: str = "listen") -> Listen:
     if not isinstance(text, str):
         raise ConfigError(f"{setting}: an endpoint is text such as '127.0.0.1:8000', not {text!r}")
     words = text.strip()
+    if words[:4].lower() == "tls:":
+        return _tls(text, setting, words[4:].strip(), wrong)
     if not words:
         raise ConfigError(f"{setting}: an endpoint is empty; write a port such as '8000'")
     if words.isdecimal():
@@ -123,6 +126,20 @@ def parse(text: str, setting: str = "listen") -> Listen:
     raise wrong(
         "expected a port, 'host:port', '[IPv6]:port', 'unix:/path', 'fd:N' or 'systemd:NAME'"
     )
+
+
+def _tls(text: str, setting: str, rest: str, wrong: Wrong) -> Listen:
+    if not rest:
+        raise wrong("after 'tls:' comes where to listen, as in 'tls:*:443'")
+    try:
+        found = parse(rest, setting)
+    except ConfigError as error:
+        raise wrong(str(error).removeprefix(f"{setting}: ")) from None
+    if found.kind == "twisted":
+        raise wrong("after 'tls:' comes a port, 'host:port', 'unix:/path', 'fd:N' or 'systemd:'")
+    if found.tls:
+        raise wrong("'tls:' stands there twice")
+    return msgspec.structs.replace(found, text=text, tls=True)
 
 
 def _port(text: str, wrong: Wrong) -> int:

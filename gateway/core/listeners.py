@@ -80,7 +80,8 @@ class Listeners:
     def places(self, name: str) -> list[str]:
         """Return where a plugin listens, as one would write it; the port is the true one."""
         return [
-            endpoint.text if sock is None else place(sock) for endpoint, sock in self._each(name)
+            endpoint.text if sock is None else ("tls:" if endpoint.tls else "") + place(sock)
+            for endpoint, sock in self._each(name)
         ]
 
     def _each(self, name: str) -> Iterator[tuple[Listen, socket.socket | None]]:

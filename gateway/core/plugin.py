@@ -26,7 +26,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
@@ -215,6 +215,14 @@ class Context(ABC):
         """Return the plugin's listeners (`gateway.core.listen.Listen`), bound or to bind."""
 
     @abstractmethod
+    def tls(self, alpn: Sequence[str] = ()) -> Any:
+        """Return what connections of ``tls:`` endpoints begin with (`gateway.core.tls.Offer`).
+
+        ``alpn`` are the protocols to agree on, the best first. Raises ConfigError where the
+        site has no certificate.
+        """
+
+    @abstractmethod
     def spawn(self, coro: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run a coroutine until the plugin stops; its exceptions are logged."""
 
@@ -298,6 +306,13 @@ class ProtocolPlugin(ABC):
     @abstractmethod
     async def stop(self) -> None:
         """Refuse new work, tell peers, let what runs finish, release. Safe after a failed start."""
+
+    async def reload(self) -> None:  # noqa: B027 - most plugins have nothing to load again
+        """Load again what was read from files at the start: SIGHUP asks for it.
+
+        What is being served is not disturbed; where a file is broken the old content stays.
+        Certificates are not the plugin's business (`Context.tls`).
+        """
 
     def health(self) -> Mapping[str, Any]:
         """Return facts for a health check; ``{"ok": False, …}`` marks the gateway unhealthy."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine, Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from gateway.core.access import AccessLog
 from gateway.core.boot import Boot
@@ -17,6 +17,9 @@ from gateway.core.listeners import Listeners
 from gateway.core.metrics import Metrics
 from gateway.core.plugin import ProtocolPlugin
 from gateway.core.registry import Loaded
+
+if TYPE_CHECKING:
+    from gateway.core.tls import Tls
 
 log = logging.getLogger("gateway.server")
 
@@ -54,6 +57,9 @@ class Server:
         )
         self.plugins: dict[str, ProtocolPlugin] = {}
         """The plugins, in the order of their start."""
+        self._tls: Tls | None = None
+        self._watching: asyncio.Task[None] | None = None
+        self._reloading = asyncio.Lock()
         self._tried: list[str] = []
         self.started = False
 
@@ -66,6 +72,7 @@ class Server:
         claims: list[Any] = []
         tables = self._boot.settings.tables
         try:
+            self._load_tls()
             for loaded in self._boot.plugins:
                 self._make(loaded, claims)
             claims += self._boot.registry.claims(
@@ -79,12 +86,25 @@ class Server:
             raise
         self.started = True
 
+    def _load_tls(self) -> None:
+        self._tls = tls = self._boot.tls()
+        if tls is None:
+            return
+        tls.count_in(self.metrics)
+        for text in tls.warnings():
+            log.warning("%s", text)
+        self._watching = asyncio.create_task(tls.watch())
+
     def _make(self, loaded: Loaded, claims: list[Any]) -> None:
         name = loaded.name
         config = self._boot.settings.tables[name]
         try:
             self._contexts[name] = self.engine.context(
-                loaded.kind, config, listeners=self._listeners.endpoints(name), claims=claims
+                loaded.kind,
+                config,
+                listeners=self._listeners.endpoints(name),
+                claims=claims,
+                tls=self._tls,
             )
             self.plugins[name] = loaded.kind(config, self._contexts[name])
         except Exception as error:
@@ -102,6 +122,21 @@ class Server:
             await _ended(name, self.plugins[name].stop(), STOP_TIME)
         await self.engine.drain(0)
         await self._leave()
+
+    async def reload(self) -> None:
+        """Load again what can be: certificates, and what each plugin reads from files.
+
+        A failure is logged and costs nobody else their turn; it never ends the process.
+        """
+        async with self._reloading:
+            if self._tls is not None:
+                await self._tls.reload()
+            for name, plugin in self.plugins.items():
+                try:
+                    await plugin.reload()
+                except Exception:
+                    log.exception("plugin %r failed to reload", name)
+        log.info("reloaded")
 
     async def drain(self) -> None:
         """Refuse what is new, let what runs finish within the grace, settle the disconnects."""
@@ -137,6 +172,8 @@ class Server:
             await asyncio.sleep(LOOK)
 
     async def _leave(self) -> None:
+        if self._watching is not None:
+            self._watching.cancel()
         for context in self._contexts.values():
             await context.close()
         self.engine.edge.leave()

@@ -49,14 +49,16 @@ class Head:
     ``method`` upper-case str; ``target`` the raw request target; ``path`` percent- and
     UTF-8-decoded, ``raw_path`` bytes without the query, ``query_string`` bytes; ``headers``
     [(lower-case name, value)] in order with duplicates; ``http_version`` "1.0", "1.1" or
-    "2"; ``scheme`` "http" or "https"; ``client``, ``server`` (host, port) or None; ``protocol``
-    what an extended CONNECT asks for (RFC 8441 section 4), "" in any other request.
+    "2"; ``scheme`` "http" or "https"; ``client``, ``server`` (host, port) or None; ``identity``
+    who the client's certificate says it is, None without one; ``protocol`` what an extended
+    CONNECT asks for (RFC 8441 section 4), "" in any other request.
     """
 
     __slots__ = (
         "client",
         "headers",
         "http_version",
+        "identity",
         "method",
         "path",
         "protocol",
@@ -80,6 +82,7 @@ class Head:
     protocol: str
     client: tuple[str, int] | None
     server: tuple[str, int] | None
+    identity: str | None
 
     def header(self, name: bytes) -> bytes | None:
         """Return the first value of a header by its lower-case name, or None."""
@@ -158,7 +161,15 @@ class Exchange(ABC):
         Returns its transport and the bytes after the head; the claim sets its own protocol.
         Over HTTP/1.1 the answer is 101 and the transport the connection, over HTTP/2 it is 200
         to an extended CONNECT (RFC 8441) and the transport one stream. RuntimeError where the
-        request cannot be answered so.
+        request cannot be answered so. Once the transport is gone the claim calls `release`.
+        """
+
+    @property
+    @abstractmethod
+    def release(self) -> Callable[[], None]:
+        """What gives a connection back that was taken over.
+
+        Until it is called, the connection counts against the limits of the port.
         """
 
 

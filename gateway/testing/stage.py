@@ -33,6 +33,7 @@ from gateway.core.layers.base import OK, Delivery, Layer, Outcome, send
 from gateway.core.listen import Listen, bind, parse
 from gateway.core.metrics import Metrics
 from gateway.core.plugin import Message, ProtocolPlugin
+from gateway.core.tls import Tls
 
 T = TypeVar("T")
 
@@ -128,7 +129,8 @@ class Staged:
 
     ``announced`` are the kinds that the worker routes (default: all); None: there is no
     worker. ``settings`` are fields of `GatewaySettings`, ``layer`` options of the layer;
-    ``access`` is told of each connection that ends.
+    ``access`` is told of each connection that ends; ``tls`` is for a ``listen`` that begins
+    with ``tls:``.
     """
 
     def __init__(
@@ -140,6 +142,7 @@ class Staged:
         announced: Iterable[str] | None = (),
         layer: dict[str, Any] | None = None,
         access: AccessLog | None = None,
+        tls: Tls | None = None,
         **settings: Any,
     ) -> None:
         self.plugin_class = plugin
@@ -151,6 +154,7 @@ class Staged:
         self._announced = announced
         self._layer_options = layer or {}
         self._access = access
+        self._tls = tls
         self._settings = GatewaySettings(**settings)
         self._stage = Stage.of_this_process()
         self._delivery: Delivery | None = None
@@ -201,7 +205,9 @@ class Staged:
         loop = asyncio.get_running_loop()
         self._before = asyncio.all_tasks()
         self.engine = Engine(self._layer, self._settings, self.metrics, loop, access=self._access)
-        self.context = self.engine.context(self.plugin_class, self.config, listeners=[endpoint])
+        self.context = self.engine.context(
+            self.plugin_class, self.config, listeners=[endpoint], tls=self._tls
+        )
         self.plugin = self.plugin_class(self.config, self.context)
         await self.plugin.start()
 

@@ -241,10 +241,11 @@ COMMANDS = {
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_worker_process(hub, command, number):
-    """A worker process serves over the hub's socket, and ends with 0 at a signal."""
+    """A worker process serves over the hub's socket, and ends with 0 at a signal; not at SIGHUP."""
     peer = connected(hub)
     with running(*COMMANDS[command], "--layer", hub) as process:
         assert peer.ask("/").content == b"hello"
+        process.send_signal(signal.SIGHUP)
         names = frozenset({"http.request", "websocket.receive"})
         wait_until(lambda: peer.layer.announced() == names)
         assert peer.ask("/large/").content == b"x" * 1_000_000

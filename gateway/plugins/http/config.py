@@ -21,7 +21,7 @@ class HttpConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         str | tuple[str, ...],
         Meta(
             description="Where to listen, one endpoint or several: tcp:8000, 127.0.0.1:8000, "
-            "unix:/run/site.sock. Without an interface: loopback."
+            "unix:/run/site.sock, tls:*:443. Without an interface: loopback."
         ),
     ] = "127.0.0.1:8000"
     root_path: Annotated[
@@ -41,6 +41,14 @@ class HttpConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             "believed, and headers are handed on as they came."
         ),
     ] = ()
+    proxy_protocol: Annotated[
+        bool,
+        Meta(
+            description="Whether trusted_proxies begin each connection with a PROXY header "
+            "(version 1 or 2, before TLS), which says whom it is for; one without is closed. "
+            "Everybody else is served without one. For balancers of TCP."
+        ),
+    ] = False
     proxy_header: Annotated[
         Literal["x-forwarded", "forwarded"],
         Meta(
@@ -156,8 +164,9 @@ class HttpConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     max_connections: Annotated[
         Count,
         Meta(
-            description="Open connections of one gateway process; beyond: 503. 10000: about "
-            "120 MB of the gateway's memory."
+            description="Open connections of one gateway process, WebSockets included; beyond: "
+            "503, or a close where TLS would come first. 10000: about 120 MB of the gateway's "
+            "memory."
         ),
     ] = 10_000
     max_requests: Annotated[
@@ -168,6 +177,14 @@ class HttpConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             "ones find their way to new processes, at no cost that could be measured."
         ),
     ] = 10_000
+    max_connections_per_address: Annotated[
+        Count,
+        Meta(
+            description="Of these from one address (IPv6: from one /64). 250: forty browsers with "
+            "six connections each behind one address, and a fortieth of max_connections. Who "
+            "connects over loopback or a Unix socket is a proxy or a check, and not counted."
+        ),
+    ] = 250
     max_pipelined: Annotated[
         Count,
         Meta(
@@ -214,6 +231,10 @@ class HttpConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     def __post_init__(self) -> None:
         """Check what no single field can. Raises ConfigError."""
         Networks(self.trusted_proxies, "trusted_proxies")
+        if self.proxy_protocol and not self.trusted_proxies:
+            raise ConfigError(
+                "proxy_protocol: nobody would be believed; name the balancers in trusted_proxies"
+            )
         if self.proxy_header == "forwarded" and "prefix" in self.proxy_parts:
             raise ConfigError(
                 "proxy_parts: Forwarded has no prefix (RFC 7239 5); leave it out, or set "

@@ -198,6 +198,11 @@ class HttpExchange(Exchange):
         self._record("gateway")
         return switched
 
+    @property
+    def release(self) -> Callable[[], None]:
+        """What gives back the place of the connection that was taken over."""
+        return self._service.release
+
     def _untouched(self, verb: str) -> None:
         if self._stream is not None or self._iterated:
             raise RuntimeError(f"too late to {verb}: the response has begun or the body was read")

@@ -26,6 +26,8 @@ from gateway.plugins.http import authority
 from gateway.plugins.http.config import HttpConfig
 from gateway.plugins.http.refusals import Refused
 
+HANDSHAKE: Final = 0x16
+"""The first byte of TLS (RFC 8446 section 5.1), and of no request."""
 CHUNKED: Final = -1
 """`RequestHead.length` of a body in chunks."""
 
@@ -198,6 +200,7 @@ class HeadReader:
         head.http_version = "1.0" if minor == b"0" else "1.1"
         head.client = peer.client
         head.server = peer.server
+        head.identity = peer.identity
         head.scheme = "https" if peer.tls else "http"
         head.root_path = self._config.root_path
         head.protocol = ""
@@ -355,6 +358,8 @@ class _Lines:
 
     def check(self, data: bytes) -> None:
         """Raise `Refused` for the first wrong line of ``data``, which grows call by call."""
+        if data[0] == HANDSHAKE:
+            raise Refused("tls")
         while True:
             end = data.find(b"\n", self._start)
             stop = len(data) if end < 0 else end + 1

@@ -22,6 +22,7 @@ class Rule(NamedTuple):
 
 
 RULES: Final[dict[str, Rule]] = {
+    "tls": Rule(400, "a TLS handshake, and this port speaks plain HTTP", "http.listen"),
     # ------------------------------------------------ lines
     "bare-lf": Rule(400, "a line ends with LF alone", "RFC 9112 2.2"),
     "bare-cr": Rule(400, "CR stands alone inside a line", "RFC 9112 2.2"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -88,6 +89,11 @@ class Service:
 
         Raises RuntimeError where the request does not ask for that.
         """
+
+    @property
+    def release(self) -> Callable[[], None]:
+        """What gives back the place of a connection that was handed over; nothing of a stream."""
+        return _nothing
 
     @abstractmethod
     def abort(self) -> None:
@@ -281,3 +287,7 @@ class Service:
             connection.lost()
         if exchange is not None:
             exchange.gone(end, status, sent)
+
+
+def _nothing() -> None:
+    """Give nothing back: the connection that carries a stream has the place."""

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import select
-from collections.abc import Iterable
-from typing import Any, cast
+from collections.abc import Callable, Iterable
+from typing import cast
 
+from gateway.core.arrivals import Arrived
 from gateway.core.deadlines import Deadline
-from gateway.core.plugin import Drop, Peer
+from gateway.core.places import Place
 from gateway.core.web import Header
 from gateway.plugins.http.body import Body, ChunkedBody, LengthBody
 from gateway.plugins.http.head import CHUNKED, HeadReader, RequestHead, glimpse
@@ -30,6 +31,7 @@ class HttpProtocol(Service, asyncio.Protocol):
     """The connection; and the service of the one request that it has in hand."""
 
     __slots__ = (
+        "_arrived",
         "_body",
         "_closing",
         "_deadline",
@@ -40,6 +42,7 @@ class HttpProtocol(Service, asyncio.Protocol):
         "_left",
         "_pace",
         "_paused",
+        "_place",
         "_reader",
         "_requests",
         "_rest",
@@ -50,8 +53,10 @@ class HttpProtocol(Service, asyncio.Protocol):
     _transport: asyncio.Transport
     _reader: HeadReader
 
-    def __init__(self, port: Port) -> None:
+    def __init__(self, port: Port, arrived: Arrived | None = None) -> None:
         super().__init__(port, port.site)
+        self._arrived = arrived
+        self._place: Place | None = None
         self._rest = b""
         self._body: Body | None = None
         self._closing = False
@@ -74,17 +79,14 @@ class HttpProtocol(Service, asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
         self._transport = cast("asyncio.Transport", transport)
-        self._peer = Peer(
-            _address(transport.get_extra_info("peername")),
-            _address(transport.get_extra_info("sockname")),
-        )
         port = self._port
+        arrived = self._arrived or port.arrived(transport)
+        self._peer, self._place = arrived.peer, arrived.place
         self._reader = HeadReader(port.config, self._peer)
         port.connections.add(self)
-        if len(port.connections) > port.config.max_connections:
-            port.context.drop(Drop.LIMITED)
+        if self._place is None:
             self._give_up(503, "too many connections", None)
-        elif _negotiated(transport) == "h2":
+        elif arrived.alpn == "h2":
             self._speak_http2()
         else:
             self._enter(Phase.IDLE, port.config.idle_timeout)
@@ -128,6 +130,7 @@ class HttpProtocol(Service, asyncio.Protocol):
         """End."""
         self._gone()
         self._leave()
+        self.release()
 
     # ------------------------------------------------ reading
 
@@ -182,7 +185,7 @@ class HttpProtocol(Service, asyncio.Protocol):
         make, data = self._port.http2, self._rest
         if make is not None:
             self._leave()
-            make(self._port, self._transport, self._peer).begin(data)
+            make(self._port, self._transport, self._peer, self.release).begin(data)
 
     def _read_body(self, body: Body) -> None:
         size = len(self._rest)
@@ -269,6 +272,11 @@ class HttpProtocol(Service, asyncio.Protocol):
         self._leave()
         return self._transport, rest
 
+    @property
+    def release(self) -> Callable[[], None]:
+        """What gives back the place of this connection."""
+        return super().release if self._place is None else self._place.leave
+
     # ------------------------------------------------ the end
 
     def drain(self) -> None:
@@ -301,14 +309,20 @@ class HttpProtocol(Service, asyncio.Protocol):
         self._body = None
         if data:
             transport.write(data)
-        if unread and transport.can_write_eof():
-            self._hold_session = self._hold_body = self._hold_rest = False
-            self._regulate()
-            late = transport.get_write_buffer_size()
-            self._enter(Phase.LINGER, self._port.config.write_timeout if late else LINGER)
+        plain = transport.can_write_eof()
+        if plain and not unread:
+            self._enter(Phase.WRITE, self._port.config.write_timeout)
+            transport.close()
+            return
+        self._hold_session = self._hold_body = self._hold_rest = False
+        self._regulate()
+        late = transport.get_write_buffer_size()
+        self._enter(Phase.LINGER, self._port.config.write_timeout if late else LINGER)
+        if plain:
             transport.write_eof()
         else:
-            self._enter(Phase.WRITE, self._port.config.write_timeout)
+            # TLS closes by halves of its own accord: it says close_notify behind what is
+            # written, and drops what comes until the client has said the same.
             transport.close()
 
     def _leave(self) -> None:
@@ -397,14 +411,3 @@ class HttpProtocol(Service, asyncio.Protocol):
         poll = select.poll()
         poll.register(sock.fileno(), _LEFT)
         return bool(poll.poll(0))
-
-
-def _negotiated(transport: asyncio.BaseTransport) -> str | None:
-    """Return the protocol that TLS negotiated (ALPN, RFC 7301)."""
-    tls = transport.get_extra_info("ssl_object")
-    return None if tls is None else tls.selected_alpn_protocol()
-
-
-def _address(name: Any) -> tuple[str, int] | None:
-    """Return (host, port) of a socket's name, None for a Unix socket."""
-    return (name[0], name[1]) if isinstance(name, tuple) else None

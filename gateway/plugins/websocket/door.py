@@ -69,7 +69,7 @@ class Door:
         agreed = self._agree(offer)
         wire = WebsocketWire(self, exchange, offer.key, agreed)
         session = self._session(head, offer, agreed)
-        peer = Peer(head.client, head.server, head.scheme == "https")
+        peer = Peer(head.client, head.server, head.scheme == "https", head.identity)
         wire.begin(self._context.attach(session, wire, peer, exchange), session)
 
     def _tell(self, origin: bytes, head: Head) -> None:

@@ -7,6 +7,7 @@ request; accepted, its transport is taken over, and the wire is its protocol.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from gateway.core.deadlines import Deadline
@@ -25,10 +26,6 @@ if TYPE_CHECKING:
 BATCH: Final = 64
 """Events handed over at once: as many messages as a connection's inbox has room for, so that
 it overshoots by one read at most."""
-
-LINGER: Final = 0.5
-"""Seconds that the close frame of a fault gets to arrive where our side cannot be shut alone:
-longer than most round trips, shorter than a client's patience."""
 
 
 class WebsocketWire(asyncio.Protocol):
@@ -51,11 +48,15 @@ class WebsocketWire(asyncio.Protocol):
         "_paused",
         "_pong",
         "_reading",
+        "_release",
         "_session",
         "_since",
         "_transport",
         "traffic",
     )
+
+    _release: Callable[[], None]
+    """Gives back the place of the connection that was taken over."""
 
     def __init__(
         self, door: Door, exchange: Exchange, key: bytes, agreed: Agreed | None = None
@@ -229,6 +230,7 @@ class WebsocketWire(asyncio.Protocol):
         self._open = self._reading = False
         self._engine = self._inflater = self._transport = self._deadline = None
         self._held = b""
+        self._release()
         self._lost()
 
     # ------------------------------------------------ own
@@ -241,6 +243,7 @@ class WebsocketWire(asyncio.Protocol):
             self._agreed = None
         fields = handshake.fields(self._key, answer, extensions)
         transport, unread = exchange.upgrade(b"websocket", fields)
+        self._release = exchange.release
         self._transport = transport
         self._open = self._reading = True
         transport.set_protocol(self)
@@ -312,23 +315,13 @@ class WebsocketWire(asyncio.Protocol):
         # RFC 6455 section 7.1.1: shut down the sending side, go on reading until the peer has
         # done the same. Nobody knows what a peer that broke the rules still sends, and a close
         # with unread input is a reset, which may overtake the last frame.
-        if transport.can_write_eof():
-            transport.write_eof()
-        elif self._deadline is not None:  # TLS does not end by halves
-            self._deadline.due = self._end
-            self._door.deadlines.set(self._deadline, LINGER)
         if not transport.is_reading():
             transport.resume_reading()
+        if transport.can_write_eof():
+            transport.write_eof()
+        else:
+            transport.close()  # TLS reads on of its own accord until the peer has closed, too
         self._lost()
-
-    def _end(self) -> None:
-        """Close, and cut off a peer that holds that up."""
-        transport = self._transport
-        if transport is None or self._deadline is None:
-            return
-        transport.close()
-        self._deadline.due = transport.abort
-        self._door.deadlines.set(self._deadline, self._door.config.close_timeout)
 
     def _decided(self) -> Exchange | None:
         exchange, self._exchange = self._exchange, None

@@ -25,6 +25,8 @@ def _post(*lines: bytes) -> bytes:
 
 
 CASES: list[tuple[str, str, bytes]] = [
+    ("tls", "a whole record", b"\x16\x03\x01\0\x05\x01\0\0\x01\x03"),
+    ("tls", "with a line's end in it", b"\x16\x03\x01\r\n\r\n"),
     ("bare-lf", "after the request line", b"GET / HTTP/1.1\nHost: localhost\r\n\r\n"),
     ("bare-lf", "after a header", _get(b"A: b\nC: d\r\n")),
     ("bare-lf", "everywhere", b"GET / HTTP/1.1\nHost: localhost\n\n"),
@@ -70,7 +72,7 @@ CASES: list[tuple[str, str, bytes]] = [
     ("method", "in brackets", _get(line=b"(GET) / HTTP/1.1")),
     ("method", "with a colon", _get(line=b"GET: / HTTP/1.1")),
     ("method", "not ASCII", _get(line=b"G\xc3\x89T / HTTP/1.1")),
-    ("control-character", "a TLS hello", b"\x16\x03\x01\x02\r\n"),
+    ("tls", "with more behind it", b"\x16\x03\x01\x02\r\n"),
     ("method-unknown", "a token", _get(line=b"BREW / HTTP/1.1")),
     ("method-unknown", "lower-case", _get(line=b"get / HTTP/1.1")),
     ("method-unknown", "lower-case and unknown", _get(line=b"brew / HTTP/1.1")),

@@ -48,6 +48,7 @@ def head(
     found.headers = list(headers)
     found.http_version = version
     found.scheme = scheme
+    found.identity = None
     found.root_path = ""
     found.protocol = ""
     found.client = ("127.0.0.1", 5000)
@@ -260,6 +261,14 @@ class FakeExchange(Exchange):
         self.content = b""
         self.ended = self.aborted = self.upgraded = False
         self.gone: Any = None
+        self.released = 0
+
+    @property
+    def release(self) -> Any:
+        return self._release
+
+    def _release(self) -> None:
+        self.released += 1
 
     def body(self) -> Any:
         raise NotImplementedError

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from h2.config import H2Configuration
@@ -50,8 +50,16 @@ _CONFIG: Final = H2Configuration(
 class Http2Protocol(asyncio.Protocol):
     """The connection: bytes and timers. Its requests are `Http2Stream` objects."""
 
-    def __init__(self, port: Port, transport: asyncio.Transport, peer: Peer) -> None:
+    def __init__(
+        self,
+        port: Port,
+        transport: asyncio.Transport,
+        peer: Peer,
+        release: Callable[[], None],
+    ) -> None:
         config = port.config
+        self._release = release
+        """Gives back the place of the connection."""
         self.port = port
         self.peer = peer
         self.transport = transport
@@ -97,11 +105,6 @@ class Http2Protocol(asyncio.Protocol):
             self.data_received(data)
         else:
             self._flush()
-
-    def turn_away(self) -> None:
-        """Refuse the connection: there are too many."""
-        self.transport.set_protocol(self)
-        self._end(ErrorCodes.ENHANCE_YOUR_CALM)
 
     # ------------------------------------------------ asyncio's calls
 
@@ -149,6 +152,7 @@ class Http2Protocol(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End."""
+        self._release()
         self._phase = Phase.OVER
         self._lose_streams()
         self.port.context.deadlines.forget(self._deadline)

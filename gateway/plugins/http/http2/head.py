@@ -93,6 +93,7 @@ def read_head(
     head.headers = headers
     # What carries the request decides, not what it says of itself (:scheme).
     head.scheme = "https" if peer.tls else "http"
+    head.identity = peer.identity
     head.client = peer.client
     head.server = peer.server
     head.root_path = config.root_path
