@@ -12,10 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from functools import wraps
 from io import RawIOBase
 from tempfile import SpooledTemporaryFile
-from typing import Any, Final, TypeVar
+from typing import Any, Final, ParamSpec, TypeVar
 
+from asgiref.sync import iscoroutinefunction
 from django.conf import settings
 
 from django_gateway import asgi
@@ -27,20 +29,28 @@ from gateway.core.errors import LayerError
 SILENCE: Final = 120.0
 """Seconds without a piece of the body before it counts as cut off: as long as an http request
 may go unanswered."""
-View = TypeVar("View", bound=Callable[..., Any])
+P = ParamSpec("P")
+R = TypeVar("R")
 
 IN_MEMORY: Final = 128 * 1024
 """Bytes of a collected body that need no file: a worker may hold a thousand of them."""
 
 
-def stream_body(view: View) -> View:
+def stream_body(view: Callable[P, R]) -> Callable[P, R]:
     """Have a view called at once, to read a large body as the client sends it.
 
     For a view that looks at an upload on its way, refuses it early or must not have it on disk.
-    It keeps its thread as long as the client takes.
+    It keeps its thread as long as the client takes. Not for ``async def`` views: TypeError.
     """
-    view.streams_body = True  # type: ignore[attr-defined]
-    return view
+    if iscoroutinefunction(view):
+        raise TypeError(f"stream_body: {view!r} is asynchronous; its body is always collected")
+
+    @wraps(view)
+    def streaming(*args: P.args, **kwargs: P.kwargs) -> R:
+        return view(*args, **kwargs)
+
+    streaming.streams_body = True  # type: ignore[attr-defined]
+    return streaming
 
 
 def streams_body(view: Callable[..., Any]) -> bool:

@@ -7,9 +7,11 @@ from contextlib import suppress
 
 import pytest
 
+from django_gateway.body import stream_body, streams_body
 from django_gateway.crew import Crew, await_client, on_thread
 from django_gateway.exceptions import RequestAborted
 from tests.django.peer import Outcome, assemble, nothing_left, wait_until
+from tests.django.project.views import async_hello, hello
 from tests.django.test_views import send_body
 
 BODY = bytes(range(256)) * 1000
@@ -80,6 +82,17 @@ def test_a_streamed_body_can_be_refused_early(work, peer):
     work(threads=1)
     response, _ = end(peer, begin(peer, "/unread-body/"))
     assert (response.status, response.content) == (403, b"no, thank you")
+
+
+def test_stream_body_leaves_the_view_alone():
+    """The decorator returns a view of its own; it refuses what it cannot do."""
+    streamed = stream_body(hello)
+    assert streamed.__name__ == "hello"
+    assert streamed(None).content == b"hello"
+    assert streams_body(streamed)
+    assert not streams_body(hello)
+    with pytest.raises(TypeError, match="asynchronous"):
+        stream_body(async_hello)
 
 
 def test_a_streamed_body_has_a_stand_in(work, peer):
