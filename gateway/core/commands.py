@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from gateway.core import child, logs, loop, sink
+from gateway.core import child, logs, loop, malloc, sink
 from gateway.core.boot import Boot, Options, boot
 from gateway.core.errors import ConfigError, GatewayError
 from gateway.core.layers import open_layer
@@ -37,6 +37,7 @@ def run(options: Options, arguments: Sequence[str]) -> int:
     if told is None and started.workers:
         return _supervise(started, arguments)
     logs.set_up(started.settings.log, "gateway" if told else "")
+    malloc.keep_pages()
     from gateway.core import process  # noqa: PLC0415 - the supervisor stays small without it
 
     return loop.run(lambda: process.serve(started, told))
@@ -61,6 +62,7 @@ def worker(options: Options, told: child.Orders | None = None) -> int:
     started = boot(options, load_plugins=False)
     settings = started.settings
     logs.set_up(settings.log, f"worker {told.number}" if told else "")
+    malloc.keep_pages()
     application = started.need_application()
     url = started.layer_url
     os.environ[child.LAYER_VARIABLE] = url

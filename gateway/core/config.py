@@ -81,6 +81,14 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
             "ordinary waits for a database, few enough for its connections."
         ),
     ] = 4
+    stand_ins: Annotated[
+        Count,
+        Meta(
+            description="Further threads of one worker, for those that wait for a slow client "
+            "of a synchronous iterator; beyond it the client that has kept its thread waiting "
+            "longest is cut off. 16: each may hold a database connection."
+        ),
+    ] = 16
     async_limit: Annotated[
         Count,
         Meta(

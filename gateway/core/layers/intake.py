@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Sequence
 from typing import Any
@@ -27,7 +28,8 @@ class ThreadIntake:
         self.ready: deque[list[Any]] = deque()
         self._closed = False
         self._number = 0
-        self._threads: set[int] = set()
+        self._threads: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
+        """Those that take and have not ended."""
 
     def _subscribe(self) -> None:
         """Call with the client's mutex held."""
@@ -60,7 +62,7 @@ class ThreadIntake:
             with client._mutex:  # noqa: SLF001
                 if not self._number:
                     self._subscribe()
-                self._threads.add(threading.get_ident())
+                self._threads.add(threading.current_thread())
                 self._adapt()
             if client._out:  # noqa: SLF001
                 client.flush()

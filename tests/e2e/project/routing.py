@@ -6,7 +6,7 @@ import signal
 import time
 from pathlib import Path
 
-from django_gateway import Channel, ConsumeLater, Group, Reject, route
+from django_gateway import Channel, ConsumeLater, Group, Reject, include, route
 
 SEEN = os.environ.get("E2E_SEEN", "")
 
@@ -90,6 +90,7 @@ def burst(message):
 
 
 routing = [
+    include("transfers.routing"),
     route("websocket.connect", refuse, path=r"^/refused$"),
     route("websocket.connect", where, path=r"^/where$"),
     route("websocket.connect", connect),

@@ -3,7 +3,7 @@ import signal
 import time
 
 from django.http import HttpResponse, JsonResponse, StreamingHttpResponse
-from django.urls import path, reverse
+from django.urls import include, path, reverse
 
 from django_gateway import Group
 
@@ -63,4 +63,5 @@ urlpatterns = [
     path("stream/<int:pieces>", stream),
     path("shout/<group>", shout),
     path("where", where, name="where"),
+    path("transfers/", include("transfers")),
 ]
