@@ -294,6 +294,8 @@ class WebsocketWire(asyncio.Protocol):
             # that pings and never reads fills nothing.
             self._pong = pong
         else:
+            if self.traffic is not None:
+                self.traffic.sent += len(pong)
             transport.write(pong)
 
     def _shut(self) -> None:
