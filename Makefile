@@ -88,7 +88,7 @@ bench: $(VENV)/.bench ## speed against gunicorn, uvicorn, daphne
 	@python -m benchmarks
 
 .PHONY: autobahn
-autobahn: $(VENV)/.test peers ## the WebSocket conformance suite, in full
+autobahn: $(VENV)/.test peers ## the WebSocket conformance suite, in full: half an hour
 	@pytest -m autobahn --autobahn=full tests
 
 .PHONY: fuzz
