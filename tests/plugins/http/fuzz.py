@@ -30,7 +30,7 @@ from gateway.core.plugin import Peer
 from gateway.core.web import Claim, Exchange
 from gateway.plugins.http.body import ChunkedBody, LengthBody
 from gateway.plugins.http.config import HttpConfig
-from gateway.plugins.http.head import CHUNKED, HeadReader
+from gateway.plugins.http.head import CHUNKED, HeadReader, glimpse
 from gateway.plugins.http.port import PREFACE
 from gateway.plugins.http.refusals import Refused
 from tests.plugins.http import grammar
@@ -138,6 +138,10 @@ def methods(data: bytes) -> Iterator[str]:
                 body = ChunkedBody(1 << 30) if chunked else LengthBody(head.length)
                 body.feed(data)
                 data = body.rest
+    # What is refused, or incomplete, is answered by its request line, if that came.
+    head = glimpse(data, CONFIG)
+    if head is not None and head.http_version:
+        yield head.method
     while True:
         yield "GET"
 
