@@ -13,7 +13,7 @@ from gateway.core.access import NOTHING
 from gateway.core.attached import CLOSING, GATEWAY, LOST, OPEN, OUTCOME, PEER, Connection
 from gateway.core.layers.base import RELEASED, UNROUTED, Outcome
 from gateway.core.metrics import Drop
-from gateway.core.plugin import End, Peer, Refusal, Session, Wire
+from gateway.core.plugin import End, Peer, Refusal, Session, Summary, Wire
 from gateway.core.web import Answer, Exchange
 
 if TYPE_CHECKING:
@@ -109,19 +109,25 @@ class Recorded(Connection):
         """Tell the access log, and end."""
         if self.state < LOST:
             try:
-                self._record()
-            except Exception:
-                self.context.log.exception(
-                    "%s: plugin %s raised for the access log", self.reply_channel, self.context.name
-                )
+                self._record(self._summary())
+            except Exception:  # a summary with values of other types, say
+                self.context.log.exception("%s: no record could be made", self.reply_channel)
         super().lost()
 
-    def _record(self) -> None:
+    def _summary(self) -> Summary:
+        try:
+            return self.session.summary()
+        except Exception:
+            self.context.log.exception(
+                "%s: plugin %s raised for the access log", self.reply_channel, self.context.name
+            )
+            return Summary()
+
+    def _record(self, summary: Summary) -> None:
         context = self.context
         log = context.engine.access
         if log is None:
             return
-        summary = self.session.summary()
         answer = self._answer
         if answer is not None:
             if not self.accepted or summary.code == "":

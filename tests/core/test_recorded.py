@@ -143,13 +143,24 @@ def test_a_session_may_tell_it():
 
 
 def test_a_summary_that_raises(caplog):
-    """A plugin's fault in telling costs the record, and is logged; the connection ends."""
+    """A plugin's fault in telling is logged, and costs the record its own words alone."""
     session = Telling(CONNECT)
     session.says = ValueError("a bug")
     logged = Logged(session=session).accept()
     logged.connection.lost()
-    assert logged.lines == []
+    assert (logged.record["end"], "code" in logged.record) == ("client", False)
     assert "plugin talk raised for the access log" in caplog.text
+    assert not logged.engine.by_channel
+
+
+def test_a_summary_of_something_else(caplog):
+    """A plugin's summary that is none costs the record, and is logged; the connection ends."""
+    session = Telling(CONNECT)
+    session.says = "nothing"
+    logged = Logged(session=session).accept()
+    logged.connection.lost()
+    assert logged.lines == []
+    assert "no record could be made" in caplog.text
     assert not logged.engine.by_channel
 
 

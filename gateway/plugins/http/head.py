@@ -321,25 +321,25 @@ def _other_target(head: RequestHead, host: bytes | None) -> tuple[bytes, bytes]:
     return path or b"/", query or b""
 
 
-_GLIMPSE = re.compile(rb"(?:\r?\n)?(" + _TOKEN + rb") (?:(/[!-~]*))?").match
-_GLIMPSE_LINE = re.compile(rb"(?:\r\n)?" + _TOKEN + rb" [!-~]+ HTTP/1\.([0-9])\r\n").match
+_GLIMPSE = re.compile(
+    rb"(?:\r\n)?(" + _TOKEN + rb") (?:(/[!-~]*))?(?:[^\n]* HTTP/(1\.[01])\r\n)?"
+).match
 
 
-def glimpse(data: bytes) -> Head | None:
+def glimpse(data: bytes, config: HttpConfig) -> Head | None:
     """Return what can be said of a request that was refused; None if that is nothing.
 
-    For the access log, and to leave out the content of an answer to HEAD: so the method is a
-    guess unless ``http_version`` is there, which takes a whole request line, however the bytes
-    came. Of a target that is no path nothing is said: it may hold a password.
+    For the access log. Of a target that is no path nothing is said: it may hold a password.
+    The version is "" unless the request line is complete, so that whoever goes by it finds the
+    same however the data is cut.
     """
-    found = _GLIMPSE(data)
+    found = _GLIMPSE(data, 0, min(config.request_line + 2, config.header_bytes))
     if found is None:
         return None
-    line = _GLIMPSE_LINE(data)
     head = Head()
     head.method = found[1].decode()
     head.raw_path = (found[2] or b"").partition(b"?")[0]
-    head.http_version = "" if line is None else "1.0" if line[1] == b"0" else "1.1"
+    head.http_version = (found[3] or b"").decode()
     head.headers = []
     return head
 

@@ -243,7 +243,8 @@ class Service:
     def _own(self, status: int, sentence: str, head: Head | None) -> tuple[Any, int]:
         """Return an answer of the gateway's own, and how many bytes of content it has."""
         headers, content = plain(status, sentence)
-        bare = head is not None and head.method == "HEAD" and head.http_version != ""
+        # RFC 9110 9.3.2: no content in answer to HEAD; by its line, if that is all that came.
+        bare = head is not None and head.method == "HEAD" and bool(head.http_version)
         stamp = self.site.stamp()
         output = self.site.framing.refusal(status, headers, content, stamp, bare=bare)
         return output, 0 if bare else len(content)

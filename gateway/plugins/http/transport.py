@@ -210,7 +210,7 @@ class HttpProtocol(Service, asyncio.Protocol):
         """Answer what cannot be read."""
         self._port.context.count("refused_total", why=refused.id)
         served = self._session is not None or self._exchange is not None
-        head = self.request if served else glimpse(self._rest)
+        head = self.request if served else glimpse(self._rest, self._port.config)
         self._give_up(refused.status, str(refused), head)
 
     # ------------------------------------------------ writing

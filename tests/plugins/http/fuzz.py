@@ -14,7 +14,6 @@ import argparse
 import asyncio
 import contextlib
 import logging
-import re
 import socket
 import struct
 import sys
@@ -31,7 +30,7 @@ from gateway.core.plugin import Peer
 from gateway.core.web import Claim, Exchange
 from gateway.plugins.http.body import ChunkedBody, LengthBody
 from gateway.plugins.http.config import HttpConfig
-from gateway.plugins.http.head import CHUNKED, HeadReader
+from gateway.plugins.http.head import CHUNKED, HeadReader, glimpse
 from gateway.plugins.http.port import PREFACE
 from gateway.plugins.http.refusals import Refused
 from tests.plugins.http import grammar
@@ -128,21 +127,10 @@ def made(seed: int, number: int) -> tuple[Random, bytes]:
 
 
 def methods(data: bytes) -> Iterator[str]:
-    """Iterate over the methods of the requests in it, and then GET for ever.
-
-    An answer to HEAD has no content, even if all that is right of the request is its first line.
-    """
+    """Iterate over the methods of the requests in it, and then GET for ever."""
     reader = HeadReader(CONFIG, Peer())
     with contextlib.suppress(Refused):
-        while True:
-            try:
-                head = reader.read(data)
-            except Refused:
-                if re.match(rb"(?:\r\n)?HEAD [!-~]+ HTTP/1\.[0-9]\r\n", data):
-                    yield "HEAD"
-                raise
-            if head is None:
-                break
+        while (head := reader.read(data)) is not None:
             yield head.method
             data = data[reader.size :]
             if head.length:
@@ -150,6 +138,10 @@ def methods(data: bytes) -> Iterator[str]:
                 body = ChunkedBody(1 << 30) if chunked else LengthBody(head.length)
                 body.feed(data)
                 data = body.rest
+    # What is refused, or incomplete, is answered by its request line, if that came.
+    head = glimpse(data, CONFIG)
+    if head is not None and head.http_version:
+        yield head.method
     while True:
         yield "GET"
 

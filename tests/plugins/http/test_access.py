@@ -295,6 +295,7 @@ REFUSED = [
     (b"GET http://me:secret@x/ HTTP/1.1\r\nHost: x\r\n\r\n", 400, "GET", None, "1.1"),
     (b"CONNECT x:443 HTTP/1.1\r\nHost: x\r\n\r\n", 501, "CONNECT", None, "1.1"),
     (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", 400, None, None, None),
+    (b"GET /a" + b"a" * 9000 + b" HTTP/1.1\r\n\r\n", 414, "GET", "/a" + "a" * 1022 + "...", None),
     (b"GET / HTTP/9.9\r\n\r\n", 505, "GET", "/", None),
     (b"nonsense\r\n\r\n", 400, None, None, None),
 ]
@@ -396,10 +397,12 @@ def test_text_cannot_be_forged():
     assert "secret" not in text
 
 
-@pytest.mark.parametrize("data", [b"", b"\r\n", b"GET", b"GET ", b"\xff\xfe", b"G\x00T / HTTP/1.1"])
+@pytest.mark.parametrize(
+    "data", [b"", b"\r\n", b"GET", b"GET ", b"\xff\xfe", b"G\x00T / HTTP/1.1", b"\n/ HTTP/1.1\r\n"]
+)
 def test_glimpse_of_little(data):
     """Of what is no request line nothing is said but, at most, its method."""
-    head = glimpse(data)
+    head = glimpse(data, HttpConfig())
     assert head is None or (head.method, head.raw_path, head.http_version) == ("GET", b"", "")
 
 
