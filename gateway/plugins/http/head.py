@@ -318,7 +318,7 @@ def _other_target(head: RequestHead, host: bytes | None) -> tuple[bytes, bytes]:
     return path or b"/", query or b""
 
 
-_GLIMPSE = re.compile(rb"(?:\r?\n)?(" + _TOKEN + rb") (?:(/[!-~]*))?").match
+_GLIMPSE = re.compile(rb"(?:\r\n)?(" + _TOKEN + rb") (?:(/[!-~]*))?").match
 _GLIMPSE_VERSION = re.compile(rb"[^\n]* HTTP/(1\.[01])\r?\n").match
 
 
