@@ -406,5 +406,11 @@ def _negotiated(transport: asyncio.BaseTransport) -> str | None:
 
 
 def _address(name: Any) -> tuple[str, int] | None:
-    """Return (host, port) of a socket's name, None for a Unix socket."""
-    return (name[0], name[1]) if isinstance(name, tuple) else None
+    """Return (host, port) of a socket's name, None for a Unix socket.
+
+    A socket of both families, as systemd makes them, has IPv4 peers in IPv6's notation.
+    """
+    if not isinstance(name, tuple):
+        return None
+    host = name[0]
+    return (host.removeprefix("::ffff:") if "." in host else host, name[1])
