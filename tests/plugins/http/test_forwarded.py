@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from gateway.core.errors import ConfigError
 from gateway.core.web import Claim, Exchange, Head
+from gateway.plugins.http import HttpPlugin
 from gateway.plugins.http.config import HttpConfig
 from gateway.plugins.http.forwarded import NAMES, Forwarding
 from tests.plugins.http.http2.peer import Http2Client, request
@@ -458,6 +459,22 @@ def test_wrong_settings(settings, says):
     """What cannot be stops the start."""
     with pytest.raises(ConfigError, match=says):
         HttpConfig(**settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"trusted_proxies": ("*",)}, "believes whoever can connect"),
+        ({"proxy_header": "forwarded"}, "have no effect"),
+        ({"proxy_parts": ("for",)}, "have no effect"),
+    ],
+)
+def test_risky_settings(settings, says):
+    """What is allowed and hardly meant is told at the start, and by ``gateway check``."""
+    (warning,) = HttpPlugin.warnings(HttpConfig(**settings))
+    assert says in warning
+    for fine in ({}, {"trusted_proxies": ("unix",), "proxy_parts": ("for",)}):
+        assert list(HttpPlugin.warnings(HttpConfig(**fine))) == []
 
 
 # ---------------------------------------------------------------- served
