@@ -446,5 +446,11 @@ def _why(error: OSError) -> str:
 
 
 def socket_address(name: Any) -> Address | None:
-    """Return (host, port) of a socket's name, None for a Unix socket's."""
-    return (name[0], name[1]) if isinstance(name, tuple) else None
+    """Return (host, port) of a socket's name, None for a Unix socket.
+
+    A socket of both families, as systemd makes them, has IPv4 peers in IPv6's notation.
+    """
+    if not isinstance(name, tuple):
+        return None
+    host = name[0]
+    return (host.removeprefix("::ffff:") if "." in host else host, name[1])

@@ -86,6 +86,7 @@ def test_rising_order(tmp_path):
         "workers.threads": "GATEWAY_WORKERS_THREADS",
         "workers.async_limit": f"{file}: workers.async_limit",
         "workers.grace": "Django settings: workers.grace",
+        "workers.stand_ins": "default",
     }
 
 

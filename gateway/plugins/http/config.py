@@ -21,7 +21,7 @@ class HttpConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         str | tuple[str, ...],
         Meta(
             description="Where to listen, one endpoint or several: tcp:8000, 127.0.0.1:8000, "
-            "unix:/run/site.sock, tls:*:443. Without an interface: loopback."
+            "unix:/run/site.sock, tls:*:443, systemd:. Without an interface: loopback."
         ),
     ] = "127.0.0.1:8000"
     root_path: Annotated[

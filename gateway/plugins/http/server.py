@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any, ClassVar
 
 from gateway.core.accept import Acceptor
 from gateway.core.arrivals import Arrivals, Arrived
 from gateway.core.listen import Listen, bind
+from gateway.core.networks import EVERYBODY
 from gateway.core.plugin import Context, ProtocolPlugin
 from gateway.plugins.http import messages
 from gateway.plugins.http.config import HttpConfig
@@ -33,6 +34,23 @@ class HttpPlugin(ProtocolPlugin):
         self._servers: list[asyncio.Server] = []
         self._acceptors: list[Acceptor] = []
         self._arrivals: list[Arrivals] = []
+
+    @classmethod
+    def warnings(cls, config: HttpConfig) -> Iterable[str]:
+        """Say what of the settings is risky, or has no effect."""
+        if EVERYBODY in config.trusted_proxies:
+            yield (
+                "http.trusted_proxies: '*' believes whoever can connect: any client may pass for "
+                "any other; name the proxies' addresses"
+            )
+        usual = HttpConfig()
+        if not config.trusted_proxies and (
+            config.proxy_header != usual.proxy_header or config.proxy_parts != usual.proxy_parts
+        ):
+            yield (
+                "http.proxy_header and http.proxy_parts have no effect: http.trusted_proxies "
+                "names nobody"
+            )
 
     async def start(self) -> None:
         """Listen at every endpoint. Raises ConfigError for one that http cannot serve."""

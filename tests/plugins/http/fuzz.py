@@ -127,10 +127,10 @@ def made(seed: int, number: int) -> tuple[Random, bytes]:
 
 
 def methods(data: bytes) -> Iterator[str]:
-    """Iterate over the methods of the requests in it, and then GET for ever."""
+    """Iterate over the methods of the requests in it, that of the refused one, GET for ever."""
     reader = HeadReader(CONFIG, Peer())
     with contextlib.suppress(Refused):
-        while (head := reader.read(data)) is not None:
+        while data and (head := reader.read(data)) is not None:
             yield head.method
             data = data[reader.size :]
             if head.length:
@@ -139,9 +139,8 @@ def methods(data: bytes) -> Iterator[str]:
                 body.feed(data)
                 data = body.rest
     # What is refused, or incomplete, is answered by its request line, if that came.
-    head = glimpse(data, CONFIG)
-    if head is not None and head.http_version:
-        yield head.method
+    seen = glimpse(data, CONFIG)
+    yield seen.method if seen is not None and seen.http_version else "GET"
     while True:
         yield "GET"
 
@@ -150,25 +149,29 @@ def check_responses(data: bytes, sent: bytes, *, whole: bool) -> None:
     """Read everything as responses of HTTP/1; the last may be cut off unless ``whole``."""
     expected = methods(sent)
     while data:
-        reader = h11.Connection(h11.CLIENT, max_incomplete_event_size=1 << 20)
         method = next(expected)
-        if data.startswith(b"HTTP/1.1 408 ") and data.endswith(b"-timeout)\n"):
-            method = "GET"  # to a head that was not complete, whatever its method
-        reader.send(h11.Request(method=method, target="/", headers=[("host", "x")]))
-        reader.send(h11.EndOfMessage())
-        reader.receive_data(data)
-        while True:
-            event = reader.next_event()
-            if event is h11.NEED_DATA:
-                reader.receive_data(b"")
-                if whole:
-                    reader.next_event()  # raises, unless the end is the end of the content
-                return
-            if isinstance(event, h11.Response) and event.status_code == 500:
-                raise Finding("the gateway failed: 500")
-            if isinstance(event, h11.EndOfMessage | h11.ConnectionClosed):
-                break
-        data = reader.trailing_data[0]
+        if data.startswith(b"HTTP/1.1 408 ") and data.endswith(b"(header-timeout)\n"):
+            method = "GET"  # the part of the head that had come did not say that it is HEAD
+        data = _rest_of(data, method, whole=whole)
+
+
+def _rest_of(data: bytes, method: str, *, whole: bool) -> bytes:
+    """Return what follows the first response; raises where that is none."""
+    reader = h11.Connection(h11.CLIENT, max_incomplete_event_size=1 << 20)
+    reader.send(h11.Request(method=method, target="/", headers=[("host", "x")]))
+    reader.send(h11.EndOfMessage())
+    reader.receive_data(data)
+    while True:
+        event = reader.next_event()
+        if event is h11.NEED_DATA:
+            reader.receive_data(b"")
+            if whole:
+                reader.next_event()  # raises, unless the end is the end of the content
+            return b""
+        if isinstance(event, h11.Response) and event.status_code == 500:
+            raise Finding("the gateway failed: 500")
+        if isinstance(event, h11.EndOfMessage | h11.ConnectionClosed):
+            return reader.trailing_data[0]
 
 
 def check_frames(data: bytes) -> None:
@@ -297,7 +300,8 @@ def fuzz(
             try:
                 thrown = asyncio.run(_throw(site.address, seed, first, count, seconds))
             except* Finding as findings:
-                raise findings.exceptions[0] from None
+                said = f"\nlogged: {logged.errors[0]}" if logged.errors else ""
+                raise Finding(f"{findings.exceptions[0]}{said}") from None
             for what, left in {
                 "connections": lambda: site.connections,
                 "conversations": lambda: len(site.engine.by_channel),

@@ -8,8 +8,10 @@ from hypothesis import strategies as st
 
 from gateway.core.errors import ConfigError
 from gateway.core.web import Claim, Exchange, Head
+from gateway.plugins.http import HttpPlugin
 from gateway.plugins.http.config import HttpConfig
 from gateway.plugins.http.forwarded import NAMES, Forwarding
+from tests.plugins.http.http2.peer import Http2Client, request
 from tests.plugins.http.serving import Served, get, hello, wait_until
 
 PROXIES = ("127.0.0.1", "10.0.0.0/8", "::1", "unix")
@@ -459,6 +461,22 @@ def test_wrong_settings(settings, says):
         HttpConfig(**settings)
 
 
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"trusted_proxies": ("*",)}, "believes whoever can connect"),
+        ({"proxy_header": "forwarded"}, "have no effect"),
+        ({"proxy_parts": ("for",)}, "have no effect"),
+    ],
+)
+def test_risky_settings(settings, says):
+    """What is allowed and hardly meant is told at the start, and by ``gateway check``."""
+    (warning,) = HttpPlugin.warnings(HttpConfig(**settings))
+    assert says in warning
+    for fine in ({}, {"trusted_proxies": ("unix",), "proxy_parts": ("for",)}):
+        assert list(HttpPlugin.warnings(HttpConfig(**fine))) == []
+
+
 # ---------------------------------------------------------------- served
 
 
@@ -489,6 +507,19 @@ def test_everybody_sees_the_same():
         (_, message) = site.messages("http.request")
         assert message["client"] == list(client.sock.getsockname())
         assert message["scheme"] == "http"
+
+
+def test_over_http2():
+    """A stream's request is its own: what a proxy says of it holds for no other."""
+    config = HttpConfig(trusted_proxies=("127.0.0.1",), proxy_parts=ALL)
+    with Served({"http.request": hello}, config=config) as site, Http2Client(site) as client:
+        said = [(b"x-forwarded-for", b"203.0.113.7"), (b"x-forwarded-host", b"shop.example")]
+        client.ask(request("/a", *said))
+        client.ask(request("/b"))
+        first, second = site.messages("http.request")
+    assert first["client"] == ["203.0.113.7", 0]
+    assert [value for name, value in first["headers"] if name == b"host"] == [b"shop.example"]
+    assert second["client"][0] == "127.0.0.1"
 
 
 def test_garbled_headers_are_counted():
