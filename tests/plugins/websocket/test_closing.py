@@ -340,7 +340,7 @@ async def test_we_close_and_the_peer_does_not_read(reads: bool) -> None:
     """A close waits behind what the peer does not read: heard if it reads in time, else cut off."""
     settings = GatewaySettings(outbox_messages=100_000, outbox_bytes=1 << 30)
     async with Serving(
-        CONSUMERS, settings=settings, close_timeout=5.0 if reads else 0.1
+        CONSUMERS, settings=settings, close_timeout=5.0 if reads else 0.1, message_rate=0
     ) as gateway:
         peer = await gateway.open()
         peer.writer.transport.pause_reading()
