@@ -353,10 +353,11 @@ async def test_we_close_and_the_peer_does_not_read(reads: bool) -> None:
             await asyncio.sleep(0)
         await gateway.layer.asend(name, {"close": 4000})
         if not reads:
-            while not gateway.messages("disconnect"):
-                if not peer.writer.transport.is_closing():
-                    peer.send(PING, b"I am not dead")
-                await asyncio.sleep(0)
+            async with asyncio.timeout(5):
+                while not gateway.messages("disconnect"):
+                    if not peer.writer.transport.is_closing():
+                        peer.send(PING, b"I am not dead")
+                    await asyncio.sleep(0)
             assert (await disconnect(gateway))[0] == 1006
             return
         peer.writer.transport.resume_reading()
