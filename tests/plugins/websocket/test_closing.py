@@ -340,7 +340,7 @@ async def test_we_close_and_the_peer_does_not_read(reads: bool) -> None:
     """A close waits behind what the peer does not read: heard if it reads in time, else cut off."""
     settings = GatewaySettings(outbox_messages=100_000, outbox_bytes=1 << 30)
     async with Serving(
-        CONSUMERS, settings=settings, close_timeout=5.0 if reads else 0.1
+        CONSUMERS, settings=settings, close_timeout=5.0 if reads else 0.1, message_rate=0
     ) as gateway:
         peer = await gateway.open()
         peer.writer.transport.pause_reading()
@@ -353,10 +353,11 @@ async def test_we_close_and_the_peer_does_not_read(reads: bool) -> None:
             await asyncio.sleep(0)
         await gateway.layer.asend(name, {"close": 4000})
         if not reads:
-            while not gateway.messages("disconnect"):
-                if not peer.writer.transport.is_closing():
-                    peer.send(PING, b"I am not dead")
-                await asyncio.sleep(0)
+            async with asyncio.timeout(5):
+                while not gateway.messages("disconnect"):
+                    if not peer.writer.transport.is_closing():
+                        peer.send(PING, b"I am not dead")
+                    await asyncio.sleep(0)
             assert (await disconnect(gateway))[0] == 1006
             return
         peer.writer.transport.resume_reading()

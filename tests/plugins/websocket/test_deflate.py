@@ -383,6 +383,7 @@ BAD = {
     "garbage": b"\xff\xff\xff",
     "too-far-back": bytes.fromhex("f200110000"),
     "cut-off": deflated(b"Hello, hello, hello")[:-4],
+    "in-a-long-stored-block": b"\x00\x64\x00\x9b\xffHe",
     "in-a-stored-block": b"\x00\x05\x00\xfa\xffHe",
     "with-its-tail": deflated(b"Hello") + b"\x00\x00\xff\xff\xff",
     "after-the-final-block": bytes.fromhex("f348cdc9c90700ff"),
