@@ -189,7 +189,12 @@ class Process:
                 self._stop.asked.set()
 
     def _reload(self) -> None:
-        """Load files again; not while the start reads them, nor once it is the end."""
+        """Load files again; not while the start reads them, nor once it is the end.
+
+        The access log's file is opened anew at any time: it may have been moved away.
+        """
+        if self._access is not None:
+            self._access.reopen()
         if self._server is None or not self._server.started or self._stop.asked.is_set():
             log.info("SIGHUP: nothing to reload now")
             return

@@ -306,6 +306,23 @@ def test_access_log_on_standard_output(start, workers):
     assert re.search(r' toy - - "-" - gateway 6 6 ', gateway.text())
 
 
+@pytest.mark.parametrize("workers", ["0", "1"])
+def test_access_log_is_opened_anew(start, toys, workers):
+    """After a rename and SIGHUP what comes is in a new file, and nothing is lost."""
+    path, old = toys / "project" / "access.log", toys / "project" / "access.log.1"
+    gateway = start(*RUN, "--workers", workers, "--set", "log.access=access.log")
+    with asking(gateway.port()):
+        pass
+    wait_until(lambda: path.read_text().count(" toy ") == 1)
+    path.rename(old)
+    gateway.signal(signal.SIGHUP)
+    wait_until(path.exists)
+    with asking(gateway.port()):
+        pass
+    wait_until(lambda: path.read_text().count(" toy ") == 1)
+    assert old.read_text().count(" toy ") == 1
+
+
 def test_access_log_in_a_file(start, toys):
     """A relative path is one from the working directory; what cannot be opened stops the start."""
     arguments = (*RUN, "--workers", "0", "--set", "log.access=access.log")

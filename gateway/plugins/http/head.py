@@ -26,7 +26,7 @@ from gateway.plugins.http import authority
 from gateway.plugins.http.config import HttpConfig
 from gateway.plugins.http.refusals import Refused
 
-HANDSHAKE: Final = 0x16
+HANDSHAKE: Final = b"\x16"
 """The first byte of TLS (RFC 8446 section 5.1), and of no request."""
 CHUNKED: Final = -1
 """`RequestHead.length` of a body in chunks."""
@@ -358,7 +358,7 @@ class _Lines:
 
     def check(self, data: bytes) -> None:
         """Raise `Refused` for the first wrong line of ``data``, which grows call by call."""
-        if data[0] == HANDSHAKE:
+        if data[:1] == HANDSHAKE:
             raise Refused("tls")
         while True:
             end = data.find(b"\n", self._start)
