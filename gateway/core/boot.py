@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+from gateway.core import descriptors
 from gateway.core.config import Settings
 from gateway.core.errors import ConfigError
 from gateway.core.listen import Listen, parse
@@ -85,6 +86,8 @@ class Boot(msgspec.Struct, frozen=True, kw_only=True):
         yield from self.sources.warnings
         if not HAS_UVLOOP:
             yield "uvloop is not installed, and asyncio's own loop is slower: pip install uvloop"
+        if (few := descriptors.shortage(self.settings.tables)) is not None:
+            yield few
         for plugin in self.plugins:
             yield from plugin.kind.warnings(self.settings.tables[plugin.name])
 
