@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from gateway.core import descriptors
 from gateway.core.config import Settings
 from gateway.core.errors import ConfigError
 from gateway.core.listen import Listen, parse
@@ -112,6 +113,8 @@ class Boot(msgspec.Struct, frozen=True, kw_only=True):
                 "tls.certificate is set, and nothing listens with TLS: put 'tls:' before an "
                 "endpoint, as in http.listen = 'tls:*:443'"
             )
+        if (few := descriptors.shortage(self.settings.tables)) is not None:
+            yield few
         for plugin in self.plugins:
             yield from plugin.kind.warnings(self.settings.tables[plugin.name])
 

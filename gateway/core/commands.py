@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from gateway.core import child, logs, loop, malloc, sink
+from gateway.core import child, descriptors, logs, loop, malloc, sink
 from gateway.core.boot import Boot, Options, boot
 from gateway.core.errors import ConfigError, GatewayError
 from gateway.core.layers import open_layer
@@ -38,6 +38,7 @@ def run(options: Options, arguments: Sequence[str]) -> int:
         return _supervise(started, arguments)
     logs.set_up(started.settings.log, "gateway" if told else "")
     malloc.keep_pages()
+    descriptors.allow(descriptors.MOST)
     from gateway.core import process  # noqa: PLC0415 - the supervisor stays small without it
 
     return loop.run(lambda: process.serve(started, told))
@@ -63,6 +64,8 @@ def worker(options: Options, told: child.Orders | None = None) -> int:
     settings = started.settings
     logs.set_up(settings.log, f"worker {told.number}" if told else "")
     malloc.keep_pages()
+    # What runs on the loop may have a file or a socket each: a large body that is collected has.
+    descriptors.allow(settings.workers.async_limit + descriptors.BESIDE)
     application = started.need_application()
     url = started.layer_url
     os.environ[child.LAYER_VARIABLE] = url

@@ -129,6 +129,13 @@ def test_check_finds_problems(gateway, arguments, environ, says):
     assert says in text
 
 
+def test_check_knows_the_limit_of_files(gateway):
+    """`check` warns where the connections that settings allow need more files than there may be."""
+    status, text = gateway("check", "--plugins", "http", "--set", "http.max_connections=99999999")
+    assert status == 0
+    assert "warning: http.max_connections = 99999999: that needs 100000199 open files" in text
+
+
 def test_plugins(gateway):
     """`plugins` shows name, version, origin, manual and settings with their descriptions."""
     status, text = gateway("plugins", "--plugins", "toy")
