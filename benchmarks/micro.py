@@ -134,7 +134,8 @@ def _port(access: AccessLog | None = None, **settings: Any) -> tuple[_Edge, Any,
     edge = _Edge()
     engine = edge.engine(clock, access=access)
     engine.deliver([(ANNOUNCED, frozenset({"http.request", "websocket.receive"}))])
-    port = Port(HttpConfig(), engine.context(HttpPlugin, HttpConfig()))
+    config = HttpConfig(max_requests=1 << 60)  # one connection for all of them
+    port = Port(config, engine.context(HttpPlugin, config))
     config = WebsocketConfig(message_rate=0, **settings)  # this clock stands still
     door = Door(config, engine.context(WebsocketPlugin, config))
     port.claims = [Claim(door.matches, door.open, -10)]
