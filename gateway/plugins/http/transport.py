@@ -18,7 +18,7 @@ from gateway.core.web import Header
 from gateway.plugins.http.body import Body, ChunkedBody, LengthBody
 from gateway.plugins.http.head import CHUNKED, HeadReader, RequestHead, glimpse
 from gateway.plugins.http.pace import Pace
-from gateway.plugins.http.phase import FOREVER, GLANCE, LINGER, Phase
+from gateway.plugins.http.phase import FOREVER, GLANCE, HALF_CLOSED, LINGER, Phase
 from gateway.plugins.http.port import Port
 from gateway.plugins.http.refusals import Refused
 from gateway.plugins.http.response import switching
@@ -35,6 +35,7 @@ class HttpProtocol(Service, asyncio.Protocol):
         "_body",
         "_closing",
         "_deadline",
+        "_ended",
         "_full",
         "_hold_body",
         "_hold_rest",
@@ -61,6 +62,8 @@ class HttpProtocol(Service, asyncio.Protocol):
         self._body: Body | None = None
         self._closing = False
         """Whether the last words are said: what comes now is dropped."""
+        self._ended = False
+        """Whether the client has closed its sending side, and may wait for its answer."""
         self._deadline = Deadline(self._due)
         self._left = 0.0
         self._requests = 0
@@ -99,7 +102,12 @@ class HttpProtocol(Service, asyncio.Protocol):
         self._work()
 
     def eof_received(self) -> bool:
-        """Take the end of the client's bytes for its leaving; asyncio closes, once it can."""
+        """Let the application answer what is complete; else the client has left: asyncio closes."""
+        waits = self._session is not None and self._body is None and not self.begun
+        if waits and not self._closing and self._transport.can_write_eof():
+            self._ended = True
+            self._enter(self._phase, self._left)
+            return True
         self._gone()
         self._rest = b""
         if self._phase is not Phase.LINGER:
@@ -119,10 +127,10 @@ class HttpProtocol(Service, asyncio.Protocol):
         if self._phase is Phase.LINGER:
             self._enter(Phase.LINGER, LINGER)
         elif self._phase is Phase.WRITE:
-            if self._session is None and self._exchange is None:
-                self._enter(Phase.IDLE, self._port.config.idle_timeout)
-            else:
+            if self._busy:
                 self._enter(Phase.STREAM)
+            else:
+                self._enter(Phase.IDLE, self._port.config.idle_timeout)
         self._tell_writable(True)
         self._work()
 
@@ -160,12 +168,12 @@ class HttpProtocol(Service, asyncio.Protocol):
             self._refuse(refused)
         finally:
             self._working = False
-        waiting = len(self._rest) > self._port.config.max_pipelined and (
-            self._session is not None or self._exchange is not None or self._full
-        )
+        waiting = len(self._rest) > self._port.config.max_pipelined and (self._busy or self._full)
         if waiting is not self._hold_rest:
             self._hold_rest = waiting
             self._regulate()
+        if self._ended:
+            self._close_ended()
 
     def _begin(self, head: RequestHead) -> None:
         self._requests += 1
@@ -206,11 +214,15 @@ class HttpProtocol(Service, asyncio.Protocol):
         if body.complete:
             self._pass_on(None)
 
+    @property
+    def _busy(self) -> bool:
+        """Whether a request is in hand."""
+        return self._session is not None or self._exchange is not None
+
     def _refuse(self, refused: Refused) -> None:
         """Answer what cannot be read."""
         self._port.context.count("refused_total", why=refused.id)
-        served = self._session is not None or self._exchange is not None
-        head = self.request if served else glimpse(self._rest, self._port.config)
+        head = self.request if self._busy else glimpse(self._rest, self._port.config)
         self._give_up(refused.status, str(refused), head)
 
     # ------------------------------------------------ writing
@@ -259,6 +271,14 @@ class HttpProtocol(Service, asyncio.Protocol):
             self._regulate()
         if self._rest:
             self._work()
+        elif self._ended:
+            self._close_ended()
+
+    def _close_ended(self) -> None:
+        """Close once all requests of a client that sends no more are answered."""
+        if not (self._busy or self._closing or self._working):
+            self._rest = b""
+            self._say(b"")
 
     def switch(self, protocol: bytes, headers: Iterable[Header]) -> tuple[asyncio.Transport, bytes]:
         """Answer 101 and leave the connection to somebody else's protocol."""
@@ -270,6 +290,8 @@ class HttpProtocol(Service, asyncio.Protocol):
         self._hold_session = self._hold_body = self._hold_rest = False
         self._regulate()
         self._leave()
+        if self._ended:  # nothing more will come, and nobody else would say so
+            self._port.context.loop.call_soon(self._transport.close)
         return self._transport, rest
 
     @property
@@ -310,7 +332,7 @@ class HttpProtocol(Service, asyncio.Protocol):
         if data:
             transport.write(data)
         plain = transport.can_write_eof()
-        if plain and not unread:
+        if plain and (self._ended or not unread):
             self._enter(Phase.WRITE, self._port.config.write_timeout)
             transport.close()
             return
@@ -370,6 +392,8 @@ class HttpProtocol(Service, asyncio.Protocol):
         self._left = seconds
         if self._paused:
             seconds = min(seconds, GLANCE)
+        elif self._ended and phase in {Phase.RESPONSE, Phase.STREAM} and not self.begun:
+            seconds = min(seconds, HALF_CLOSED)
         if seconds == FOREVER:
             self._port.context.deadlines.clear(self._deadline)
         else:
@@ -388,7 +412,13 @@ class HttpProtocol(Service, asyncio.Protocol):
                 self._enter(self._phase, left)
                 return
         phase = self._phase
-        if phase is Phase.RESPONSE:
+        if self._ended and phase in {Phase.RESPONSE, Phase.STREAM} and self._left > HALF_CLOSED:
+            if self.begun:
+                self._enter(phase, self._left - HALF_CLOSED)
+            else:
+                self._gone()
+                self._close_ended()
+        elif phase is Phase.RESPONSE:
             self._response_due()
         elif phase is Phase.LINGER:
             if self._transport.get_write_buffer_size():

@@ -503,23 +503,71 @@ def test_a_half_close_in_the_middle_of_a_request(site, sent):
     assert site.seen[before:] == []
 
 
-def test_a_half_close_while_the_application_works():
-    """A client that closes its sending side has left: the application hears so."""
-    go = threading.Event()
+@pytest.mark.parametrize("count", [1, 5])
+def test_a_half_close_behind_complete_requests(site, count):
+    """A client may close its sending side and read: all that is complete is answered."""
+    before = len(site.seen)
+    with site.connect() as client:
+        client.send(post(b"Content-Length: 2", body=b"ab") * count)
+        client.sock.shutdown(socket.SHUT_WR)
+        assert [r.status for r in client.responses(*["POST"] * count)] == [200] * count
+        assert client.rest() == b""
+    wait_until(lambda: not site.connections)
+    assert [channel for channel, _ in site.seen[before:]] == ["http.request"] * count
 
-    def slow(message: dict) -> list[dict]:
-        assert go.wait(10)
-        return [{"text": "late"}]
 
-    consumers = {"http.request": slow, "http.disconnect": lambda _: None}
+def test_a_half_close_behind_what_is_not_complete(site):
+    """What follows is not answered, and does not keep the connection."""
+    with site.connect() as client:
+        client.send(get("/a") + b"GET /b HTTP/1.1\r\nHo")
+        client.sock.shutdown(socket.SHUT_WR)
+        assert client.response().status == 200
+        assert client.rest() == b""
+    wait_until(lambda: not site.connections)
+
+
+def test_a_half_close_before_a_late_answer():
+    """An answer that does not begin within a second has nobody: the application hears so."""
+    consumers = {"http.request": lambda _: [], "http.disconnect": lambda _: None}
     with Served(consumers) as site, site.connect() as client:
         client.send(get("/a"))
-        wait_until(lambda: site.messages("http.request"))
+        (message,) = wait_until(lambda: site.messages("http.request"))
         client.sock.shutdown(socket.SHUT_WR)
-        wait_until(lambda: site.engine.flow.flights and not site.connections)
-        go.set()
         assert client.rest() == b""
         assert wait_until(lambda: site.messages("http.disconnect"))[0]["path"] == "/a"
+        site.layer.send(message["reply_channel"], {"text": "late"})
+        wait_until(lambda: site.drops.get("gone"))
+
+
+def test_a_half_close_before_a_long_answer():
+    """An answer that has begun in time may take its time; one that had begun before is over."""
+    go = threading.Event()
+
+    def answer(message: dict) -> list[dict]:
+        first = {"status": 200, "content": b"a", "more_content": True}
+        site.layer.send(message["reply_channel"], first)
+        assert go.wait(10)
+        return [{"offset": 1, "content": b"b"}]
+
+    consumers = {"http.request": answer, "http.disconnect": lambda _: None}
+    with Served(consumers) as site:
+        with site.connect() as client:
+            client.send(get("/a", version="1.0"))
+            client.sock.shutdown(socket.SHUT_WR)
+            (protocol,) = wait_until(lambda: [p for p in site.plugin._port.connections if p.begun])
+            assert protocol._ended
+            site.call(protocol._due)  # the second is over
+            go.set()
+            assert client.rest().endswith(b"\r\n\r\nab")
+        go.clear()
+        with site.connect() as client:
+            client.send(get("/b"))
+            wait_until(lambda: [p for p in site.plugin._port.connections if p.begun])
+            client.sock.shutdown(socket.SHUT_WR)
+            wait_until(lambda: not site.connections)
+            go.set()
+            assert wait_until(lambda: site.messages("http.disconnect"))[0]["path"] == "/b"
+            assert b"b\r\n0\r\n" not in client.rest()
 
 
 def test_a_half_close_behind_a_claimed_request():
