@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -33,7 +34,15 @@ def wait_until(condition: Callable[[], object], seconds: float = 10.0) -> None:
 class Served:
     """A running gateway. Use as a context manager: everything it started ends with it."""
 
-    def __init__(self, folder: Path, *options: str, workers: int = 1, **environ: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *options: str,
+        workers: int = 1,
+        open_files: tuple[int, int] | None = None,
+        **environ: str,
+    ) -> None:
+        """``open_files`` is the soft and the hard limit of those."""
         self.socket = folder / "hub.sock"
         self.seen = folder / "seen"
         self.log = folder / "log"
@@ -64,6 +73,8 @@ class Served:
             stdout=self._output,
             stderr=subprocess.STDOUT,
         )
+        if open_files is not None:
+            resource.prlimit(self._process.pid, resource.RLIMIT_NOFILE, open_files)
         self.port = 0
         self._layer: UnixLayer | None = None
         self._workers = workers
