@@ -72,7 +72,7 @@ endef
 # possible; where it is not, the tests that need them say so at the end of the run.
 .PHONY: peers
 peers: $(VENV)/.test
-	@missing=; for program in chromium curl; do \
+	@missing=; for program in chromium curl openssl; do \
 		command -v $$program >/dev/null || missing="$$missing $$program"; \
 	done; \
 	if test -n "$$missing" && test "$$(id -u)" = 0 && command -v apt-get >/dev/null; then \

@@ -33,6 +33,9 @@ nothing came in time. A response that has begun is cut off instead, so that the 
 that it is not complete. A client that leaves first makes an ``http.disconnect``; one that
 closes its sending side has left.
 
+**Over TLS** it is served at endpoints that begin with ``tls:``, with the site's certificate (the
+table ``[tls]``), and ``scheme`` is ``https``; a client's certificate becomes ``identity``.
+
 **What is ambiguous is refused**, with an id in the answer, and the connection ends:
 `gateway.plugins.http.refusals` lists every case.
 
