@@ -401,14 +401,15 @@ class Arrival:
         """Hand the connection over to who serves it."""
         try:
             protocol = self._arrivals.serve(self._arrived(transport))
+            transport.set_protocol(protocol)
+            self._served = True
+            self._over()
+            protocol.connection_made(transport)
         except Exception as error:  # noqa: BLE001 - logged; it costs this connection
             self._arrivals.broken(error)
             transport.abort()
-            return
-        self._served = True
-        self._over()
-        transport.set_protocol(protocol)
-        protocol.connection_made(transport)
+            if self._place is not None:
+                self._place.leave()
 
     def _arrived(self, transport: asyncio.Transport) -> Arrived:
         if self._arrivals.tls is None:

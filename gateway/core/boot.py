@@ -8,11 +8,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 
 from gateway.core import descriptors
+from gateway.core.certificates import Pair, checked
 from gateway.core.config import Settings
 from gateway.core.errors import ConfigError
 from gateway.core.listen import Listen, parse
@@ -21,9 +21,7 @@ from gateway.core.plugin import Application
 from gateway.core.project import Project, default_layer_url, find_project
 from gateway.core.registry import Loaded, Registry
 from gateway.core.sources import Sources, find_file
-
-if TYPE_CHECKING:
-    from gateway.core.tls import Tls
+from gateway.core.tls import Tls
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,15 +90,22 @@ class Boot(msgspec.Struct, frozen=True, kw_only=True):
                     )
         return found
 
+    def certificates(self) -> tuple[Pair, ...]:
+        """Return the site's certificates as they are in their files now.
+
+        Raises ConfigError for files that cannot be used.
+        """
+        if not self.settings.tls.certificates():
+            return ()
+        return checked(self.settings.tls)
+
     def tls(self) -> Tls | None:
-        """Return the site's certificates, read now; None where there are none.
+        """Return the site's TLS for a gateway process; None where there is no certificate.
 
         Raises ConfigError for files that cannot be used.
         """
         if not self.settings.tls.certificates():
             return None
-        from gateway.core.tls import Tls  # noqa: PLC0415 - most processes need no OpenSSL
-
         return Tls(self.settings.tls)
 
     def warnings(self) -> Iterator[str]:

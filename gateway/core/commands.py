@@ -46,6 +46,7 @@ def run(options: Options, arguments: Sequence[str]) -> int:
 
 def _supervise(started: Boot, arguments: Sequence[str]) -> int:
     started.need_application()
+    started.certificates()
     logs.set_up(started.settings.log, "supervisor")
     # -P: a package named gateway in the current directory is not ours.
     command = [sys.executable, "-P", "-m", "gateway", *arguments]
@@ -122,11 +123,11 @@ def check(options: Options) -> int:
     warnings = list(started.warnings())
     problems = list(_problems(started))
     try:
-        tls = started.tls()
+        pairs = started.certificates()
     except ConfigError as error:
         problems.append(str(error))
     else:
-        warnings += () if tls is None else tls.warnings()
+        warnings += [text for pair in pairs for text in pair.warnings()]
     for text in warnings:
         _say(f"warning: {text}")
     for text in problems:

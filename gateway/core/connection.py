@@ -42,7 +42,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import msgspec
 
@@ -76,9 +76,7 @@ from gateway.core.metrics import Drop, Metrics
 from gateway.core.outbox import GONE
 from gateway.core.plugin import Message, ProtocolPlugin
 from gateway.core.reply import ack_of
-
-if TYPE_CHECKING:
-    from gateway.core.tls import Tls
+from gateway.core.tls import Tls
 
 log = logging.getLogger(__name__)
 

@@ -18,11 +18,11 @@ from gateway.core.metrics import Drop
 from gateway.core.plugin import Emit, Message, Peer, ProtocolPlugin, Session, Summary, Wire
 from gateway.core.recorded import Recorded
 from gateway.core.reply import ReplyReader
+from gateway.core.tls import Offer, Tls
 from gateway.core.web import Exchange
 
 if TYPE_CHECKING:
     from gateway.core.connection import Engine
-    from gateway.core.tls import Offer, Tls
 
 SERVER_LOST: Final = "server-lost"
 """What a disconnect says that the layer offers for a process that is lost."""

@@ -129,12 +129,12 @@ def parse(text: str, setting: str = "listen") -> Listen:
 
 
 def _tls(text: str, setting: str, rest: str, wrong: Wrong) -> Listen:
-    if not rest:
+    if not rest or rest.startswith("//"):
         raise wrong("after 'tls:' comes where to listen, as in 'tls:*:443'")
     try:
         found = parse(rest, setting)
     except ConfigError as error:
-        raise wrong(str(error).removeprefix(f"{setting}: ")) from None
+        raise wrong(str(error).removeprefix(f"{setting}: {rest!r}: ")) from None
     if found.kind == "twisted":
         raise wrong("after 'tls:' comes a port, 'host:port', 'unix:/path', 'fd:N' or 'systemd:'")
     if found.tls:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from gateway.core.access import AccessLog
 from gateway.core.boot import Boot
@@ -17,9 +17,7 @@ from gateway.core.listeners import Listeners
 from gateway.core.metrics import Metrics
 from gateway.core.plugin import ProtocolPlugin
 from gateway.core.registry import Loaded
-
-if TYPE_CHECKING:
-    from gateway.core.tls import Tls
+from gateway.core.tls import Tls
 
 log = logging.getLogger("gateway.server")
 
@@ -91,8 +89,7 @@ class Server:
         if tls is None:
             return
         tls.count_in(self.metrics)
-        for text in tls.warnings():
-            log.warning("%s", text)
+        tls.warn()
         self._watching = asyncio.create_task(tls.watch())
 
     def _make(self, loaded: Loaded, claims: list[Any]) -> None:

@@ -7,6 +7,7 @@ import socket
 import stat
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from gateway.core.errors import ConfigError
@@ -60,6 +61,30 @@ def test_twisted():
     assert not parse("onion:80").tls
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "8443",
+        ":8443",
+        "*:443",
+        "127.0.0.1:443",
+        "[::1]:443",
+        "tcp:443:interface=::1:backlog=7",
+        "unix:/run/site.sock:mode=660",
+        "fd:3",
+        "systemd:web",
+    ],
+)
+@pytest.mark.parametrize("prefix", ["tls:", "TLS:", " tls: "])
+def test_tls(text, prefix):
+    """``tls:`` stands before any endpoint that http listens at, and changes nothing else."""
+    found = parse(prefix + text)
+    assert found.tls
+    plain = parse(text)
+    assert not plain.tls
+    assert found == msgspec.structs.replace(plain, text=prefix + text, tls=True)
+
+
 def test_systemd():
     """Sockets that systemd passes: all, by name, by number."""
     for word in ("", "web", "web.socket", "0", "12"):
@@ -90,6 +115,11 @@ def test_systemd():
         ("fd:three", "number of a descriptor"),
         ("systemd:domain=INET:index=0", "name or number, as in 'systemd:0'"),
         ("systemd:a:b", "name or number"),
+        ("tls:", r"where to listen, as in 'tls:\*:443'"),
+        ("tls:tls:443", "stands there twice"),
+        ("tls:70000", "'tls:70000': port 70000 is over 65535"),
+        ("tls:onion:443:x=y", "after 'tls:' comes a port"),
+        ("tls://0.0.0.0:443", "comes where to listen"),
     ],
 )
 def test_slips(text, says):

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
 )
 
-from gateway.core import tls
+from gateway.core import certificates, tls
 from gateway.core.config import TlsSettings
 from gateway.core.errors import ConfigError
 from gateway.core.metrics import Metrics
@@ -45,7 +45,7 @@ def shown(offer, authority, host="localhost"):
     """The certificate that a client is shown, which has to trust it; in memory."""
     client_in, client_out = ssl.MemoryBIO(), ssl.MemoryBIO()
     client = authority.client().wrap_bio(client_in, client_out, server_hostname=host)
-    tls._SOCKET.set(None)
+    certificates.SOCKET.set(None)
     server = offer.context.wrap_bio(client_out, client_in, server_side=True)
     for side in (client, server, client, server):
         with contextlib.suppress(ssl.SSLWantReadError):
@@ -138,7 +138,8 @@ def test_no_certificate(pair, tmp_path):
     binary = tmp_path / "site.der"
     binary.write_bytes(
         ssl.PEM_cert_to_DER_cert(
-            tls._text(certificate, "").partition("-----END")[0] + "-----END CERTIFICATE-----"
+            certificates._text(certificate, "").partition("-----END")[0]
+            + "-----END CERTIFICATE-----"
         )
     )
     assert "is not PEM but binary; convert it with openssl x509" in refused(certificate=str(binary))
@@ -233,7 +234,7 @@ def test_days_of_validity(authority, begin, end, says):
     certificate = authority.issue(
         "days", "localhost", not_before=NOW + begin * DAY, not_after=NOW + end * DAY
     )
-    found = list(authority.tls(certificate).warnings())
+    found = list(authority.tls(certificate).pairs[0].warnings())
     if says is None:
         assert not found
     else:
@@ -245,7 +246,7 @@ def test_key_for_everybody(authority):
     """A private key that everybody can read is warned of."""
     certificate = authority.issue("open", "localhost")
     Path(certificate).chmod(0o644)
-    (text,) = authority.tls(certificate).warnings()
+    (text,) = authority.tls(certificate).pairs[0].warnings()
     assert text == (
         f"tls.key: {certificate!r} can be read by every user of this machine; chmod 600 keeps it "
         "to its owner"
@@ -314,7 +315,7 @@ def test_revoked(authority, tmp_path):
     assert context.verify_mode is ssl.CERT_REQUIRED
     results = {}
     for name in ("alice", "bob"):
-        tls._SOCKET.set(None)
+        certificates.SOCKET.set(None)
         to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
         client = authority.client(f"{authority.folder}/{name}.pem").wrap_bio(
             to_client, to_server, server_hostname="localhost"

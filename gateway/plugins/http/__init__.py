@@ -36,6 +36,9 @@ closes its sending side has left if the answer does not begin within a second.
 **Over TLS** it is served at endpoints that begin with ``tls:``, with the site's certificate (the
 table ``[tls]``), and ``scheme`` is ``https``; a client's certificate becomes ``identity``.
 
+**Over TLS** it is served at endpoints that begin with ``tls:``, with the site's certificate (the
+table ``[tls]``), and ``scheme`` is ``https``; a client's certificate becomes ``identity``.
+
 **What is ambiguous is refused**, with an id in the answer, and the connection ends:
 `gateway.plugins.http.refusals` lists every case.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 import socket
@@ -20,7 +21,7 @@ from gateway.core.tls import WATER
 from gateway.plugins.http.config import HttpConfig
 from tests.certificates import Authority
 from tests.plugins.http.serving import Client, Served, get, hello, wait_until
-from tests.plugins.http.test_bodies import Site
+from tests.plugins.http.test_bodies import Site, post
 
 LOOPS = {"uvloop": uvloop.new_event_loop, "asyncio": asyncio.new_event_loop}
 
@@ -420,6 +421,53 @@ def test_a_streaming_worker_hears_that_the_client_left(authority, loop_factory):
         client.sock.close()
         wait_until(lambda: site.errors)
         wait_until(lambda: site.messages("http.disconnect"))
+
+
+def test_a_client_that_leaves_while_it_is_held_back(authority, loop_factory):
+    """A client that is read no further and closes is noticed all the same."""
+    listen = {"listen": "tls:127.0.0.1:0", "tls": authority.tls()}
+    with Site(**listen, loop_factory=loop_factory) as site:
+        client = connect(site, authority)
+        client.send(post("/wait", 20_000_000))
+        client.sock.settimeout(0.3)
+        with contextlib.suppress(TimeoutError):
+            client.sock.sendall(b"x" * 20_000_000)
+        (protocol,) = site.plugin._port.connections
+        wait_until(lambda: protocol._paused)
+        client.sock.close()
+        wait_until(lambda: site.connections == 0)
+        site.go.set()
+        wait_until(lambda: site.messages("http.disconnect"))
+
+
+@pytest.mark.parametrize("path", ["/gap", "/fail"])
+def test_what_is_cut_off_looks_so(authority, loop_factory, path):
+    """A response that cannot be completed ends without its last chunk and without close_notify."""
+    listen = {"listen": "tls:127.0.0.1:0", "tls": authority.tls()}
+    with (
+        Site(**listen, loop_factory=loop_factory) as site,
+        connect(site, authority) as client,
+    ):
+        client.send(get(path))
+        data = []
+        with pytest.raises(OSError):  # not b"", which would be a clean end
+            data += iter(lambda: client.sock.recv(65536), b"")
+        assert b"".join(data).endswith(b"a" * 10 + b"\r\n")
+
+
+def test_what_cannot_be_served(serve, authority, caplog):
+    """A fault of the plugin costs that connection alone, and leaves nothing."""
+    with serve() as site:
+        (waiting,) = site.plugin._arrivals
+        serves = waiting.serve
+        waiting.serve = lambda _: 1 / 0
+        with connect(site, authority) as client:
+            assert is_over(client)
+        assert "a connection could not be served" in caplog.text
+        wait_until(lambda: site.call(lambda: site.plugin._port.places.open) == 0)
+        waiting.serve = serves
+        with connect(site, authority) as client:
+            assert client.send(get("/x")).response().status == 200
 
 
 # ---------------------------------------------------------------- what is no TLS
