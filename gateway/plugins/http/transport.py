@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import select
 from collections.abc import Callable, Iterable
-from typing import cast
+from typing import Final, cast
 
 from gateway.core.arrivals import Arrived
 from gateway.core.deadlines import Deadline
@@ -23,6 +23,10 @@ from gateway.plugins.http.port import Port
 from gateway.plugins.http.refusals import Refused
 from gateway.plugins.http.response import switching
 from gateway.plugins.http.service import Service
+
+TURNED_AWAY: Final = 1000
+"""Connections beyond ``max_connections`` that hear why they are closed: some hundred a second, as
+each lingers. Beyond those a flood would take up the descriptors of the whole process."""
 
 _LEFT = getattr(select, "POLLRDHUP", 0) | select.POLLHUP | select.POLLERR
 
@@ -88,7 +92,10 @@ class HttpProtocol(Service, asyncio.Protocol):
         self._reader = HeadReader(port.config, self._peer)
         port.connections.add(self)
         if self._place is None:
-            self._give_up(503, "too many connections", None)
+            if len(port.connections) > port.config.max_connections + TURNED_AWAY:
+                self.abort()
+            else:
+                self._give_up(503, "too many connections", None)
         elif arrived.alpn == "h2":
             self._speak_http2()
         else:

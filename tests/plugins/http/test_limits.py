@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import msgspec
@@ -191,6 +192,26 @@ def test_last_words_that_nobody_reads():
         site.call(protocol._say, b"the end")
         wait_until(lambda: site.drops.get("slow"))
         wait_until(lambda: not site.connections)
+
+
+def test_a_flood_of_connections(monkeypatch):
+    """So many beyond ``max_connections`` hear why they are closed; the others are just closed."""
+    monkeypatch.setattr("gateway.plugins.http.transport.TURNED_AWAY", 2)
+    with Served({"http.request": hello}, config=HttpConfig(max_connections=1)) as site:
+        with ExitStack() as stack:
+            first = stack.enter_context(site.connect())
+            assert first.send(get()).response().status == 200
+            others = [stack.enter_context(site.connect()) for _ in range(10)]
+            told = 0
+            for other in others:
+                with suppress(ConnectionResetError):
+                    told += other.rest().startswith(b"HTTP/1.1 503 ")
+            assert told == 2
+            assert site.drops["limited"] == 10
+            assert first.send(get()).response().status == 200
+        wait_until(lambda: not site.connections)
+        with site.connect() as client:
+            assert client.send(get()).response().status == 200
 
 
 # ---------------------------------------------------------------- the number of requests
