@@ -21,7 +21,7 @@ from django_gateway.exceptions import RequestAborted
 from gateway.core.errors import LayerError
 from gateway.core.layers.base import Layer
 
-PATIENCE: Final = 0.02
+PATIENCE: Final = 0.005
 """Seconds that a thread waits for a client without a stand-in: longer than a round trip through
 the layer, shorter than one over a slow line."""
 
