@@ -21,7 +21,7 @@ from django_gateway.exceptions import RequestAborted
 from gateway.core.errors import LayerError
 from gateway.core.layers.base import Layer
 
-PATIENCE: Final = 0.02
+PATIENCE: Final = 0.005
 """Seconds that a thread waits for a client without a stand-in: longer than a round trip through
 the layer, shorter than one over a slow line."""
 
@@ -44,7 +44,8 @@ class Wait:
 class Crew:
     """``size`` threads that do ``work``: a loop that ends when `spare` says so.
 
-    ``given_up`` is called for each client that was given up for the sake of others.
+    ``aside`` is called by a thread that begins to wait for a client, ``given_up`` for each
+    client that was given up for the sake of others.
     """
 
     def __init__(
@@ -52,11 +53,13 @@ class Crew:
         size: int,
         stand_ins: int,
         work: Callable[[], None],
+        aside: Callable[[], None],
         given_up: Callable[[], None],
     ) -> None:
         self._size = size
         self._stand_ins = stand_ins
         self._work = work
+        self._aside = aside
         self._given_up = given_up
         self._lock = threading.Lock()
         self._threads: set[threading.Thread] = set()
@@ -137,8 +140,7 @@ class Crew:
                     self._over -= 1
                 else:
                     self._add()
-        if back is not None:
-            back()
+        (back or self._aside)()
         if longest is not None:
             self._given_up()
             with suppress(LayerError):

@@ -25,7 +25,7 @@ from django.utils.log import log_response
 from django_gateway.body import streams_body
 from django_gateway.channel import outbox
 from django_gateway.crew import on_thread
-from django_gateway.database import RequestSignal
+from django_gateway.database import RequestSignal, tidy
 from django_gateway.exceptions import ConsumeLater, Reject, RequestAborted, ResponseLater
 from django_gateway.message import Message
 from django_gateway.request import GatewayRequest
@@ -143,6 +143,7 @@ class Views:
                 self._close(response)
         if rest is None or rest.finished:
             return None if rest is None else rest.work
+        tidy()  # request_finished will be sent from another thread
         return self._afinish(message, response, rest.work)
 
     async def acall(self, message: Message) -> None:

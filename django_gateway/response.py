@@ -73,9 +73,9 @@ def headers_of(response: HttpResponseBase) -> list[tuple[bytes, bytes]]:
 def reply(message: Message, response: HttpResponseBase) -> Rest | None:
     """Answer with a response, from this thread.
 
-    What an asynchronous iterator has to say is left to the loop; so are large contents and
-    files, once the client is slow: a thread is too dear to wait for it. Other iterators may
-    depend on their thread, and stay.
+    Large contents and files are left to the loop, and what an asynchronous iterator has to say:
+    a thread is too dear to wait for a client. Other iterators may depend on their thread, and
+    stay.
     """
     if _replied_whole(message, response):
         return None
@@ -85,11 +85,13 @@ def reply(message: Message, response: HttpResponseBase) -> Rest | None:
     if message.content["method"] == "HEAD":
         _head_alone(message, response)
         return None
-    first = next(contents, b"") if movable else b""
+    if not movable:
+        return _post(message, response, contents)
+    first = next(contents, b"")
     if _is_all(response, first):
         _whole(message, response, first)
         return None
-    return _post(message, response, first, contents, movable=movable)
+    return Rest(_stream(message, response, first, _steps(contents)), finished=False)
 
 
 async def areply(message: Message, response: HttpResponseBase) -> None:
@@ -110,11 +112,7 @@ async def areply(message: Message, response: HttpResponseBase) -> None:
         await parts.aclose()
         _whole(message, response, first)
         return
-    layer = asgi.channel_layers["default"]
-    pieces = Pieces(message.content["reply_channel"], layer.new_channel("http.ack?"))
-    head = pieces.head(response.status_code, headers_of(response), first)
-    await layer.aapply(_with_buffered(head))
-    await _go_on(message, _Answers(layer, pieces), parts)
+    await _stream(message, response, first, parts)
 
 
 def _replied_whole(message: Message, response: HttpResponseBase) -> bool:
@@ -148,18 +146,10 @@ def _contents(response: HttpResponseBase) -> tuple[Iterator[bytes], bool]:
     return chain.from_iterable(map(cut, parts)), isinstance(response, FileResponse)
 
 
-def _post(
-    message: Message,
-    response: HttpResponseBase,
-    first: bytes,
-    contents: Iterator[bytes],
-    *,
-    movable: bool,
-) -> Rest | None:
-    layer = asgi.channel_layers["default"]
-    pieces = Pieces(message.content["reply_channel"], layer.new_channel("http.ack?"))
-    head = pieces.head(response.status_code, headers_of(response), first)
-    layer.apply(_with_buffered(head))
+def _post(message: Message, response: HttpResponseBase, contents: Iterator[bytes]) -> Rest | None:
+    """Stream what must be asked for on this thread."""
+    layer, pieces = _begun(message)
+    layer.apply(_with_buffered(pieces.head(response.status_code, headers_of(response), b"")))
     answers = _Answers(layer, pieces)
     rest: Rest | None = None
     try:
@@ -167,15 +157,10 @@ def _post(
         for content in contents:
             lull = time.monotonic() - posted > LULL
             while pieces.full or (lull and pieces.unanswered):
-                patience = False if not pieces.full else PATIENCE if movable else SILENCE
-                if not answers.hear(patience):
+                if not answers.hear(SILENCE if pieces.full else False):
                     break
             if answers.left:
                 return None
-            if pieces.full:
-                left = _steps(chain((content,), contents))
-                rest = Rest(_go_on(message, answers, left), finished=False)
-                return rest
             layer.apply(_with_buffered(pieces.piece(content, ask=lull)))
             posted = time.monotonic()
         while pieces.unanswered and answers.hear(PATIENCE):
@@ -190,6 +175,24 @@ def _post(
             answers.stop()
     message.reply(**pieces.last())
     return None
+
+
+async def _stream(
+    message: Message,
+    response: HttpResponseBase,
+    first: bytes,
+    parts: AsyncGenerator[bytes, None],
+) -> None:
+    """Stream on the loop."""
+    layer, pieces = _begun(message)
+    head = pieces.head(response.status_code, headers_of(response), first)
+    await layer.aapply(_with_buffered(head))
+    await _go_on(message, _Answers(layer, pieces), parts)
+
+
+def _begun(message: Message) -> tuple[Layer, Pieces]:
+    layer = asgi.channel_layers["default"]
+    return layer, Pieces(message.content["reply_channel"], layer.new_channel("http.ack?"))
 
 
 async def _go_on(message: Message, answers: _Answers, parts: AsyncGenerator[bytes, None]) -> None:

@@ -66,8 +66,14 @@ class Worker:
             self._loop_intake = layer.intake(alone, config.async_limit)
         self._stopping = threading.Event()
         self._crew = Crew(
-            config.threads if mixed else 0, config.stand_ins, self._take, self._given_up
+            config.threads if mixed else 0,
+            config.stand_ins,
+            self._take,
+            self._set_aside,
+            self._given_up,
         )
+        self._in_hand = threading.local()
+        """Its ``delivery`` is the one that this thread runs."""
         self._announcer = threading.Thread(target=self._announce, name="announcer", daemon=True)
         self._loop = new_loop()
         self._loop_thread = threading.Thread(target=self._serve, name="loop", daemon=True)
@@ -109,16 +115,21 @@ class Worker:
         _make_caches()
         base = contextvars.copy_context()
         take, run, hand_over = self._intake.take, self._runner.run, self._hand_over
-        spare = self._crew.spare
+        spare, in_hand = self._crew.spare, self._in_hand
         while not spare():
             try:
                 delivery = take()
                 if delivery is not None:
+                    in_hand.delivery = delivery
                     run(delivery, base, hand_over)
                 elif self._stopping.is_set():
                     return
             except Exception:
                 log.exception("the layer failed; the thread goes on")
+
+    def _set_aside(self) -> None:
+        """Let others have the credit of what this thread runs: it waits for a client."""
+        self._intake.set_aside(self._in_hand.delivery)
 
     def _given_up(self) -> None:
         """Count a client that was given up: its thread was needed for others."""

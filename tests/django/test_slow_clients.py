@@ -174,7 +174,7 @@ def crew():
     import queue
 
     jobs = queue.Queue()
-    given_up = []
+    given_up, aside = [], []
 
     def work():
         while not crew.spare():
@@ -184,7 +184,7 @@ def crew():
             with suppress(RequestAborted):
                 job()
 
-    crew = Crew(2, 2, work, lambda: given_up.append(1))
+    crew = Crew(2, 2, work, lambda: aside.append(1), lambda: given_up.append(1))
     crew.jobs, crew.counted = jobs, given_up
     crew.start()
     yield crew

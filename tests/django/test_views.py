@@ -399,6 +399,14 @@ def test_connections_are_closed(work, peer, noted, path):
         wait_until(lambda: opened.connection is None)  # noqa: B023 - of this round
 
 
+def test_connections_are_closed_before_a_file_is_sent(work, peer, noted):
+    """They are closed although another thread finishes the response."""
+    work()
+    assert len(peer.ask("/database-file/").content) == 1_024_000
+    opened, _ = noted
+    wait_until(lambda: opened.connection is None)
+
+
 def test_persistent_connections(work, peer, noted):
     """With persistent connections there are no more of them than threads."""
     work(threads=2)

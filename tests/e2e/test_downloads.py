@@ -214,6 +214,20 @@ def test_slow_clients(site: Served, download: Begin, path: str) -> None:
     wait_until(lambda: is_quiet(site))
 
 
+def test_more_slow_streams_than_stand_ins(tmp_path: Path, download: Begin) -> None:
+    """Of synchronous streams only so many wait for their clients; those that waited longest are
+    cut off, and others are served.
+    """
+    with Served(tmp_path, "--set", "workers.threads=1", "--set", "workers.stand_ins=4") as site:
+        downloads = [download("stream/1024", buffer=65536, at=site) for _ in range(12)]
+        wait_until(lambda: site.seen.exists() and site.seen.read_text().count("closed") == 8)
+        for _ in range(20):
+            assert site.get("/pid")[0] == 200
+        with pytest.raises((OSError, AssertionError, ValueError)):
+            _read_body(downloads[0], 64 * MIB)
+        _read_body(downloads[-1], 64 * MIB)
+
+
 @pytest.mark.parametrize("path", ["file/big", "stream/1024", "astream/1024"])
 def test_a_client_that_leaves(site: Served, notes: Path, download: Begin, path: str) -> None:
     """Where the client leaves, the file is closed or the iterator stopped, ``http.disconnect``

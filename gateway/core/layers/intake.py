@@ -30,6 +30,8 @@ class ThreadIntake:
         self._number = 0
         self._threads: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
         """Those that take and have not ended."""
+        self._known = threading.local()
+        """Has an attribute in a thread that is among them."""
 
     def _subscribe(self) -> None:
         """Call with the client's mutex held."""
@@ -48,6 +50,10 @@ class ThreadIntake:
         """Return the next delivery. See `Intake.take`."""
         client = self._client
         end = None if block is None else time.monotonic() + block
+        if not hasattr(self._known, "thread"):
+            self._known.thread = True
+            with client._mutex:  # noqa: SLF001
+                self._threads.add(threading.current_thread())
         while True:
             try:
                 event = self.ready.popleft()
@@ -62,7 +68,6 @@ class ThreadIntake:
             with client._mutex:  # noqa: SLF001
                 if not self._number:
                     self._subscribe()
-                self._threads.add(threading.current_thread())
                 self._adapt()
             if client._out:  # noqa: SLF001
                 client.flush()

@@ -36,5 +36,6 @@ urlpatterns = [
     path("insert/", views.insert),
     path("stuck/", views.stuck),
     path("database/", views.database),
+    path("database-file/", views.database_file),
     path("async-database/", views.async_database),
 ]

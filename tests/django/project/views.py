@@ -260,5 +260,10 @@ def database(request):
     return HttpResponse(str(found))
 
 
+def database_file(request):
+    database(request)
+    return file(request)
+
+
 async def async_database(request):
     return await sync_to_async(database)(request)
