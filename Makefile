@@ -38,6 +38,7 @@ define TRY
   Open http://127.0.0.1:$(DEMO_PORT)/ in two windows and talk. Or join from a shell:
 
     curl -d 'curl: hello' http://127.0.0.1:$(DEMO_PORT)/room/
+    curl --http2-prior-knowledge -d 'curl: hello over HTTP/2' http://127.0.0.1:$(DEMO_PORT)/room/
     curl -X POST http://127.0.0.1:$(DEMO_PORT)/bell/
     $(BIN)/python -m websockets ws://127.0.0.1:$(DEMO_PORT)/room/
 
@@ -69,16 +70,17 @@ done 2>&1
 endef
 
 # Programs of users' that the tests talk to. Missing ones are installed where that is
-# possible; where it is not, the tests that need them say so at the end of the run.
+# possible; where it is not, the tests that need them say so at the end of the run. In run
+# level 1 Debian starts no service that it installs.
 .PHONY: peers
 peers: $(VENV)/.test
-	@missing=; for program in chromium curl openssl; do \
-		command -v $$program >/dev/null || missing="$$missing $$program"; \
+	@missing=; for peer in chromium curl openssl nginx h2load:nghttp2-client; do \
+		command -v $${peer%%:*} >/dev/null || missing="$$missing $${peer##*:}"; \
 	done; \
 	if test -n "$$missing" && test "$$(id -u)" = 0 && command -v apt-get >/dev/null; then \
 		echo "== apt-get install$$missing"; \
 		{ apt-get -qq update; \
-		  DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $$missing; \
+		  RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $$missing; \
 		} </dev/null >/dev/null || echo "could not install$$missing"; \
 	fi
 	@python -m tests.plugins.websocket.suite </dev/null || true

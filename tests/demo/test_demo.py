@@ -84,8 +84,9 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
 
 def test_printed_commands(demo: Demo) -> None:
     """Each command that `make demo` prints works as printed, in the clone."""
-    say, bell, talk = demo.commands
+    say, say_over_http2, bell, talk = demo.commands
     assert shell(demo, say) == "said\n"
+    assert shell(demo, say_over_http2) == "said\n"
     assert shell(demo, bell) == "ding\n"
     assert "< somebody: hello" in typed(demo, talk, "somebody: hello")
 
