@@ -22,7 +22,7 @@ from pathlib import Path
 from socket import socket
 from typing import Final
 
-from gateway.core.certificates import SOCKET, Pair, checked, day, make_context, read_pairs
+from gateway.core.certificates import SOCKET, Pair, checked, day, make_context
 from gateway.core.config import TlsSettings
 from gateway.core.errors import ConfigError
 from gateway.core.metrics import Metrics
@@ -128,7 +128,7 @@ class Tls:
 
     def _load(self) -> tuple[tuple[Pair, ...], list[tuple[Offer, ssl.SSLContext]]]:
         settings = self._settings
-        pairs = read_pairs(settings)
+        pairs = checked(settings)
         offers = list(self._offers)
         return pairs, [(offer, make_context(settings, pairs, offer.alpn)) for offer in offers]
 

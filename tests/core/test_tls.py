@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import datetime as dt
 import logging
+import os
 import shutil
 import ssl
 from pathlib import Path
@@ -406,6 +407,38 @@ def test_watch(authority, pair, monkeypatch):
                 await asyncio.sleep(0.01)
         assert metrics.snapshot()['gateway_tls_reloads_total{result="done"}'] == 1
         watching.cancel()
+
+    asyncio.run(main())
+
+
+def test_files_that_change_one_after_the_other(authority, pair, monkeypatch, caplog):
+    """A certificate that is written before its key is not read until both are there."""
+    monkeypatch.setattr(tls, "SETTLE", 0.2)
+
+    async def main():
+        certificate, key = pair
+        metrics = Metrics()
+        loaded = Tls(TlsSettings(certificate=certificate, key=key, watch=0.2))
+        loaded.count_in(metrics)
+        looks = []
+        look = loaded._look
+        monkeypatch.setattr(loaded, "_look", lambda: looks.append(look()) or looks[-1])
+        watching = asyncio.ensure_future(loaded.watch())
+        fresh = authority.issue_pair("fresh", "localhost")
+        shutil.copy(fresh[0], certificate)
+        async with asyncio.timeout(5):
+            while len(looks) < 1:  # noqa: ASYNC110 - another task does it
+                await asyncio.sleep(0.01)
+            os.utime(certificate)  # somebody is still at it
+            while len(looks) < 2:  # noqa: ASYNC110 - as above
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.05)
+            shutil.copy(fresh[1], key)
+            while "gateway_tls_reloads_total" not in str(metrics.snapshot()):  # noqa: ASYNC110 - as above
+                await asyncio.sleep(0.01)
+        watching.cancel()
+        assert metrics.snapshot()['gateway_tls_reloads_total{result="done"}'] == 1
+        assert "stays" not in caplog.text
 
     asyncio.run(main())
 
