@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import stat
@@ -139,6 +140,29 @@ def test_bind_tcp():
     """A bound socket listens at a port that the system chose; `place` names it."""
     with bind(parse("127.0.0.1:0")) as sock, socket.create_connection(sock.getsockname()):
         assert place(sock) == f"127.0.0.1:{sock.getsockname()[1]}"
+
+
+def unread(listening):
+    """Return how much a connection takes whose other end does not read."""
+    with socket.create_connection(listening.getsockname()) as client, listening.accept()[0] as ours:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        ours.setblocking(False)
+        sent = 0
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                sent += ours.send(bytes(65536))
+        return sent
+
+
+def test_what_the_kernel_holds():
+    """The kernel holds little for a client that does not read, on our sockets and inherited ones."""
+    with bind(parse("0")) as sock:
+        sock.setblocking(True)
+        assert unread(sock) < 512 * 1024
+    theirs = socket.create_server(("127.0.0.1", 0))
+    with theirs, bind(parse(f"fd:{theirs.fileno()}")) as sock:
+        sock.setblocking(True)
+        assert unread(sock) < 512 * 1024
 
 
 def test_bind_ipv6():
