@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import contextvars
 import cProfile
+import itertools
 import pstats
 import sys
 import tempfile
@@ -24,7 +25,7 @@ from typing import Any
 import msgspec
 
 from benchmarks import servers, ws_load
-from benchmarks.http_load import request
+from benchmarks.http_load import HEADERS, request
 from gateway.core.access import AccessLog, OpenLog
 from gateway.core.config import LogSettings
 from gateway.core.layers import codec, wire
@@ -35,7 +36,7 @@ from gateway.core.layers.state import State
 from gateway.core.metrics import Metrics
 from gateway.core.web import Claim
 from gateway.plugins.http.config import HttpConfig
-from gateway.plugins.http.port import Port
+from gateway.plugins.http.port import PREFACE, Port
 from gateway.plugins.http.server import HttpPlugin
 from gateway.plugins.http.transport import HttpProtocol
 from gateway.plugins.websocket import WebsocketPlugin
@@ -177,6 +178,44 @@ def http_in() -> Step:
         protocol.data_received(REQUEST)
         protocol.finish(keep_alive=True)
         engine.flow.flights.clear()
+
+    return step
+
+
+def http2_in_out() -> Step:
+    """The same over HTTP/2: a HEADERS frame in, a frame of fields and one of content out."""
+    from hpack import Encoder
+
+    edge, engine, clock, port = _port()
+    protocol, transport = _connected(port)
+    fields = [(b":method", b"GET"), (b":scheme", b"http"), (b":path", b"/")]
+    fields += [(b":authority", b"localhost")]
+    lines = [line.split(b": ", 1) for line in HEADERS.split(b"\r\n")[1:] if line]
+    fields += [(name.lower(), value) for name, value in lines]
+    encoder = Encoder()
+    block = encoder.encode(fields)
+
+    def frame(number: int) -> bytes:
+        return len(block).to_bytes(3) + b"\x01\x05" + number.to_bytes(4) + block
+
+    def answer() -> None:
+        channel = f"http.send.{engine.process}!{engine.attached:x}"
+        engine.deliver([(MESSAGE, channel, RESPONSE), (OUTCOME, edge.receipt, 0, OK)])
+        clock.advance()
+
+    settings = b"\0\0\0\x04\0\0\0\0\0"
+    window = b"\0\0\4\x08\0\0\0\0\0" + (2**31 - 65536).to_bytes(4)  # all there can be
+    protocol.data_received(PREFACE + settings + window + frame(1))
+    answer()
+    if transport.protocol is None:
+        raise RuntimeError("HTTP/2 is not spoken: is h2 installed?")
+    received = transport.protocol.data_received
+    block = encoder.encode(fields)  # from now on it consists of references
+    numbers = itertools.count(3, 2)
+
+    def step() -> None:
+        received(frame(next(numbers)))
+        answer()
 
     return step
 
@@ -381,6 +420,7 @@ STAGES: dict[str, tuple[Callable[[], Step], int]] = {
     "http": (http_in_out, 1),
     "http-logged": (http_logged, 1),
     "http-in": (http_in, 1),
+    "http2": (http2_in_out, 1),
     "websocket": (websocket_in_out, 1),
     "websocket-agreed": (websocket_agreed, 1),
     "websocket-1k": (websocket_large, 1),

@@ -199,8 +199,9 @@ class HttpProtocol(Service, asyncio.Protocol):
         """Leave the connection to HTTP/2, which TLS negotiated or the client began with."""
         make, data = self._port.http2, self._rest
         if make is not None:
+            http2 = make(self._port, self._transport, self._peer, self.release)
             self._leave()
-            make(self._port, self._transport, self._peer, self.release).begin(data)
+            http2.begin(data)
 
     def _read_body(self, body: Body) -> None:
         size = len(self._rest)

@@ -35,7 +35,8 @@ from gateway.plugins.http.port import PREFACE
 from gateway.plugins.http.refusals import Refused
 from tests.plugins.http import grammar
 from tests.plugins.http.http2 import refused as http2
-from tests.plugins.http.http2.peer import Http2Client, request
+from tests.plugins.http.http2.peer import Http2Client
+from tests.plugins.http.http2.wire import request
 from tests.plugins.http.serving import Served, wait_until
 
 CONFIG = HttpConfig(

@@ -17,7 +17,8 @@ from gateway.core.layers.base import FAILED, REJECTED, Outcome
 from gateway.core.web import Claim
 from gateway.plugins.http.config import HttpConfig
 from gateway.plugins.http.head import glimpse
-from tests.plugins.http.http2.peer import Http2Client, request
+from tests.plugins.http.http2.peer import Http2Client
+from tests.plugins.http.http2.wire import request
 from tests.plugins.http.serving import Served, get, wait_until
 
 LARGE = b"x" * 200_000

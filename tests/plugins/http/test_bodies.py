@@ -1,10 +1,11 @@
-"""Bodies that stream, both ways, over sockets."""
+"""Bodies that stream, both ways, over sockets.
+
+What is the same over HTTP/1.1 and HTTP/2 is one test for both.
+"""
 
 from __future__ import annotations
 
-import socket
 import threading
-from contextlib import suppress
 
 import pytest
 
@@ -94,15 +95,21 @@ def post(path: str, length: int, *headers: str) -> bytes:
     return "\r\n".join(lines).encode()
 
 
+def stalled(site: Served) -> None:
+    """Wait until a response waits for the client to take it."""
+    wait_until(
+        lambda: any(not found.owner.ready for found in list(site.engine.by_channel.values()))
+    )
+
+
 @pytest.mark.parametrize("length", [65536, 65537, 3 * MIB + 7])
-def test_large_bodies_stream(site, length):
+def test_large_bodies_stream(site, talk, length):
     """A body over 64 KiB arrives in pieces, whole and in order; the connection stays."""
     body = bytes(range(256)) * (length // 256 + 1)
     body = body[:length]
-    with site.connect() as client:
+    with talk(site) as client:
         for _ in range(2):
-            client.send(post("/sum", length) + body)
-            assert client.response().content == f"{length} {sum(body)}".encode()
+            assert client.ask("/sum", body).content == f"{length} {sum(body)}".encode()
 
 
 def test_large_chunked_bodies_stream(site):
@@ -118,31 +125,25 @@ def test_large_chunked_bodies_stream(site):
     assert two.content == b"1 1"
 
 
-def test_expect_100_continue(site):
+def test_expect_100_continue(site, talk):
     """The client that waits is told to go on, then answered."""
-    with site.connect() as client:
-        client.send(post("/sum", 5, "Expect: 100-continue"))
-        assert client.take(25) == b"HTTP/1.1 100 Continue\r\n\r\n"
-        assert client.send(b"\1\1\1\1\1").response().content == b"5 5"
+    with talk(site) as client:
+        number = client.send("/sum", b"", ("Expect", "100-continue"), length=5)
+        assert client.continued(number)
+        client.more(number, b"\1\1\1\1\1")
+        assert client.answer(number).content == b"5 5"
 
 
-def test_a_body_is_read_no_faster_than_it_is_consumed():
+def test_a_body_is_read_no_faster_than_it_is_consumed(talk):
     """With four pieces on their way the client's own sending stalls."""
-    with Site() as site, site.connect() as client:
-        client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)
-        client.sock.settimeout(0.3)
+    with Site() as site, talk(site) as client:
         length = 32 * MIB
-        client.send(post("/wait", length))
-        sent = 0
-        with suppress(TimeoutError):
-            while sent < length:
-                sent += client.sock.send(b"x" * 65536)
+        number = client.send("/wait", b"", length=length)
+        sent = client.stalls(number, length)
         assert sent < 16 * MIB
-        client.sock.settimeout(10)
         site.go.set()
-        while sent < length:
-            sent += client.sock.send(b"x" * min(65536, length - sent))
-        assert client.response().content == str(length).encode()
+        client.more(number, b"x" * (length - sent))
+        assert client.answer(number).content == str(length).encode()
 
 
 def test_an_answer_before_the_body_reaches_the_client(site):
@@ -156,19 +157,25 @@ def test_an_answer_before_the_body_reaches_the_client(site):
     wait_until(lambda: not site.connections)
 
 
-@pytest.mark.parametrize("tail", [b"", b"zz\r\n"], ids=["leaves", "breaks the chunks"])
-def test_a_body_that_is_cut_off(site, tail):
+def test_a_body_that_is_cut_off(site, talk):
     """The reader of the body hears that the rest will not come."""
     errors = len(site.errors)
     before = len(site.messages("http.request"))
-    client = site.connect()
-    client.send(b"POST /sum HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
-    client.send(b"20000\r\n" + b"x" * 0x20000 + b"\r\n")
+    client = talk(site)
+    client.send("/sum", b"x" * 0x20000, length=MIB)
     wait_until(lambda: len(site.messages("http.request")) > before or site.engine.flow.flights)
-    if tail:
-        assert client.send(tail).response().status == 400
-    client.sock.close()
+    client.leave()
     wait_until(lambda: len(site.errors) > errors)
+
+
+def test_chunks_that_are_broken(site):
+    """The client that breaks the rules in its body is answered, its reader hears of the end."""
+    errors = len(site.errors)
+    with site.connect() as client:
+        client.send(b"POST /sum HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+        client.send(b"20000\r\n" + b"x" * 0x20000 + b"\r\nzz\r\n")
+        assert client.response().status == 400
+        wait_until(lambda: len(site.errors) > errors)
 
 
 # ---------------------------------------------------------------- responses
@@ -188,42 +195,35 @@ def test_a_streamed_response(site):
 
 
 @pytest.mark.parametrize("path", ["/gap", "/fail"])
-def test_a_response_that_cannot_be_completed(site, path):
-    """A lost piece or a failed consumer ends the connection without the last chunk."""
-    with site.connect() as client:
-        data = client.send(get(path)).rest()
-    assert data.startswith(b"HTTP/1.1 200 OK\r\n")
-    assert data.endswith(b"\r\na\r\n" + b"a" * 10 + b"\r\n")
+def test_a_response_that_cannot_be_completed(site, talk, path):
+    """A lost piece or a failed consumer ends the response, which is seen to be incomplete."""
+    with talk(site) as client:
+        assert client.cut(client.send(path)) == b"a" * 10
 
 
-def test_a_worker_streams_at_the_clients_pace():
+def test_a_worker_streams_at_the_clients_pace(talk):
     """An ack comes once the client's socket took the piece: a stalled client stalls the worker."""
-    with Site() as site, site.connect() as client:
-        client.send(get("/pace"))
-        wait_until(lambda: site.engine.acks)
-        (protocol,) = site.plugin._port.connections
-        wait_until(lambda: protocol._full)
+    with Site() as site, talk(site) as client:
+        number = client.send("/pace")
+        stalled(site)
         assert site.engine.acks < 64
-        response = client.response()
-        assert len(response.content) == 64 * 256 * 1024
+        assert len(client.answer(number).content) == 64 * 256 * 1024
 
 
-def test_a_streaming_worker_hears_at_once_that_the_client_left():
+def test_a_streaming_worker_hears_at_once_that_the_client_left(talk):
     """The next ack says so, and ``http.disconnect`` follows."""
     with Site() as site:
-        client = site.connect()
-        client.send(get("/pace"))
-        (protocol,) = wait_until(lambda: list(site.plugin._port.connections))
-        wait_until(lambda: protocol._full)
-        client.sock.close()
+        client = talk(site)
+        client.send("/pace")
+        stalled(site)
+        client.leave()
         wait_until(lambda: site.errors)
         wait_until(lambda: site.messages("http.disconnect"))
 
 
-def test_body_timeout_while_a_consumer_reads():
+def test_body_timeout_while_a_consumer_reads(talk):
     """A client that stalls in its body gets 408, its reader hears ``closed``."""
-    with Site(config=HttpConfig(body_timeout=0.2)) as site, site.connect() as client:
-        client.send(post("/sum", MIB) + b"x" * 100_000)
-        response = client.response()
-        assert response.status == 408
+    with Site(config=HttpConfig(body_timeout=0.2)) as site, talk(site) as client:
+        number = client.send("/sum", b"x" * 100_000, length=MIB)
+        assert client.answer(number).status == 408
         wait_until(lambda: site.errors)

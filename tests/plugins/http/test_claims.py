@@ -1,9 +1,11 @@
-"""Claims: other plugins answer requests of the http port, or hand them on."""
+"""Claims: other plugins answer requests of the http port, or hand them on.
+
+What is the same over HTTP/1.1 and HTTP/2 is one test for both.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import Callable
 
 import pytest
@@ -165,70 +167,61 @@ def site(claims):
         yield served
 
 
-def post(path: str, body: bytes, *lines: str) -> bytes:
-    head = [f"POST {path} HTTP/1.1", "Host: x", f"Content-Length: {len(body)}", *lines, "", ""]
-    return "\r\n".join(head).encode() + body
-
-
-def test_what_nobody_claims_is_a_request(site):
+def test_what_nobody_claims_is_a_request(site, talk):
     """A request that no claim matches goes to the application."""
-    with site.connect() as client:
-        assert client.send(get("/other")).response().content == b"hello /other"
+    with talk(site) as client:
+        assert client.ask("/other").content == b"hello /other"
 
 
-def test_a_whole_answer(site):
+def test_a_whole_answer(site, talk):
     """What a claim says at once leaves as one response with a length; the connection stays."""
-    with site.connect() as client:
+    with talk(site) as client:
         for _ in range(2):
-            response = client.send(get("/whole")).response()
+            response = client.ask("/whole")
             assert (response.status, response.content) == (403, b"no localhost")
             assert response.header(b"content-length") == b"12"
-        assert client.send(get("/empty")).response().status == 204
-        assert client.send(get("/other")).response().content == b"hello /other"
+        assert client.ask("/empty").status == 204
+        assert client.ask("/other").content == b"hello /other"
     assert len(site.seen) == 1
 
 
-def test_a_streamed_answer(site):
-    """What a claim says bit by bit is one chunked response."""
-    with site.connect() as client:
-        response = client.send(get("/stream")).response()
+def test_a_streamed_answer(site, talk):
+    """What a claim says bit by bit is one response whose length nobody knows before."""
+    with talk(site) as client:
+        response = client.ask("/stream")
         assert response.content == b"data: 0\n\ndata: 1\n\ndata: 2\n\n"
-        assert response.header(b"transfer-encoding") == b"chunked"
-        assert client.send(get("/other")).response().content == b"hello /other"
+        assert response.header(b"content-length") is None
+        chunked = b"chunked" if client.version == "1.1" else None
+        assert response.header(b"transfer-encoding") == chunked
+        assert client.ask("/other").content == b"hello /other"
 
 
 @pytest.mark.parametrize("size", [0, 5, 300_000])
-def test_a_claim_reads_the_body(site, size):
+def test_a_claim_reads_the_body(site, talk, size):
     """The body comes as it arrives, however large, 100 first where the client waits for it."""
-    with site.connect() as client:
+    with talk(site) as client:
         if size:
-            data = post("/echo", b"x" * size, "Expect: 100-continue")
-            head, body = data[:-size], data[-size:]
-            assert client.send(head).take(25) == b"HTTP/1.1 100 Continue\r\n\r\n"
-            client.send(body)
+            number = client.send("/echo", b"", ("Expect", "100-continue"), length=size)
+            assert client.continued(number)
+            client.more(number, b"x" * size)
         else:
-            client.send(post("/echo", b""))
-        assert client.response().content == str(size).encode()
-        assert client.send(get("/other")).response().content == b"hello /other"
+            number = client.send("/echo", b"")
+        assert client.answer(number).content == str(size).encode()
+        assert client.ask("/other").content == b"hello /other"
 
 
-def test_a_body_that_nobody_reads_stalls_the_client(site, claims):
-    """A claim that does not read is not flooded: the socket is read no further."""
-    with site.connect() as client:
-        client.sock.settimeout(0.3)
-        client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)
-        client.send(b"POST /hold HTTP/1.1\r\nHost: x\r\nContent-Length: 100000000\r\n\r\n")
-        with pytest.raises(TimeoutError):
-            client.sock.sendall(b"x" * 16 * 1024 * 1024)
-        (protocol,) = site.plugin._port.connections
-        assert protocol._paused
+def test_a_body_that_nobody_reads_stalls_the_client(site, talk):
+    """A claim that does not read is not flooded: the client can send no more."""
+    with talk(site) as client:
+        number = client.send("/hold", b"", length=100_000_000)
+        assert client.stalls(number, 16 * 1024 * 1024) < 16 * 1024 * 1024
 
 
-def test_a_body_that_is_cut_off(site, claims):
+def test_a_body_that_is_cut_off(site, talk, claims):
     """Whoever reads the body of a client that left gets ConnectionError."""
-    client = site.connect()
-    client.send(post("/echo", b"x" * 100)[:-50])
-    client.sock.close()
+    client = talk(site)
+    client.send("/echo", b"x" * 50, length=100)
+    client.leave()
     (error,) = wait_until(lambda: claims.errors)
     assert isinstance(error, ConnectionError)
 
@@ -247,12 +240,12 @@ def test_a_body_that_is_refused_before_it_is_read(site, claims):
         assert client.rest() == b""
 
 
-def test_a_claim_hears_that_the_client_left(site, claims):
+def test_a_claim_hears_that_the_client_left(site, talk, claims):
     """``on_gone`` calls back once; what is written afterwards is ignored."""
-    client = site.connect()
-    client.send(get("/hold"))
+    client = talk(site)
+    client.send("/hold")
     (exchange,) = wait_until(lambda: claims.exchanges)
-    client.sock.close()
+    client.leave()
     wait_until(lambda: claims.gone)
     for verb, *args in [(exchange.respond, 200), (exchange.write, b"x"), (exchange.end,)]:
         site.call(verb, *args)
@@ -263,46 +256,40 @@ def test_a_claim_hears_that_the_client_left(site, claims):
     assert site.seen == []
 
 
-def test_a_claim_hears_when_the_client_stops_reading(site, claims):
+def test_a_claim_hears_when_the_client_stops_reading(site, talk, claims):
     """``on_writable`` and ``paused`` follow the client's pace."""
-    with site.connect() as client:
-        client.send(get("/hold"))
+    with talk(site) as client:
+        number = client.send("/hold")
         (exchange,) = wait_until(lambda: claims.exchanges)
         size = 16 * 1024 * 1024
 
         def begin() -> None:
             exchange.respond(200, [(b"content-length", str(size).encode())])
             exchange.write(b"x" * size)
+            exchange.on_writable(lambda yes: yes and exchange.end())
 
         site.call(begin)
         wait_until(lambda: claims.writable == [False])
         assert exchange.paused
-        client.sock.settimeout(10)
-        received = 0
-        while b"\r\n\r\n" not in (data := client.sock.recv(65536)):
-            pass
-        received = len(data.partition(b"\r\n\r\n")[2])
-        while received < size:
-            received += len(client.sock.recv(1 << 20))
+        assert len(client.answer(number).content) == size
         wait_until(lambda: claims.writable == [False, True])
         assert not exchange.paused
-        site.call(exchange.end)
-        assert client.send(get("/other")).response().content == b"hello /other"
+        assert client.ask("/other").content == b"hello /other"
 
 
 @pytest.mark.parametrize("path", ["/decline", "/late"])
 @pytest.mark.parametrize("size", [0, 10, 200_000])
-def test_a_declined_request_goes_on(site, path, size):
+def test_a_declined_request_goes_on(site, talk, path, size):
     """At once or later, what a claim declines is an ``http.request``, with its whole body."""
-    with site.connect() as client:
-        client.send(post(path, b"x" * size))
-        assert client.response().content == b"hello " + path.encode()
+    with talk(site) as client:
+        assert client.ask(path, b"x" * size).content == b"hello " + path.encode()
     (message,) = site.messages("http.request")
+    assert message["http_version"] == client.version
     assert message["body"] == b"x" * min(size, 65536)
     assert (message["body_channel"] is not None) is (size > 65536)
 
 
-def test_the_next_claim_is_asked():
+def test_the_next_claim_is_asked(talk):
     """Claims are asked by priority, highest first, and after a decline the next."""
     asked = []
 
@@ -322,8 +309,8 @@ def test_the_next_claim_is_asked():
         claim("first", 5, answers=False),
         claim("second", 0, answers=False),
     ]
-    with Served({"http.request": hello}, claims=claims) as site, site.connect() as client:
-        assert client.send(get()).response().status == 200
+    with Served({"http.request": hello}, claims=claims) as site, talk(site) as client:
+        assert client.ask("/").status == 200
         assert asked == ["first", "second", "last"]
         assert site.seen == []
 
@@ -346,74 +333,73 @@ def test_upgrade(site):
         wait_until(lambda: not site.connections)
 
 
-@pytest.mark.parametrize(
-    "data",
-    [post("/upgrade", b"body"), b"GET /upgrade HTTP/1.0\r\n\r\n"],
-    ids=["with a body", "HTTP/1.0"],
-)
-def test_what_cannot_be_upgraded(site, claims, data):
-    """A request with a body, or of HTTP/1.0, keeps its protocol."""
+def test_what_cannot_be_upgraded(site, talk, claims):
+    """A request with a body, or of HTTP/1.0, or an ordinary one of HTTP/2, keeps its protocol."""
+    with talk(site) as client:
+        assert client.ask("/upgrade", b"body").status == 400
     with site.connect() as client:
-        assert client.send(data).response().status == 400
-    assert isinstance(claims.errors[0], RuntimeError)
+        assert client.send(b"GET /upgrade HTTP/1.0\r\n\r\n").response().status == 400
+    assert [type(error) for error in claims.errors] == [RuntimeError] * 2
 
 
-def test_verbs_at_the_wrong_time(site, claims):
+def test_verbs_at_the_wrong_time(site, talk, claims):
     """A status or header that cannot be sent, and verbs after ``respond``, raise."""
-    with site.connect() as client:
-        response = client.send(get("/wrong")).response()
+    with talk(site) as client:
+        response = client.ask("/wrong")
     assert (response.status, response.content) == (200, b"")
     kinds = [type(error) for error in claims.errors]
     assert kinds == [LocalProtocolError] * 2 + [RuntimeError] * 3
 
 
-def test_a_body_that_was_begun_is_the_claims(site, claims):
+def test_a_body_that_was_begun_is_the_claims(site, talk, claims):
     """After reading of the body neither decline nor upgrade is possible."""
-    with site.connect() as client:
-        assert client.send(post("/read", b"body")).response().status == 200
+    with talk(site) as client:
+        assert client.ask("/read", b"body").status == 200
     assert [type(error) for error in claims.errors] == [RuntimeError] * 2
 
 
-def test_abort(site):
+def test_abort(site, talk):
     """An aborted response is seen to be incomplete."""
-    with site.connect() as client:
-        client.send(get("/abort"))
-        data = b""
-        with pytest.raises(ConnectionResetError):  # noqa: PT012 - the reset may come with any read
-            while piece := client.sock.recv(1000):
-                data += piece
-            raise ConnectionResetError
-        assert data.endswith(b"4\r\nhalf\r\n")
+    with talk(site) as client:
+        assert client.cut(client.send("/abort")) == b"half"
 
 
-def test_a_claim_that_raises(site, caplog):
+def test_a_claim_that_raises(site, talk, caplog):
     """It costs that request 500, and nobody else anything."""
-    with site.connect() as client:
-        assert client.send(get("/raise")).response().status == 500
-        assert client.rest() == b""
-    with site.connect() as client:
-        assert client.send(get("/other")).response().content == b"hello /other"
+    with talk(site) as client:
+        assert client.ask("/raise").status == 500
+        if client.version == "2":
+            assert client.ask("/other").content == b"hello /other"
+        else:
+            assert client.client.rest() == b""
+    with talk(site) as client:
+        assert client.ask("/other").content == b"hello /other"
     assert "a plugin's fault" in caplog.text
 
 
-def test_body_timeout_of_a_claim(claims):
+def test_body_timeout_of_a_claim(talk, claims):
     """A client that stalls in its body gets 408; the claim hears that it left."""
     config = HttpConfig(body_timeout=0.1)
-    with Served({}, config=config, claims=claims.list()) as site, site.connect() as client:
-        client.send(post("/echo", b"x" * 100)[:-50])
-        assert client.response().status == 408
+    with Served({}, config=config, claims=claims.list()) as site, talk(site) as client:
+        number = client.send("/echo", b"x" * 50, length=100)
+        assert client.answer(number).status == 408
         wait_until(lambda: claims.errors)
 
 
-def test_stop_lets_a_claim_finish(site, claims):
+def test_stop_lets_a_claim_finish(site, talk, claims):
     """An exchange in flight at shutdown is answered, then its connection ends."""
-    with site.connect() as client:
-        client.send(get("/hold"))
+    with talk(site) as client:
+        number = client.send("/hold")
         (exchange,) = wait_until(lambda: claims.exchanges)
         stopping = site.stop()
         wait_until(lambda: site.plugin._port.draining)
         site.call(exchange.respond, 200)
         site.call(exchange.end)
-        assert client.response().header(b"connection") == b"close"
-        assert client.rest() == b""
+        response = client.answer(number)
+        assert response.status == 200
+        if client.version == "2":
+            assert client.client.end() == 0
+        else:
+            assert response.header(b"connection") == b"close"
+            assert client.client.rest() == b""
         stopping.result(5)

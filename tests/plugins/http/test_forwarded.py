@@ -11,7 +11,8 @@ from gateway.core.web import Claim, Exchange, Head
 from gateway.plugins.http import HttpPlugin
 from gateway.plugins.http.config import HttpConfig
 from gateway.plugins.http.forwarded import NAMES, Forwarding
-from tests.plugins.http.http2.peer import Http2Client, request
+from tests.plugins.http.http2.peer import Http2Client
+from tests.plugins.http.http2.wire import request
 from tests.plugins.http.serving import Served, get, hello, wait_until
 
 PROXIES = ("127.0.0.1", "10.0.0.0/8", "::1", "unix")

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from gateway.core.config import GatewaySettings
 from gateway.plugins.http.config import HttpConfig
 from gateway.plugins.http.pace import Pace
-from tests.plugins.http.http2.peer import Http2Client, request
+from tests.plugins.http.http2.peer import Http2Client
+from tests.plugins.http.http2.wire import request
 from tests.plugins.http.serving import Served, get, hello, wait_until
 from tests.plugins.http.test_bodies import Site, post
 

@@ -12,7 +12,7 @@ from gateway.core.web import Claim, plain
 from gateway.plugins.http.config import HttpConfig
 from tests.plugins.http import own
 from tests.plugins.http.http2.peer import Http2Client
-from tests.plugins.http.http2.peer import request as fields
+from tests.plugins.http.http2.wire import request as fields
 from tests.plugins.http.own import MARK
 from tests.plugins.http.serving import Served, wait_until
 

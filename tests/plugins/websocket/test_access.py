@@ -12,7 +12,8 @@ import pytest
 from gateway.core.access import AccessLog
 from gateway.core.config import LogSettings
 from gateway.core.layers.base import REJECTED, Outcome
-from tests.plugins.http.http2.peer import Http2Client, request
+from tests.plugins.http.http2.peer import Http2Client
+from tests.plugins.http.http2.wire import request
 from tests.plugins.websocket.peers import frame
 from tests.plugins.websocket.serving import ECHO, Serving, accept, on_loop, wait_until
 

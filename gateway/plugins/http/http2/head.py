@@ -24,6 +24,7 @@ from gateway.plugins.http.head import (
     set_path,
     valid_target,
 )
+from gateway.plugins.http.http2.fields import ENTRY
 from gateway.plugins.http.refusals import Refused
 from gateway.plugins.http.response import FIELD_BYTES
 
@@ -34,8 +35,6 @@ _PSEUDO: Final = frozenset((b":method", b":scheme", b":authority", b":path", b":
 _CONNECTION: Final = frozenset(
     (b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade")
 )
-ENTRY: Final = 32
-"""What a field counts beside its bytes (RFC 9113 section 6.5.2)."""
 
 
 def read_head(
@@ -101,7 +100,9 @@ def read_head(
     head.expects_continue = expects and not ended
     _set_request(head, pseudo, config)
     _set_host(head, pseudo.get(b":authority"), host)
-    if length is None:
+    if head.protocol:
+        head.length = 0  # RFC 8441 section 5: what follows are not the bytes of a request
+    elif length is None:
         head.length = 0 if ended else CHUNKED
     else:
         head.length = read_length(length, config.max_body)
@@ -160,6 +161,8 @@ def _set_request(head: RequestHead, pseudo: dict[bytes, bytes], config: HttpConf
         if method != b"CONNECT":
             raise Refused("pseudo-header")
         head.protocol = protocol.decode("latin-1").lower()
+    elif method == b"CONNECT" and not (scheme is None and target is None):
+        raise Refused("pseudo-header")  # RFC 9113 section 8.5: they "MUST be omitted"
     elif method not in METHODS:
         refuse_method(method)
     if scheme is None or target is None:

@@ -12,10 +12,11 @@ from gateway.core.deadlines import Deadline
 from gateway.core.plugin import End
 from gateway.core.web import Head, Header
 from gateway.plugins.http.head import CHUNKED, RequestHead
-from gateway.plugins.http.http2.response import Part
+from gateway.plugins.http.http2.head import check_trailers
+from gateway.plugins.http.http2.response import CONTINUE, Part
 from gateway.plugins.http.http2.tunnel import Tunnel
 from gateway.plugins.http.pace import Pace
-from gateway.plugins.http.phase import FOREVER, Phase
+from gateway.plugins.http.phase import FOREVER, LINGER, Phase
 from gateway.plugins.http.refusals import Refused
 from gateway.plugins.http.service import Service
 
@@ -27,65 +28,96 @@ HIGH: Final = 65536
 asyncio's transports hold."""
 LOW: Final = HIGH // 4
 """Bytes at which it may go on."""
+PROGRESS: Final = HIGH // 4
+"""Bytes that a client has to take within ``write_timeout``: one that opens its window by a byte
+now and then holds what waits for it as well as one that does nothing."""
 
 
 class Http2Stream(Service):
     """One request: what of its content came, what of its response is still to go."""
 
     __slots__ = (
+        "_begun",
+        "_coming",
         "_complete",
         "_content",
         "_deadline",
+        "_early",
         "_full",
         "_held",
         "_http2",
         "_left",
-        "_moved",
+        "_malformed",
+        "_mark",
         "_open",
+        "_owed",
         "_pace",
+        "_taken",
         "_unread",
         "ended",
         "id",
-        "owed",
+        "queued",
         "tunnel",
         "waiting",
     )
 
-    def __init__(self, http2: Http2Protocol, number: int) -> None:
+    def __init__(self, http2: Http2Protocol, number: int, *, ended: bool) -> None:
         super().__init__(http2.port, http2.port.site2)
         self._http2 = http2
         self._peer = http2.peer
         self.id = number
         self._open = True
         """Whether anything can still be sent on it."""
-        self._complete = False
-        """Whether all of the request came."""
+        self._begun = False
+        """Whether the head of the response was sent; who made it may be done already."""
+        self._complete = ended
+        """Whether the client can send nothing more on it."""
         self._content = 0
         self._left: int | None = None
+        self._early: bytearray | None = None
+        """Content that came before it was decided what an extended CONNECT becomes."""
         self._held = 0
         """Bits: why the content is not read on. While there is one, the window is not opened."""
         self._unread = 0
         """Bytes of content that the window is not opened for yet."""
-        self.owed = 0
+        self._owed = 0
         """Bytes of content worked on for which its window is not opened again."""
         self._pace: Pace | None = None
         """The time that the content has left, once it takes more than one frame."""
+        self._coming = 0
+        """Bytes of a frame of content that have come already."""
+        self._malformed = False
+        """Whether the request is at fault, so that its stream is reset behind the answer."""
         self._full = False
-        self._moved = 0
-        """Bytes sent since the time for sending what waits was set."""
         self.waiting = bytearray()
         """Content that waits for the client's window, or for the transport."""
         self.ended = False
         """Whether the response ends behind what waits."""
+        self.queued = False
+        """Whether it waits for its turn to send."""
+        self._taken = 0
+        self._mark = 0
+        """Bytes that the client took, of this stream and of all, when its time began to run."""
         self.tunnel: Tunnel | None = None
-        self._deadline = Deadline(self._due)
+        self._deadline: Deadline | None = Deadline(self._due)
+
+    @property
+    def pending(self) -> bool:
+        """Whether anything waits to be sent, if only the end."""
+        return self._open and bool(self.waiting or self.ended)
+
+    @property
+    def begun(self) -> bool:
+        """Whether a response has begun."""
+        return self._begun or super().begun
 
     # ------------------------------------------------ the request
 
-    def begin(self, head: RequestHead, *, ended: bool) -> None:
-        """Take the request, ``ended`` if it has no content."""
-        self._complete = ended
-        if head.length and head.length != CHUNKED:
+    def begin(self, head: RequestHead) -> None:
+        """Take the request."""
+        if head.protocol:
+            self._early = bytearray()
+        elif head.length and head.length != CHUNKED:
             self._left = head.length
         self.serve(head)
 
@@ -99,15 +131,20 @@ class Http2Stream(Service):
     def received(self, data: bytes, size: int, *, ended: bool) -> None:
         """Take content that counted ``size`` against the window."""
         self._unread += size
+        self._complete = ended
         if self.tunnel is not None:
-            self._complete = ended
             self.tunnel.received(data, ended=ended)
-            self._give_window()
-            return
-        if not self._open or self._phase is Phase.OVER:
-            # Answered already; the rest is read past until the client hears of it.
-            self._give_window()
-            return
+            if ended:
+                self.end_tunnel()
+        elif self._early is not None:
+            self._early += data
+            return  # the window stays as it is until it is decided
+        elif self._session is not None or self._exchange is not None:
+            self._read(data, ended=ended)
+        # Otherwise it is answered: the rest is read past until the client hears of it.
+        self._give_window()
+
+    def _read(self, data: bytes, *, ended: bool) -> None:
         self._content += len(data)
         if self._left is not None:
             self._left -= len(data)
@@ -117,20 +154,39 @@ class Http2Stream(Service):
         elif self._content > self._port.config.max_body:
             self.refuse(Refused("body-size"), self.request)
             return
-        self._complete = ended
         if self._phase is Phase.BODY:
             if ended:
                 self._await_response()
             else:
-                now = self._http2.loop.time()
-                if self._pace is None:
-                    self._pace = Pace(self._port.config, now)
-                self._enter(Phase.BODY, self._pace.read(len(data), now))
+                self._enter(Phase.BODY, self._paced(max(0, len(data) - self._coming)))
+                self._coming = 0
         if data:
             self._pass_on(data)
         if ended:
             self._pass_on(None)
-        self._give_window()
+
+    def take_trailers(self, fields: Iterable[Header]) -> None:
+        """Take the fields behind the content, which are checked and not passed on."""
+        self._complete = True
+        try:
+            check_trailers(fields)
+        except Refused as refused:
+            self.refuse(refused, self.request)
+        else:
+            self.received(b"", 0, ended=True)
+
+    def coming(self, size: int) -> None:
+        """Hear that ``size`` bytes have come of a frame of content whose rest has not."""
+        if self._phase is Phase.BODY:
+            self._enter(Phase.BODY, self._paced(size - self._coming))
+            self._coming = size
+
+    def _paced(self, size: int) -> float:
+        """Return the seconds that the content has left after so many more bytes of it."""
+        now = self._http2.loop.time()
+        if self._pace is None:
+            self._pace = Pace(self._port.config, now)
+        return self._pace.read(size, now)
 
     def hold_body(self, yes: bool) -> None:
         """Open the window for more content no further, or do."""
@@ -145,27 +201,27 @@ class Http2Stream(Service):
         self._hold(2, False)
 
     def _hold(self, bit: int, yes: bool) -> None:
-        held = self._held | bit if yes else self._held & ~bit
-        if held == self._held:
-            return
-        was, self._held = self._held, held
-        if held and not was:
+        was, self._held = self._held, self._held | bit if yes else self._held & ~bit
+        if self._held and not was:
             if self._phase is Phase.BODY:
                 if self._pace is not None:
                     self._pace.stop(self._http2.loop.time())
                 self._await_response()
-        elif not held:
+        elif was and not self._held:
             self._give_window()
             if not self._complete and self._phase in {Phase.RESPONSE, Phase.STREAM}:
-                now = self._http2.loop.time()
-                if self._pace is None:
-                    self._pace = Pace(self._port.config, now)
-                self._enter(Phase.BODY, self._pace.go(now))
+                self._go_on()
 
     def _give_window(self) -> None:
         if self._unread and not self._held:
             size, self._unread = self._unread, 0
-            self._http2.give_window(self, size, open_stream=self._open and not self._complete)
+            self._http2.worked_on(size)
+            if self._complete or not self._open:
+                return
+            self._owed += size
+            if self._owed >= self._port.config.http2_window // 2:
+                owed, self._owed = self._owed, 0
+                self._http2.open_window(self.id, owed)
 
     # ------------------------------------------------ the response
 
@@ -174,6 +230,7 @@ class Http2Stream(Service):
         if not self._open:
             return
         if output.fields is not None:
+            self._begun = output is not CONTINUE
             end = output.end and not output.content
             self._http2.send_fields(self.id, output.fields, end=end)
             if end:
@@ -182,11 +239,13 @@ class Http2Stream(Service):
         if output.content:
             self.waiting += output.content
         self.ended = output.end
-        self._http2.pump(self)
-        self.regulate()
+        self._http2.push(self)
+        if self.queued and output.end:
+            self.stuck()
+        self._regulate()
 
-    def regulate(self) -> None:
-        """Tell whoever answers whether the client takes more, and bound how long it takes none."""
+    def _regulate(self) -> None:
+        """Tell whoever answers whether the client takes more."""
         size = len(self.waiting)
         full = size > (LOW if self._full else HIGH)
         if full is not self._full:
@@ -197,31 +256,43 @@ class Http2Stream(Service):
                 self._tell_writable(not full)
 
     def moved(self, size: int, *, done: bool) -> None:
-        """Hear that ``size`` bytes of what waited were sent, ``done`` if with them all was."""
+        """Hear that the client took so much, and whether with it the response is complete."""
         if done:
             self._sent_all()
             return
         if self._phase is Phase.WRITE:
-            self._moved += size
-            if self.waiting:
-                # As a transport does: a client that takes a byte at a time makes no room.
-                if self._moved >= HIGH - LOW:
-                    self._wait_for_room()
-            elif self._session is not None or self._exchange is not None:
-                self._enter(Phase.STREAM)
-        self.regulate()
+            self._taken += size
+            if not self.waiting:
+                self._go_on()
+            elif self._taken >= PROGRESS:
+                self.wait_for_client()
+        if self._full:
+            self._regulate()
 
     def stuck(self) -> None:
         """Hear that the client takes nothing now of what waits."""
-        if self.tunnel is None and self._phase is not Phase.WRITE:
-            self._wait_for_room()
+        # How long an open tunnel may wait, its protocol decides.
+        if self._phase is not Phase.WRITE and (self.tunnel is None or self.ended):
+            self.wait_for_client()
 
-    def _wait_for_room(self) -> None:
-        self._moved = 0
+    def wait_for_client(self) -> None:
+        """Let the client's time to take what waits begin to run."""
+        self._taken = 0
+        self._mark = self._http2.outflow.total
         self._enter(Phase.WRITE, self._port.config.write_timeout)
 
+    def _go_on(self) -> None:
+        """Wait for what is to come next, now that nothing waits to be sent."""
+        if not (self._complete or self._held or self.tunnel or self._early is not None):
+            now = self._http2.loop.time()
+            if self._pace is None:
+                self._pace = Pace(self._port.config, now)
+            self._enter(Phase.BODY, self._pace.go(now))
+        else:
+            self._enter(Phase.STREAM)
+
     def _sent_all(self) -> None:
-        """Have done with sending; end the request's content too, if it is not complete."""
+        """Have done with sending."""
         self._open = False
         self._http2.guard.earn()
         if self.tunnel is not None:
@@ -233,70 +304,85 @@ class Http2Stream(Service):
         if self._session is None and self._exchange is None:
             self.forget()
 
-    def end_tunnel(self) -> None:
-        """End a stream whose transport is closed, or closed by both halves, once all is sent."""
-        tunnel = self.tunnel
-        if tunnel is None or self._open or not (self._complete or tunnel.is_closing()):
-            return
-        if not self._complete:
-            self._http2.reset(self.id, ErrorCodes.NO_ERROR)
-        tunnel.over(None)
-        self.forget()
-
     def finish(self, *, keep_alive: bool) -> None:
         """Have done with the request, whose response is complete or waits to be sent."""
         self._let_go()
-        if self._open:
-            if self._phase is not Phase.WRITE:
-                self._wait_for_room()
-        else:
+        if not self._open:
             self.forget()
 
     def reusable(self) -> bool:
         """Return True: what becomes of the connection does not depend on one stream."""
         return True
 
+    # ------------------------------------------------ tunnels
+
     def switch(self, protocol: bytes, headers: Iterable[Header]) -> tuple[asyncio.Transport, bytes]:
         """Answer 200 to an extended CONNECT (RFC 8441 section 5) and become a transport."""
-        if self.request.protocol != protocol.decode("latin-1").lower():
+        if self._early is None or self.request.protocol != protocol.decode("latin-1").lower():
             raise RuntimeError("only an extended CONNECT for the protocol can be answered so")
+        early, self._early = bytes(self._early), None
         own = [(name.lower(), value) for name, value in headers]
         said = {name for name, _ in own}
         stamp = [field for field in self.site.stamp() if field[0] not in said]
         fields = [(b":status", b"200"), *own, *stamp]
         self._exchange = None
         self._held = 0
-        self._enter(Phase.OVER)
-        self.tunnel = tunnel = Tunnel(self, self._http2)
+        self._begun = True
+        self._enter(Phase.STREAM)
+        self.tunnel = tunnel = Tunnel(self, self._http2, ended=self._complete)
         self._http2.send_fields(self.id, fields, end=False)
-        return tunnel, b""
+        self._give_window()
+        return tunnel, early
+
+    def end_tunnel(self) -> None:
+        """End a stream whose transport is closed, or was by both halves, once all is sent.
+
+        The client gets a moment to close its half too: a reset would be an error to some.
+        """
+        tunnel = self.tunnel
+        if tunnel is None or self._open:
+            return
+        if self._complete:
+            tunnel.over(None)
+            self.forget()
+        elif tunnel.is_closing() and self._phase is not Phase.LINGER:
+            tunnel.over(None)
+            self._held = 0
+            self._give_window()
+            self._enter(Phase.LINGER, LINGER)
 
     # ------------------------------------------------ the end
 
     def refuse(self, refused: Refused, head: Head | None) -> None:
         """Answer a request that is malformed or goes beyond a limit; ``head`` is what is known."""
         self._port.context.count("refused_total", why=refused.id)
+        self._malformed = refused.status == 400
         self._give_up(refused.status, str(refused), head)
 
     def _say_last(self, output: Part) -> None:
         """Send an answer of the gateway's own."""
+        self._early = None
+        if self._malformed:
+            # RFC 9113 section 8.1.1: a malformed request is a stream error; "a server MAY send
+            # an HTTP response prior to closing or resetting the stream".
+            self.send(Part(output.fields, output.content, end=False))
+            self.abort()
+            return
         self.send(output)
-        if self._open:
-            self._wait_for_room()
-        else:
+        if not self._open:
             self.forget()
 
     def abort(self, code: ErrorCodes = ErrorCodes.INTERNAL_ERROR) -> None:
         """Reset the stream."""
+        if self._malformed:
+            code = ErrorCodes.PROTOCOL_ERROR
+            self._http2.guard.pay_reset()
         if self._open or not self._complete:
             self._http2.reset(self.id, code)
-        self._open = False
-        if self.tunnel is not None:
-            self.tunnel.over(None)
-        self.forget()
+        self.lost(end="cut")
 
     def lost(self, error: Exception | None = None, end: End = "client") -> None:
-        """Hear that the client reset it, or that the connection is gone."""
+        """Hear that the stream is gone, the client's doing unless ``end`` says otherwise."""
         self._open = False
         self._complete = True
         self._gone(end)
@@ -306,30 +392,43 @@ class Http2Stream(Service):
 
     def forget(self) -> None:
         """Let go of everything."""
+        deadline, self._deadline = self._deadline, None
+        if deadline is None:
+            return
+        self._port.context.deadlines.forget(deadline)
         self._phase = Phase.OVER
         self._open = False
         self.waiting.clear()
+        self._early = self.tunnel = None
         self._held = 0
         self._give_window()
-        self._port.context.deadlines.forget(self._deadline)
         self._http2.forget(self)
 
     # ------------------------------------------------ time
 
     def _enter(self, phase: Phase, seconds: float = FOREVER) -> None:
+        deadline = self._deadline
+        if deadline is None:
+            return
         self._phase = phase
         if seconds == FOREVER:
-            self._port.context.deadlines.clear(self._deadline)
+            self._port.context.deadlines.clear(deadline)
         else:
-            self._port.context.deadlines.set(self._deadline, seconds)
+            self._port.context.deadlines.set(deadline, seconds)
 
     def _due(self) -> None:
-        if self._phase is Phase.BODY:
-            self._port.count_timeout(Phase.BODY)
+        phase = self._phase
+        if phase is Phase.BODY:
+            self._port.count_timeout(phase)
             self.refuse(Refused("body-timeout"), self.request)
-        elif self._phase is Phase.RESPONSE:
+        elif phase is Phase.RESPONSE:
             self._response_due()
-        elif self._phase is Phase.WRITE:
-            self._port.count_timeout(Phase.WRITE)
-            self._gone("cut")
+        elif phase is Phase.LINGER:
+            self.abort(ErrorCodes.NO_ERROR)
+        elif phase is Phase.WRITE:
+            outflow = self._http2.outflow
+            if not outflow.shut(self) and outflow.total - self._mark >= PROGRESS:
+                self.wait_for_client()  # it waits for its turn behind others, which move
+                return
+            self._port.count_timeout(phase)
             self.abort(ErrorCodes.CANCEL)

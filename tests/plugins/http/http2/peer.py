@@ -8,7 +8,6 @@ from typing import Any, Self
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.events import (
-    ConnectionTerminated,
     DataReceived,
     Event,
     InformationalResponseReceived,
@@ -18,9 +17,8 @@ from h2.events import (
 )
 from hyperframe.frame import Frame
 
+from tests.plugins.http.http2.wire import GOAWAY, Fields, cut
 from tests.plugins.http.serving import Served
-
-Fields = list[tuple[bytes, bytes]]
 
 _LAX = H2Configuration(
     client_side=True,
@@ -28,16 +26,6 @@ _LAX = H2Configuration(
     validate_outbound_headers=False,
     normalize_outbound_headers=False,
 )
-
-
-def request(
-    path: str = "/", *fields: tuple[bytes, bytes], method: bytes = b"GET", **pseudo: bytes | None
-) -> Fields:
-    """Return a request's fields; ``pseudo`` exchanges some, or leaves them out (None)."""
-    found = {b"method": method, b"scheme": b"http", b"authority": b"localhost"}
-    found[b"path"] = path.encode()
-    found |= {name.encode(): value for name, value in pseudo.items()}  # type: ignore[dict-item]
-    return [(b":" + name, value) for name, value in found.items() if value is not None] + [*fields]
 
 
 class Answer:
@@ -73,6 +61,7 @@ class Http2Client:
         self.events: list[Event] = []
         self.goaway: int | None = None
         self.closed = False
+        self._rest = b""
         self.h2.initiate_connection()
         self.flush()
 
@@ -112,16 +101,19 @@ class Http2Client:
         if not data:
             self.closed = True
             return False
-        for event in self.h2.receive_data(data):
-            self._note(event)
+        frames, self._rest = cut(self._rest + data)
+        for frame in frames:
+            if frame.kind == GOAWAY:
+                # The library would read on no more, while streams may still be answered.
+                self.goaway = frame.code
+                continue
+            for event in self.h2.receive_data(frame.bytes):
+                self._note(event)
         self.flush()
         return True
 
     def _note(self, event: Any) -> None:
         self.events.append(event)
-        if isinstance(event, ConnectionTerminated):
-            self.goaway = int(event.error_code)
-            return
         answer = self.answers.get(getattr(event, "stream_id", 0))
         if answer is None:
             return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.plugins.http.http2.peer import Fields, request
+from tests.plugins.http.http2.wire import Fields, request
 
 CASES: list[tuple[str, str, Fields]] = [
     ("pseudo-header", "unknown", request(other=b"x")),

@@ -1,0 +1,104 @@
+"""The library h2, as far as it is used here, and what is kept from it.
+
+It keeps the state of each stream, the windows and the settings, and writes frames. Whatever
+reaches it was judged by `gateway.plugins.http.http2.guard`. What requests say it never sees:
+it would end the connection for a Content-Length that is no number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.errors import ErrorCodes
+from h2.events import Event
+from h2.exceptions import ProtocolError
+from h2.settings import SettingCodes, Settings
+
+from gateway.core.web import Header
+from gateway.plugins.http.config import HttpConfig
+from gateway.plugins.http.http2.faults import Fault
+from gateway.plugins.http.http2.fields import FieldDecoder, FieldEncoder
+from gateway.plugins.http.http2.guard import DATA, WINDOW
+from gateway.plugins.http.port import PREFACE
+
+CONNECTION_WINDOW: Final = 1024 * 1024
+"""Bytes that a client may send ahead on all its streams together."""
+_CONFIG: Final = H2Configuration(
+    client_side=False,
+    header_encoding=False,
+    validate_inbound_headers=False,
+    normalize_inbound_headers=False,
+    # Ours are well-formed already.
+    validate_outbound_headers=False,
+    normalize_outbound_headers=False,
+)
+_GOAWAY_BYTES: Final = 17
+
+
+class Library(H2Connection):
+    """One connection's h2: begun, with our settings to be sent."""
+
+    MAX_CLOSED_STREAMS = 100
+    """How many closed streams it remembers. It would 65536, at 100 bytes each."""
+
+    def __init__(self, config: HttpConfig) -> None:
+        super().__init__(_CONFIG)
+        self.local_settings = Settings(
+            client=False,
+            initial_values={
+                SettingCodes.MAX_CONCURRENT_STREAMS: config.http2_streams,
+                SettingCodes.INITIAL_WINDOW_SIZE: config.http2_window,
+                SettingCodes.MAX_HEADER_LIST_SIZE: config.header_bytes,
+                SettingCodes.ENABLE_CONNECT_PROTOCOL: 1,  # RFC 8441 section 3
+            },
+        )
+        # Beyond what is answered 431; a block that unfolds further ends the connection.
+        self.unpacker = FieldDecoder(2 * config.header_bytes)
+        self.decoder: Any = self.unpacker
+        self.encoder: Any = FieldEncoder()
+        self._tidied = 2 * config.http2_streams
+        self._failed = False
+        self.initiate_connection()
+        self.increment_flow_control_window(CONNECTION_WINDOW - WINDOW)
+        self.receive_data(PREFACE)
+
+    def read(self, frames: bytes) -> list[Event]:
+        """Return what a frame, or a header block's frames, mean. Raises `Fault`."""
+        try:
+            return self.receive_data(frames)
+        except ProtocolError as error:
+            self._failed = True
+            if error.error_code is not ErrorCodes.FLOW_CONTROL_ERROR:
+                raise Fault("protocol") from error
+            content = frames[3] == DATA
+            raise Fault("window-exceeded" if content else "window-overflow") from error
+
+    def output(self) -> bytes:
+        """Return what is to send, but for a GOAWAY of the library's own: ours says more."""
+        data = self.data_to_send()
+        return data[:-_GOAWAY_BYTES] if self._failed else data
+
+    @property
+    def fields(self) -> Iterable[Header]:
+        """The header fields that were unpacked last."""
+        return self.unpacker.fields
+
+    @property
+    def open_inbound_streams(self) -> int:
+        """How many streams are open; the library asks, and counts anew, for each request.
+
+        The guard has counted already; what remains is to forget the closed ones at times.
+        """
+        return super().open_inbound_streams if len(self.streams) > self._tidied else 0
+
+    def tidy(self) -> None:
+        """Forget the streams that are closed."""
+        if self.streams:
+            super().open_inbound_streams  # noqa: B018 - which does that on the way
+
+    def dissolve(self) -> None:
+        """Let go of everything: the library's objects point at themselves."""
+        vars(self).clear()
