@@ -14,6 +14,8 @@ from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IPushProducer
 from twisted.python.failure import Failure
 
+from gateway.core.tls import WATER
+
 
 class Bridge(asyncio.Protocol):
     """Both ends of it: asyncio's protocol, and the transport that Twisted's protocol sees.
@@ -29,6 +31,7 @@ class Bridge(asyncio.Protocol):
         self._transport: asyncio.Transport
         self._producer: Any = None
         self._waiting: list[bytes] = []
+        self._size = 0
         self._loop = asyncio.get_running_loop()
         self._paused = False
         self._ended = False
@@ -86,14 +89,21 @@ class Bridge(asyncio.Protocol):
     # ------------------------------------------------ what a Twisted protocol calls
 
     def write(self, data: bytes) -> None:
-        """Send bytes; what is written in one turn of the loop leaves together."""
+        """Send bytes; what is written in one turn of the loop leaves together.
+
+        Unless it is much: then the protocol is to hear at once that the peer takes no more.
+        """
         if not self._waiting:
             self._loop.call_soon(self._flush)
         self._waiting.append(data)
+        self._size += len(data)
+        if self._size >= WATER:
+            self._flush()
 
     def _flush(self) -> None:
         data = b"".join(self._waiting)
         self._waiting.clear()
+        self._size = 0
         if data and not self._transport.is_closing():
             self._transport.write(data)
 

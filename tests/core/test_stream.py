@@ -288,6 +288,23 @@ def test_tls_slow_reader(secured, wrapped):
         wait_until(lambda: connection.direct)
 
 
+def test_tls_burst(secured, wrapped):
+    """A burst within one turn of the loop is not taken whole where the client does not read."""
+    with secured() as staged:
+        client = wrapped(staged, narrow=True)
+        assert echoes(client)
+        wire = staged.call(lambda: next(staged.context.connections())).wire
+
+        def burst():
+            for number in range(200):
+                if wire._full:
+                    return number
+                wire.write(b"x" * 100_000)
+            return 200
+
+        assert staged.call(burst) < 100
+
+
 def test_tls_full_inbox(secured, wrapped):
     """A client whose messages nobody takes is read no further, and loses nothing if it closes."""
     most = 20_000_000

@@ -344,9 +344,10 @@ class HttpProtocol(Service, asyncio.Protocol):
             self._enter(Phase.WRITE, self._port.config.write_timeout)
             transport.close()
             return
+        # A transport with TLS does not count all that waits in it.
+        late = transport.get_write_buffer_size() if plain else self._phase is not Phase.IDLE
         self._hold_session = self._hold_body = self._hold_rest = False
         self._regulate()
-        late = transport.get_write_buffer_size()
         self._enter(Phase.LINGER, self._port.config.write_timeout if late else LINGER)
         if plain:
             transport.write_eof()

@@ -349,6 +349,22 @@ def test_idle_end_is_said(serve, authority):
         assert not site.drops
 
 
+def test_a_slow_client_reads_to_the_end(serve, authority, monkeypatch):
+    """The last response is not cut off because the client takes its time, within write_timeout."""
+    monkeypatch.setattr("gateway.plugins.http.transport.LINGER", 0.1)
+    with serve() as site:
+        # What does not fit into the system's buffers waits in ours.
+        site.plugin._acceptors[0].socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        with connect(site, authority, narrow=True) as client:
+            client.send(get("/big", "Connection: close"))
+            (protocol,) = wait_until(lambda: list(site.plugin._port.connections))
+            wait_until(lambda: protocol._transport.is_closing())
+            closed = site.call(site.loop.time)
+            wait_until(lambda: site.call(site.loop.time) > closed + 0.5)
+            assert client.response().content == b"x" * 900_000
+            assert client.rest() == b""
+
+
 def test_answer_before_the_end_of_a_body(serve, authority):
     """An answer to a body that is too large arrives although the client sends on, and reads late."""
     with serve(config=HttpConfig(max_body=1000)) as site, connect(site, authority) as client:
