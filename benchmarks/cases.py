@@ -179,10 +179,10 @@ def ideal_rate(without_sleep: float) -> float:
 
 
 def crowd(plan: Plan) -> Report:
-    """Requests beside idle and slow clients, whose crowd comes and goes with each round."""
+    """Requests beside a crowd of idle and slow clients, which comes and goes with each round."""
     idle, slow = plan.count(5000), plan.count(500)
     report = Report("crowd", f"requests beside {idle:,} idle and {slow} slow clients")
-    load = _http(plan.count(6000))
+    load = _http(plan.count(20_000))
     alone: list[Sample] = []
     beside: list[Sample] = []
     seen: Counter[str] = Counter()

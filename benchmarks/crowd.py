@@ -14,6 +14,7 @@ import resource
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +29,8 @@ OPENING = 64
 BUFFER = 16384
 """Bytes of a slow reader's receive buffer, so that what is sent waits at the server."""
 READY_SECONDS = 120.0
+SETTLE_SECONDS = 2.0
+"""After the last has come, for what the server does once for each."""
 
 _HEAD = b" HTTP/1.1\r\nHost: localhost\r\n"
 _BODY = b"POST /body" + _HEAD + b"Content-Length: 1000000\r\n\r\n"
@@ -192,6 +195,7 @@ def gathered(port: int, idle: int, slow: int) -> Iterator[dict[str, int]]:
         try:
             if child.stdout is None or child.stdout.readline() != "ready\n":
                 raise CrowdError("the crowd did not gather")
+            time.sleep(SETTLE_SECONDS)
             yield seen
             told, _ = child.communicate("", timeout=READY_SECONDS)
             seen.update(json.loads(told))

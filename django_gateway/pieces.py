@@ -21,8 +21,10 @@ from gateway.core.layers.base import ACCEPTED, Send, send
 PIECE: Final = 256 * 1024
 """Bytes of one piece: few round trips for large files, a quarter of what a message may hold."""
 WINDOW: Final = 2 * PIECE
-"""Bytes under way to one client: while it takes one piece the next is made; half of what the
-gateway holds for one slow client."""
+"""Bytes under way to a quick client: while it takes one piece the next is made."""
+QUICK: Final = 0.02
+"""Seconds in which a quick client makes room; any other has one piece under way, a quarter of what
+the gateway holds for it."""
 WINDOW_PIECES: Final = 64
 """Pieces under way, where they are small: far fewer than the gateway holds for one client."""
 ASK_BYTES: Final = PIECE // 2
@@ -46,17 +48,17 @@ class Pieces:
         "_asked",
         "_since",
         "_taken",
+        "_window",
         "ack_channel",
         "channel",
         "offset",
         "posted",
-        "window",
     )
 
     def __init__(self, channel: str, ack_channel: str) -> None:
         self.channel = channel
         self.ack_channel = ack_channel
-        self.window = WINDOW
+        self._window = PIECE
         self.offset = 0
         self.posted = 0
         self._asked: deque[tuple[int, int]] = deque()
@@ -101,8 +103,12 @@ class Pieces:
         """Whether the client has to take something first."""
         pieces, offset = self._taken
         return bool(self._asked) and (
-            self.offset - offset > self.window - PIECE or self.posted - pieces >= WINDOW_PIECES
+            self.offset - offset > self._window - PIECE or self.posted - pieces >= WINDOW_PIECES
         )
+
+    def waited(self, seconds: float) -> None:
+        """Take note how long the client made us wait for room."""
+        self._window = WINDOW if seconds < QUICK else PIECE
 
     def answered(self, ack: dict[str, Any]) -> bool:
         """Take an ack; return whether the client is there."""

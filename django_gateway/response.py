@@ -156,9 +156,10 @@ def _post(message: Message, response: HttpResponseBase, contents: Iterator[bytes
         posted = time.monotonic()
         for content in contents:
             lull = time.monotonic() - posted > LULL
-            while pieces.full or (lull and pieces.unanswered):
-                if not answers.hear(SILENCE if pieces.full else False):
-                    break
+            if pieces.full:
+                answers.wait_for_room()
+            while lull and pieces.unanswered and answers.hear(False):
+                pass
             if answers.left:
                 return None
             layer.apply(_with_buffered(pieces.piece(content, ask=lull)))
@@ -289,6 +290,13 @@ class _Answers:
         self.left = not self.pieces.answered(ack)
         return not self.left
 
+    def wait_for_room(self) -> None:
+        """Wait until a piece may be posted, or the client left."""
+        began = time.monotonic()
+        while self.pieces.full and self.hear(SILENCE):
+            pass
+        self.pieces.waited(time.monotonic() - began)
+
     def stop(self) -> None:
         """Listen no more."""
         if self._watched and self._process is not None:
@@ -308,9 +316,13 @@ class _Answers:
 
     async def room(self) -> None:
         """Wait until a piece may be posted."""
+        if not self.pieces.full:
+            return
+        began = time.monotonic()
         while self.pieces.full:
             self._taken.clear()
             await self._taken.wait()
+        self.pieces.waited(time.monotonic() - began)
 
     async def all(self) -> None:
         """Wait until the client has taken everything."""

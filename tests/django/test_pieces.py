@@ -2,7 +2,15 @@
 
 import pytest
 
-from django_gateway.pieces import ASK_PIECES, PIECE, WINDOW, WINDOW_PIECES, Pieces, cut
+from django_gateway.pieces import (
+    ASK_PIECES,
+    PIECE,
+    QUICK,
+    WINDOW,
+    WINDOW_PIECES,
+    Pieces,
+    cut,
+)
 from gateway.core.layers import codec
 
 OK = {"outcome": "accepted"}
@@ -52,14 +60,22 @@ def test_a_short_response_asks_for_nothing(pieces):
 
 
 @pytest.mark.parametrize("size", [PIECE, PIECE // 2, 70_000])
-def test_the_window_in_bytes(pieces, size):
-    """No more than a window is under way, and no less than fits."""
+@pytest.mark.parametrize(
+    ("waits", "window"), [((0.0,), WINDOW), ((0.0, QUICK), PIECE), ((), PIECE)]
+)
+def test_the_window_in_bytes(pieces, size, waits, window):
+    """No more than a window is under way, and no less than fits: two pieces to a client that was
+    quick, one to any other.
+    """
+    for seconds in waits:
+        pieces.waited(seconds)
     fill(pieces, size)
-    assert WINDOW - PIECE < pieces.offset <= WINDOW
+    assert window - PIECE < pieces.offset <= window
 
 
 def test_the_window_in_pieces(pieces):
     """Small pieces are counted, and a quarter of the window at most asks."""
+    pieces.waited(0.0)
     found = fill(pieces, 10)
     assert len(found) == WINDOW_PIECES
     assert sum("ack" in piece for piece in found) == WINDOW_PIECES // ASK_PIECES

@@ -301,6 +301,7 @@ def test_a_second_signal_ends_the_worker_at_once(hub):
     with running(*COMMANDS["runworker"], "--layer", hub, "--set", "workers.grace=60") as process:
         peer.post("http.request", peer.request("/stuck/"))
         assert peer.layer.receive(["stuck"], block=10) == ("stuck", {})
+        wait_until(peer.layer.announced)
         process.terminate()
         wait_until(lambda: peer.layer.announced() is None or process.send_signal(signal.SIGINT))
         process.communicate(timeout=10)
