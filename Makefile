@@ -6,6 +6,7 @@ SHELL := /bin/bash
 VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO_PORT ?= 8000
+FUZZ_SECONDS ?= 60
 # The first Python of at least 3.11 that can make virtual environments.
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
@@ -37,6 +38,7 @@ define TRY
   Open http://127.0.0.1:$(DEMO_PORT)/ in two windows and talk. Or join from a shell:
 
     curl -d 'curl: hello' http://127.0.0.1:$(DEMO_PORT)/room/
+    curl --http2-prior-knowledge -d 'curl: hello over HTTP/2' http://127.0.0.1:$(DEMO_PORT)/room/
     curl -X POST http://127.0.0.1:$(DEMO_PORT)/bell/
     $(BIN)/python -m websockets ws://127.0.0.1:$(DEMO_PORT)/room/
 
@@ -68,16 +70,17 @@ done 2>&1
 endef
 
 # Programs of users' that the tests talk to. Missing ones are installed where that is
-# possible; where it is not, the tests that need them say so at the end of the run.
+# possible; where it is not, the tests that need them say so at the end of the run. In run
+# level 1 Debian starts no service that it installs.
 .PHONY: peers
 peers: $(VENV)/.test
-	@missing=; for program in chromium curl nghttp:nghttp2-client; do \
-		command -v $${program%:*} >/dev/null || missing="$$missing $${program#*:}"; \
+	@missing=; for peer in chromium curl openssl nginx h2load:nghttp2-client; do \
+		command -v $${peer%%:*} >/dev/null || missing="$$missing $${peer##*:}"; \
 	done; \
 	if test -n "$$missing" && test "$$(id -u)" = 0 && command -v apt-get >/dev/null; then \
 		echo "== apt-get install$$missing"; \
 		{ apt-get -qq update; \
-		  DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $$missing; \
+		  RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $$missing; \
 		} </dev/null >/dev/null || echo "could not install$$missing"; \
 	fi
 	@python -m tests.plugins.websocket.suite </dev/null || true
@@ -87,8 +90,12 @@ bench: $(VENV)/.bench ## speed against gunicorn, uvicorn, daphne
 	@python -m benchmarks
 
 .PHONY: autobahn
-autobahn: $(VENV)/.test peers ## the WebSocket conformance suite, in full
+autobahn: $(VENV)/.test peers ## the WebSocket conformance suite, in full: half an hour
 	@pytest -m autobahn --autobahn=full tests
+
+.PHONY: fuzz
+fuzz: $(VENV)/.test ## throw hostile bytes at the http plugin; FUZZ_SECONDS=60
+	@python -m tests.plugins.http.fuzz --seconds $(FUZZ_SECONDS)
 
 .PHONY: docs
 docs: $(VENV)/.test ## write the generated pages of docs/reference

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -19,6 +20,7 @@ from typing import Any
 import uvloop
 
 from benchmarks import servers
+from benchmarks.crowd import gathered
 from benchmarks.http_load import http_load, request
 from benchmarks.report import Check, Report, Row
 from benchmarks.sample import Sample, Spread
@@ -75,6 +77,10 @@ def interleave(
 
 def _cpu(sample: Sample) -> float:
     return sample.cpu_us
+
+
+def _p99(sample: Sample) -> float:
+    return sample.latency_us(0.99)
 
 
 def _p50(sample: Sample) -> float:
@@ -170,6 +176,28 @@ def ideal_rate(without_sleep: float) -> float:
     """Return the requests a second that four threads could do at best; see `sleep`."""
     busy = SLEEP_SECONDS + SLEEP_EVERY / without_sleep
     return min(without_sleep, THREADS * SLEEP_EVERY / busy)
+
+
+def crowd(plan: Plan) -> Report:
+    """Requests beside a crowd of idle and slow clients, which comes and goes with each round."""
+    idle, slow = plan.count(5000), plan.count(500)
+    report = Report("crowd", f"requests beside {idle:,} idle and {slow} slow clients")
+    load = _http(plan.count(20_000))
+    alone: list[Sample] = []
+    beside: list[Sample] = []
+    seen: Counter[str] = Counter()
+    with running(servers.gateway()) as server:
+        uvloop.run(load(server))
+        for _ in range(plan.pairs):
+            alone.append(uvloop.run(load(server)))
+            with gathered(server.port, idle, slow) as found:
+                beside.append(uvloop.run(load(server)))
+            seen.update(found)
+    report.rows = [Row.of_samples("alone", alone), Row.of_samples("in the crowd", beside)]
+    ratios = [_p99(many) / _p99(few) for few, many in zip(alone, beside, strict=True)]
+    report.checks = [Check("p99 in the crowd / alone", Spread.of(ratios), 2.0)]
+    report.notes = [f"the crowd saw {what}, {number} times" for what, number in seen.items()]
+    return report
 
 
 # ---------------------------------------------------------------- websocket
@@ -279,4 +307,5 @@ CASES: dict[str, Callable[[Plan], Report]] = {
     "idle": idle,
     "layer": layer,
     "sleep": sleep,
+    "crowd": crowd,
 }

@@ -15,7 +15,9 @@ import cProfile
 import itertools
 import pstats
 import sys
+import tempfile
 import time
+import zlib
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -24,16 +26,11 @@ import msgspec
 
 from benchmarks import servers, ws_load
 from benchmarks.http_load import HEADERS, request
+from gateway.core.access import AccessLog, OpenLog
+from gateway.core.config import LogSettings
 from gateway.core.layers import codec, wire
-from gateway.core.layers.base import (
-    ANNOUNCED,
-    MESSAGE,
-    OK,
-    OUTCOME,
-    Delivery,
-    LayerOptions,
-    send,
-)
+from gateway.core.layers.base import ANNOUNCED, GROUP, JOIN, MESSAGE, OK, OUTCOME, Delivery, send
+from gateway.core.layers.options import LayerOptions
 from gateway.core.layers.records import Reader
 from gateway.core.layers.state import State
 from gateway.core.metrics import Metrics
@@ -49,6 +46,8 @@ from gateway.testing.fakes import FakeEdge, ManualClock
 
 BATCH = 32
 """Messages of one turn, where a stage works on a turn's worth: the credit of a worker."""
+MEMBERS = 100
+"""Members of a group."""
 RUNS = 7
 SECONDS = 0.2
 
@@ -108,7 +107,7 @@ class _Transport:
     protocol: Any = None
 
     def get_extra_info(self, name: str) -> Any:
-        return None if name == "ssl_object" else ("127.0.0.1", 50000)
+        return ("127.0.0.1", 50000) if name in {"peername", "sockname"} else None
 
     def is_closing(self) -> bool:
         return False
@@ -131,23 +130,30 @@ class _Edge(FakeEdge):
         self.receipt = receipt
 
 
-def _gateway() -> tuple[_Edge, Any, ManualClock, HttpProtocol, _Transport]:
+def _port(access: AccessLog | None = None, **settings: Any) -> tuple[_Edge, Any, ManualClock, Port]:
     clock = ManualClock()  # type: ignore[abstract] # what no stage asks of a loop is left out
     edge = _Edge()
-    engine = edge.engine(clock)
+    engine = edge.engine(clock, access=access)
     engine.deliver([(ANNOUNCED, frozenset({"http.request", "websocket.receive"}))])
-    port = Port(HttpConfig(), engine.context(HttpPlugin, HttpConfig()))
-    door = Door(WebsocketConfig(), engine.context(WebsocketPlugin, WebsocketConfig()))
+    config = HttpConfig(max_requests=1 << 60)  # one connection for all of them
+    port = Port(config, engine.context(HttpPlugin, config))
+    config = WebsocketConfig(message_rate=0, **settings)  # this clock stands still
+    door = Door(config, engine.context(WebsocketPlugin, config))
     port.claims = [Claim(door.matches, door.open, -10)]
+    return edge, engine, clock, port
+
+
+def _connected(port: Port) -> tuple[HttpProtocol, _Transport]:
     protocol = HttpProtocol(port)
     transport = _Transport()
     protocol.connection_made(transport)  # type: ignore[arg-type]
-    return edge, engine, clock, protocol, transport
+    return protocol, transport
 
 
-def http_in_out() -> Step:
+def http_in_out(access: AccessLog | None = None) -> Step:
     """A request's bytes to its message, the reply to the response's bytes (gateway)."""
-    edge, engine, _, protocol, _ = _gateway()
+    edge, engine, _, port = _port(access)
+    protocol, _ = _connected(port)
 
     def step() -> None:
         protocol.data_received(REQUEST)
@@ -157,9 +163,16 @@ def http_in_out() -> Step:
     return step
 
 
+def http_logged() -> Step:
+    """The same with an access log in a file, its writing included (gateway)."""
+    with tempfile.TemporaryDirectory() as room:  # the file goes with the process
+        return http_in_out(OpenLog(LogSettings(access=f"{room}/access.log"), Metrics()))
+
+
 def http_in() -> Step:
     """A request's bytes to its message, and the end of what then leaves (gateway)."""
-    _, engine, _, protocol, _ = _gateway()
+    _, engine, _, port = _port()
+    protocol, _ = _connected(port)
 
     def step() -> None:
         protocol.data_received(REQUEST)
@@ -173,7 +186,8 @@ def http2_in_out() -> Step:
     """The same over HTTP/2: a HEADERS frame in, a frame of fields and one of content out."""
     from hpack import Encoder
 
-    edge, engine, clock, protocol, transport = _gateway()
+    edge, engine, clock, port = _port()
+    protocol, transport = _connected(port)
     fields = [(b":method", b"GET"), (b":scheme", b"http"), (b":path", b"/")]
     fields += [(b":authority", b"localhost")]
     lines = [line.split(b": ", 1) for line in HEADERS.split(b"\r\n")[1:] if line]
@@ -206,22 +220,84 @@ def http2_in_out() -> Step:
     return step
 
 
-def websocket_in_out() -> Step:
-    """A frame to its message, the reply to its frame (gateway)."""
-    edge, engine, clock, protocol, transport = _gateway()
-    protocol.data_received(ws_load.handshake("/echo"))
+OFFER = b"Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n"
+LINES = "".join(f'{{"id": {n}, "price": {n * 7919 % 1000}.25, "side": "buy"}}\n' for n in range(25))
+"""What is compressed: 1 KiB of JSON."""
+
+
+def _opened(port: Port, clock: ManualClock) -> Any:
+    """Return what a connection that was accepted is to be told when bytes arrive."""
+    protocol, transport = _connected(port)
+    head, _, _ = ws_load.handshake("/echo").rpartition(b"\r\n")
+    protocol.data_received(head + OFFER + b"\r\n")
     clock.advance()
     if transport.protocol is None:  # nobody routes the connect: accepted in a turn of its own
         raise RuntimeError("the handshake was not accepted")
-    received = transport.protocol.data_received
-    data = ws_load.frame(ws_load.TEXT)
+    return transport.protocol.data_received
+
+
+def _echo(data: bytes, reply: bytes, **settings: Any) -> Step:
+    edge, engine, clock, port = _port(**settings)
+    received = _opened(port, clock)
     channel = f"websocket.send.{engine.process}!{engine.attached:x}"
 
     def step() -> None:
         received(data)
-        engine.deliver([(MESSAGE, channel, TEXT_REPLY), (OUTCOME, edge.receipt, 0, OK)])
+        engine.deliver([(MESSAGE, channel, reply), (OUTCOME, edge.receipt, 0, OK)])
 
     return step
+
+
+def websocket_in_out() -> Step:
+    """A frame to its message, the reply to its frame (gateway)."""
+    return _echo(ws_load.frame(ws_load.TEXT), TEXT_REPLY)
+
+
+def websocket_agreed() -> Step:
+    """The same where compression was agreed on, for a message too short for it."""
+    return _echo(ws_load.frame(ws_load.TEXT), TEXT_REPLY, compression="deflate")
+
+
+def websocket_large() -> Step:
+    """The same with 1 KiB of JSON, not compressed."""
+    return _echo(ws_load.frame(LINES.encode()), codec.encode({"text": LINES}))
+
+
+def websocket_deflate() -> Step:
+    """The same with 1 KiB of JSON, compressed both ways."""
+    deflater = zlib.compressobj(wbits=-12)
+    small = (deflater.compress(LINES.encode()) + deflater.flush(zlib.Z_SYNC_FLUSH))[:-4]
+    data = ws_load.frame(small, first=0xC1)
+    return _echo(data, codec.encode({"text": LINES}), compression="deflate")
+
+
+def _group(**settings: Any) -> Step:
+    _, engine, clock, port = _port(**settings)
+    for _ in range(MEMBERS):
+        _opened(port, clock)
+    for channel in list(engine.by_channel):
+        engine.deliver([(JOIN, "room", channel, None)])
+    payload = codec.encode({"text": LINES})
+
+    def step() -> None:
+        engine.deliver([(GROUP, "room", payload, [])])
+
+    return step
+
+
+def group() -> Step:
+    """A group's message of 1 KiB to 100 members, for each of them (gateway)."""
+    return _group()
+
+
+def group_deflate() -> Step:
+    """The same, compressed: once for all of them."""
+    return _group(compression="deflate")
+
+
+def group_context() -> Step:
+    """The same with context takeover: compressed anew for each of them."""
+    return _group(compression="deflate", compression_context=True)
 
 
 # ---------------------------------------------------------------- the hub
@@ -274,6 +350,8 @@ def wire_settle() -> Step:
 
 class _Layer:
     """Takes settlements."""
+
+    options = LayerOptions()
 
     def settle(self, delivery: Any, outcomes: Any, sends: Any) -> None: ...
 
@@ -340,9 +418,16 @@ def encode_reply() -> Step:
 
 STAGES: dict[str, tuple[Callable[[], Step], int]] = {
     "http": (http_in_out, 1),
+    "http-logged": (http_logged, 1),
     "http-in": (http_in, 1),
     "http2": (http2_in_out, 1),
     "websocket": (websocket_in_out, 1),
+    "websocket-agreed": (websocket_agreed, 1),
+    "websocket-1k": (websocket_large, 1),
+    "websocket-deflate": (websocket_deflate, 1),
+    "group": (group, MEMBERS),
+    "group-deflate": (group_deflate, MEMBERS),
+    "group-context": (group_context, MEMBERS),
     "state": (hub_state, 1),
     "wire-deliver": (wire_deliver, BATCH),
     "wire-settle": (wire_settle, BATCH),

@@ -25,10 +25,12 @@ _OPENING = 64
 """Handshakes under way at once: less than any server's backlog."""
 
 
-def frame(text: bytes) -> bytes:
-    """Return ``text`` (at most 125 bytes) as a masked text frame."""
+def frame(text: bytes, *, first: int = 0x81) -> bytes:
+    """Return ``text`` (at most 65,535 bytes) as a masked frame; ``first`` is its first byte."""
     masked = bytes(byte ^ _MASK[i % 4] for i, byte in enumerate(text))
-    return bytes((0x81, 0x80 | len(text))) + _MASK + masked
+    size = len(text)
+    length = bytes((0x80 | size,)) if size < 126 else b"\xfe" + size.to_bytes(2, "big")
+    return bytes((first,)) + length + _MASK + masked
 
 
 def handshake(path: str) -> bytes:

@@ -19,9 +19,11 @@ from gateway.core.layers.base import Layer, Send
 class Outbox:
     """The sends of one message's consumer, until they leave with its outcome."""
 
-    __slots__ = ("discarded", "open", "sends")
+    __slots__ = ("discarded", "most", "open", "sends")
 
-    def __init__(self) -> None:
+    def __init__(self, most: int) -> None:
+        self.most = most
+        """Bytes that a message may have: the layer's ``message_bytes``."""
         self.sends: list[Send] = []
         self.open = True
         """False once its message is settled: a task that outlives the consumer acts at once."""
@@ -52,6 +54,11 @@ async def _aact(action: Send, *, immediately: bool) -> None:
         await _layer().aapply((action,))
 
 
+def _most() -> int:
+    box = outbox.get()
+    return _layer().options.message_bytes if box is None else box.most
+
+
 def _layer() -> Layer:
     from django_gateway.asgi import channel_layers  # noqa: PLC0415 - reads the settings
 
@@ -73,11 +80,11 @@ class Channel:
         """Send one message. Acting at once it raises `gateway.ChannelFull` where there is no room;
         buffered, a refused send makes the consumer's outcome ``failed``.
         """  # noqa: D205 - one sentence
-        _act(base.send(self.name, content), immediately=immediately)
+        _act(base.send(self.name, content, _most()), immediately=immediately)
 
     async def asend(self, content: dict[str, Any], *, immediately: bool = False) -> None:
         """Async twin of `send`."""
-        await _aact(base.send(self.name, content), immediately=immediately)
+        await _aact(base.send(self.name, content, _most()), immediately=immediately)
 
     def __str__(self) -> str:
         return self.name
@@ -144,7 +151,8 @@ class Group:
             raise TypeError(
                 f"Group.send(exclude=…) takes several channels: write exclude=[{exclude!r}]"
             )
-        return base.group_send(self.name, content, [_name(channel) for channel in exclude])
+        left_out = [_name(channel) for channel in exclude]
+        return base.group_send(self.name, content, left_out, _most())
 
     def channels(self) -> list[str]:
         """Return the members' names, in no order. Reads at once: what is buffered is not in it."""

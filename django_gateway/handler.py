@@ -7,8 +7,9 @@ or an event loop of its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from asgiref.sync import iscoroutinefunction, sync_to_async
@@ -21,12 +22,14 @@ from django.http.response import HttpResponseBase
 from django.urls import ResolverMatch, get_resolver, set_script_prefix
 from django.utils.log import log_response
 
+from django_gateway.body import streams_body
 from django_gateway.channel import outbox
-from django_gateway.database import RequestSignal
+from django_gateway.crew import on_thread
+from django_gateway.database import RequestSignal, tidy
 from django_gateway.exceptions import ConsumeLater, Reject, RequestAborted, ResponseLater
 from django_gateway.message import Message
 from django_gateway.request import GatewayRequest
-from django_gateway.response import Rest, areply, reply
+from django_gateway.response import areply, reply
 
 
 class Raised(HttpResponse):
@@ -106,8 +109,9 @@ class Views:
         got_request_exception.connect(_forget, dispatch_uid="django_gateway.handler")
 
     def on_loop(self, message: Message) -> bool:
-        """Return whether the request's view is an ``async def`` one."""
-        if self._any_async is False:
+        """Return whether the loop begins: an ``async def`` view, or a body to be collected."""
+        large = message.content.get("body_channel") is not None
+        if self._any_async is False and not large:
             return False
         message.request = request = GatewayRequest(message)  # type: ignore[attr-defined]
         try:
@@ -117,9 +121,10 @@ class Views:
         except Exception:  # noqa: BLE001 - the chain meets it again, and answers
             return False
         request.resolved_of = request.path_info
-        return iscoroutinefunction(request.resolved.func)
+        view = request.resolved.func
+        return iscoroutinefunction(view) or (large and not streams_body(view))
 
-    def __call__(self, message: Message) -> Rest:
+    def __call__(self, message: Message) -> Coroutine[Any, Any, None] | None:
         """Answer the request. What it returns, if anything, is to be awaited on the loop."""
         request = message.__dict__.get("request") or GatewayRequest(message)
         if self._started.due():
@@ -134,23 +139,33 @@ class Views:
             else:
                 rest = reply(message, response)
         finally:
-            if rest is None:
+            if rest is None or rest.finished:
                 self._close(response)
-        return None if rest is None else self._afinish(message, response, rest)
+        if rest is None or rest.finished:
+            return None if rest is None else rest.work
+        tidy()  # request_finished will be sent from another thread
+        return self._afinish(message, response, rest.work)
 
     async def acall(self, message: Message) -> None:
-        """Answer a request whose view `on_loop` found to be asynchronous."""
+        """Answer a request that `on_loop` said is to be begun on the loop."""
         request = message.request  # type: ignore[attr-defined]
+        await request.collect()
+        if not iscoroutinefunction(request.resolved.func):
+            rest = await on_thread(partial(self, message))
+            if rest is not None:
+                await rest
+            return
         if self._async_chain is None:
             self._async_chain = Chain(is_async=True)
-        await request.spool()
         if self._started.due_on_loop():
             await request_started.asend(sender=Views, message=message)
         if request.script_name:
             set_script_prefix(request.script_name)
         await self._afinish(message, await self._async_chain.get_response_async(request))
 
-    async def _afinish(self, message: Message, response: Any, rest: Rest = None) -> None:
+    async def _afinish(
+        self, message: Message, response: Any, rest: Awaitable[None] | None = None
+    ) -> None:
         try:
             if isinstance(response, Raised):
                 _decide(response.exception)

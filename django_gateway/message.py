@@ -100,7 +100,7 @@ class Message:
             raise TypeError("message.reply() needs something to say")
         box = outbox.get()
         if box is not None and box.open and (name := self.content.get("reply_channel")):
-            box.sends.append(send(name, content))
+            box.sends.append(send(name, content, box.most))
         else:
             self.reply_channel.send(content)
 

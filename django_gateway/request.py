@@ -12,7 +12,7 @@ from django.http import HttpRequest, QueryDict, parse_cookie
 from django.urls import ResolverMatch
 from django.utils.functional import cached_property
 
-from django_gateway.body import BodyStream, spool
+from django_gateway.body import BodyStream, collect
 from django_gateway.channel import Channel
 from django_gateway.message import Message
 
@@ -60,6 +60,8 @@ class GatewayRequest(HttpRequest):
         self.resolver_match = None
         self._read_started = False
         self._large_body: BodyStream | None = None
+        self._collected: int | None = None
+        """The length of a body that was collected."""
         self.resolved: ResolverMatch | None = None
         """The view, where it was looked up to choose the chain, of the path `resolved_of`."""
         self.resolved_of = ""
@@ -75,7 +77,7 @@ class GatewayRequest(HttpRequest):
     @property
     def aborted(self) -> bool:
         """Whether reading the body found that it was cut off."""
-        return self._large_body is not None and self._large_body.pieces.aborted
+        return self._large_body is not None and self._large_body.aborted
 
     # Made at first use: what a view does not ask for costs nothing. A cached_property yields to
     # what Django's own methods assign.
@@ -117,8 +119,11 @@ class GatewayRequest(HttpRequest):
                 meta[key] += ("; " if key == "HTTP_COOKIE" else ",") + text
             else:
                 meta[key] = text
-        if "CONTENT_LENGTH" not in meta and content.get("body_channel") is None:
-            meta["CONTENT_LENGTH"] = str(len(content["body"])) if content["body"] else ""
+        if "CONTENT_LENGTH" not in meta:
+            if self._collected is not None:
+                meta["CONTENT_LENGTH"] = str(self._collected)
+            elif content.get("body_channel") is None:
+                meta["CONTENT_LENGTH"] = str(len(content["body"])) if content["body"] else ""
         return meta
 
     @cached_property
@@ -189,15 +194,18 @@ class GatewayRequest(HttpRequest):
         self._large_body = BodyStream(content["body"], channel, content["reply_channel"])
         return BufferedReader(self._large_body, 64 * 1024)  # 64 KiB: one piece
 
-    async def spool(self) -> None:
-        """Read a large body ahead, for a view that runs on the loop. Raises `RequestAborted`."""
+    async def collect(self) -> None:
+        """Read a large body ahead, on the loop. Raises `RequestAborted`."""
         content = self.message.content
         channel = content.get("body_channel")
         if channel is not None:
-            self._stream = await spool(content["body"], channel, content["reply_channel"])
+            file, self._collected = await collect(
+                content["body"], channel, content["reply_channel"]
+            )
+            self._stream = file
 
     def parse_file_upload(self, META: Any, post_data: Any) -> Any:  # noqa: N803 - Django's name
-        """As Django's, for bodies of unannounced length (chunked) too."""
+        """As Django's, for streamed bodies of unannounced length (chunked) too."""
         if not META.get("CONTENT_LENGTH") and post_data is self:
             # Django's parser needs the length; memory as for an upload of a known one
             with SpooledTemporaryFile(max_size=settings.FILE_UPLOAD_MAX_MEMORY_SIZE) as file:

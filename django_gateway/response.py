@@ -1,19 +1,20 @@
 """Django's responses as replies: one message, or pieces at the client's pace.
 
 A response of up to `PIECE` bytes is one buffered reply, which leaves with the outcome. Larger
-and streaming ones leave in pieces, at once: ``{"status", "headers", "content",
-"more_content"}``, then ``{"offset", "content", "more_content"}``. Each asks for an ``ack``; at
-most `WINDOW` are unanswered, so that a slow client slows the iterator down, and one that left
-ends it. What the iterator sends to channels and groups leaves with its next piece.
+and streaming ones leave in `Pieces`, at once; no more than a window of them is under way, so
+that a slow client slows the iterator down, and one that left ends it. What the iterator sends
+to channels and groups leaves with its next piece.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Coroutine, Iterable, Iterator
+from contextlib import suppress
 from functools import partial
 from itertools import chain
-from typing import Any, Final, cast
+from typing import Any, Final, NamedTuple, cast
 
 from asgiref.sync import sync_to_async
 from django.http import FileResponse, HttpResponse, StreamingHttpResponse
@@ -21,24 +22,29 @@ from django.http.response import HttpResponseBase
 
 from django_gateway import asgi
 from django_gateway.channel import outbox
+from django_gateway.crew import PATIENCE, await_client
 from django_gateway.message import Message
+from django_gateway.pieces import PIECE, Pieces, cut
 from gateway.core import names
-from gateway.core.layers.base import ACCEPTED, Layer, Send, send
+from gateway.core.errors import LayerError
+from gateway.core.layers.base import Layer, Send
 
-PIECE: Final = 128 * 1024
-"""Bytes of one piece: few round trips for large files, little memory for many clients."""
-WINDOW: Final = 4
-"""Pieces under way: with `PIECE`, half of what the gateway holds for one slow client."""
 SILENCE: Final = 120.0
 """Seconds that an answer to a piece may take; the gateway gives up a stuck client far earlier."""
-PATIENCE: Final = 0.05
-"""Seconds that a thread waits for a client that has all of `WINDOW` still to take: longer than a
-round trip through the layer, shorter than one over a slow line."""
+LULL: Final = 0.1
+"""Seconds between two pieces of an iterator from which on each asks whether the client is still
+there: so seldom it costs nothing."""
 PULSE: Final = 5.0
-"""Seconds without a piece after which an empty one asks whether the client is still there."""
+"""Seconds without a piece after which an empty one asks."""
 
-Rest = Coroutine[Any, Any, None] | None
-"""What is left to be awaited on the loop, if anything."""
+
+class Rest(NamedTuple):
+    """What a thread leaves to be awaited on the loop."""
+
+    work: Coroutine[Any, Any, None]
+    finished: bool
+    """Whether the response has given all that it has: it can be closed before."""
+
 
 _NAMES: dict[str, bytes] = {}
 _MOST_NAMES = 1024
@@ -64,98 +70,153 @@ def headers_of(response: HttpResponseBase) -> list[tuple[bytes, bytes]]:
     return found
 
 
-def reply(message: Message, response: HttpResponseBase) -> Rest:
+def reply(message: Message, response: HttpResponseBase) -> Rest | None:
     """Answer with a response, from this thread.
 
-    What an asynchronous iterator has to say is left to the loop; so are large contents and
-    files, once the client is slow: a thread is too dear to wait for it. Other iterators may
-    depend on their thread, and stay.
+    Large contents and files are left to the loop, and what an asynchronous iterator has to say:
+    a thread is too dear to wait for a client. Other iterators may depend on their thread, and
+    stay.
     """
-    if isinstance(response, StreamingHttpResponse):
-        if response.is_async:
-            return areply(message, response)
-        if isinstance(response, FileResponse):
-            response.block_size = PIECE  # Django's 4 KiB suit its development server
-        parts = cast("Iterable[bytes]", response.streaming_content)
-        return _post(message, response, parts, movable=isinstance(response, FileResponse))
-    content = cast("HttpResponse", response).content
-    if len(content) > PIECE:
-        response.headers.setdefault("Content-Length", str(len(content)))
-        return _post(message, response, (content,), movable=True)
-    message.reply(status=response.status_code, headers=headers_of(response), content=content)
-    return None
+    if _replied_whole(message, response):
+        return None
+    if isinstance(response, StreamingHttpResponse) and response.is_async:
+        return Rest(areply(message, response), finished=False)
+    contents, movable = _contents(response)
+    if message.content["method"] == "HEAD":
+        _head_alone(message, response)
+        return None
+    if not movable:
+        return _post(message, response, contents)
+    first = next(contents, b"")
+    if _is_all(response, first):
+        _whole(message, response, first)
+        return None
+    return Rest(_stream(message, response, first, _steps(contents)), finished=False)
 
 
 async def areply(message: Message, response: HttpResponseBase) -> None:
     """Answer with a response, from the loop."""
-    if not isinstance(response, StreamingHttpResponse):
-        content = cast("HttpResponse", response).content
-        if len(content) <= PIECE:
-            reply(message, response)
-            return
-        response.headers.setdefault("Content-Length", str(len(content)))
-        parts = _steps(iter((content,)))
-    elif response.is_async:
+    if _replied_whole(message, response):
+        return
+    movable = False
+    if isinstance(response, StreamingHttpResponse) and response.is_async:
         parts = _parts(response)
     else:
-        if isinstance(response, FileResponse):
-            response.block_size = PIECE
-        parts = _steps(iter(cast("Iterable[bytes]", response.streaming_content)))
+        contents, movable = _contents(response)
+        parts = _steps(contents)
     if message.content["method"] == "HEAD":
         _head_alone(message, response)
         return
-    layer = asgi.channel_layers["default"]
-    pieces = Pieces(message.content["reply_channel"], layer.new_channel("http.ack?"))
-    if process := names.process_of(pieces.channel):
-        await layer.awatch(pieces.ack_channel, process)
-    await layer.aapply(_with_buffered(pieces.head(response)))
-    await _go_on(message, pieces, parts)
+    first = await anext(parts, b"") if movable else b""
+    if _is_all(response, first):
+        await parts.aclose()
+        _whole(message, response, first)
+        return
+    await _stream(message, response, first, parts)
 
 
-def _post(
-    message: Message, response: HttpResponseBase, parts: Iterable[bytes], *, movable: bool
-) -> Rest:
-    if message.content["method"] == "HEAD":
-        _head_alone(message, response)
-        return None
-    layer = asgi.channel_layers["default"]
-    pieces = Pieces(message.content["reply_channel"], layer.new_channel("http.ack?"))
-    if process := names.process_of(pieces.channel):
-        layer.watch(pieces.ack_channel, process)
-    layer.apply(_with_buffered(pieces.head(response)))
-    contents = (content for part in parts for content in _cut(part))
-    for content in contents:
-        while pieces.unanswered:
-            patience = (PATIENCE if movable else SILENCE) if pieces.full else False
-            _, ack = layer.receive([pieces.ack_channel], block=patience)
-            if ack is None and not pieces.full:
-                break
-            if ack is None and movable:
-                return _go_on(message, pieces, _steps(chain((content,), contents)))
-            if not pieces.answered(ack):
+def _replied_whole(message: Message, response: HttpResponseBase) -> bool:
+    """Answer with a response that is one piece, and return whether it was."""
+    if isinstance(response, StreamingHttpResponse):
+        return False
+    content = cast("HttpResponse", response).content
+    if len(content) > PIECE:
+        return False
+    _whole(message, response, content)
+    return True
+
+
+def _whole(message: Message, response: HttpResponseBase, content: bytes) -> None:
+    message.reply(status=response.status_code, headers=headers_of(response), content=content)
+
+
+def _is_all(response: HttpResponseBase, content: bytes) -> bool:
+    return response.headers.get("Content-Length") == str(len(content)) and bool(content)
+
+
+def _contents(response: HttpResponseBase) -> tuple[Iterator[bytes], bool]:
+    """Return what a response says, in pieces; and whether any thread may ask for the next."""
+    if not isinstance(response, StreamingHttpResponse):
+        content = cast("HttpResponse", response).content
+        response.headers.setdefault("Content-Length", str(len(content)))
+        return cut(content), True
+    if isinstance(response, FileResponse):
+        response.block_size = PIECE  # Django's 4 KiB suit its development server
+    parts = cast("Iterable[bytes]", response.streaming_content)
+    return chain.from_iterable(map(cut, parts)), isinstance(response, FileResponse)
+
+
+def _post(message: Message, response: HttpResponseBase, contents: Iterator[bytes]) -> Rest | None:
+    """Stream what must be asked for on this thread."""
+    layer, pieces = _begun(message)
+    layer.apply(_with_buffered(pieces.head(response.status_code, headers_of(response), b"")))
+    answers = _Answers(layer, pieces)
+    rest: Rest | None = None
+    try:
+        posted = time.monotonic()
+        for content in contents:
+            lull = time.monotonic() - posted > LULL
+            if pieces.full:
+                answers.wait_for_room()
+            while lull and pieces.unanswered and answers.hear(False):
+                pass
+            if answers.left:
                 return None
-        layer.apply(_with_buffered(pieces.piece(content)))
+            layer.apply(_with_buffered(pieces.piece(content, ask=lull)))
+            posted = time.monotonic()
+        while pieces.unanswered and answers.hear(PATIENCE):
+            pass
+        if answers.left:
+            return None
+        if pieces.unanswered:
+            rest = Rest(_go_on(message, answers, _steps(iter(()))), finished=True)
+            return rest
+    finally:
+        if rest is None:
+            answers.stop()
     message.reply(**pieces.last())
     return None
 
 
-async def _go_on(message: Message, pieces: Pieces, parts: AsyncGenerator[bytes, None]) -> None:
+async def _stream(
+    message: Message,
+    response: HttpResponseBase,
+    first: bytes,
+    parts: AsyncGenerator[bytes, None],
+) -> None:
+    """Stream on the loop."""
+    layer, pieces = _begun(message)
+    head = pieces.head(response.status_code, headers_of(response), first)
+    await layer.aapply(_with_buffered(head))
+    await _go_on(message, _Answers(layer, pieces), parts)
+
+
+def _begun(message: Message) -> tuple[Layer, Pieces]:
     layer = asgi.channel_layers["default"]
-    answers = _Answers(layer, pieces)
+    return layer, Pieces(message.content["reply_channel"], layer.new_channel("http.ack?"))
+
+
+async def _go_on(message: Message, answers: _Answers, parts: AsyncGenerator[bytes, None]) -> None:
+    layer, pieces = answers.layer, answers.pieces
+    await answers.listen()
     try:
+        loop = asyncio.get_running_loop()
+        posted = loop.time()
         async for part in parts:
-            for content in _cut(part):
-                if not await answers.room():
-                    return
-                await layer.aapply(_with_buffered(pieces.piece(content)))
+            for content in cut(part):
+                await answers.room()
+                lull = loop.time() - posted > LULL
+                await layer.aapply(_with_buffered(pieces.piece(content, ask=lull)))
+                posted = loop.time()
+        await answers.all()
         message.reply(**pieces.last())
     except asyncio.CancelledError:
-        if not answers.client_left:
+        if not answers.left:
             raise
         answers.task.uncancel()
     finally:
-        answers.stop()
         await parts.aclose()
+        await answers.astop()
 
 
 def _head_alone(message: Message, response: HttpResponseBase) -> None:
@@ -171,15 +232,6 @@ def _with_buffered(piece: Send) -> list[Send]:
     sends, box.sends = box.sends, []
     sends.append(piece)
     return sends
-
-
-def _cut(part: bytes) -> Iterator[bytes]:
-    if len(part) <= PIECE:
-        if part:
-            yield part
-        return
-    for start in range(0, len(part), PIECE):
-        yield part[start : start + PIECE]
 
 
 async def _parts(response: StreamingHttpResponse) -> AsyncGenerator[bytes, None]:
@@ -199,37 +251,98 @@ async def _steps(contents: Iterator[bytes]) -> AsyncGenerator[bytes, None]:
 
 
 class _Answers:
-    """Listens to the answers of pieces, and cancels the task that streams if the client left.
+    """The answers to the pieces of one response: heard by a thread, or by a task on the loop.
 
-    While the iterator is silent an empty piece goes out at every `PULSE`, to be answered.
+    On the loop the task that streams is cancelled if the client leaves, and while the iterator
+    is silent an empty piece goes out at every `PULSE`, to be answered.
     """
 
     def __init__(self, layer: Layer, pieces: Pieces) -> None:
-        self.client_left = False
-        self.task: asyncio.Task[Any] = asyncio.current_task()  # type: ignore[assignment]  # on a loop
-        self._layer = layer
-        self._pieces = pieces
+        self.layer = layer
+        self.pieces = pieces
+        self.left = False
+        """Whether the client left, or may as well have."""
+        self.task: asyncio.Task[Any]
+        """The task that streams."""
+        self._process = names.process_of(pieces.channel)
+        self._watched = False
         self._taken = asyncio.Event()
-        self._listener = asyncio.create_task(self._listen())
-        self._listener.add_done_callback(self._left)
+        self._listener: asyncio.Task[None]
 
-    async def room(self) -> bool:
-        """Wait until a piece may be posted; return False where the client left."""
-        while self._pieces.full and not self.client_left:
-            self._taken.clear()
-            await self._taken.wait()
-        return not self.client_left
+    # ---------------------------------------------------------------- on a thread
+
+    def hear(self, patience: float) -> bool:
+        """Wait that long for an answer; return whether there was one, and the client is there.
+
+        Without one within `SILENCE` seconds it counts as gone.
+        """
+        channel = self.pieces.ack_channel
+        if not self._watched and self._process is not None:
+            self._watched = True
+            self.layer.watch(channel, self._process)
+        if patience > PATIENCE:
+            ack = await_client(self.layer, channel, patience)
+        else:
+            _, ack = self.layer.receive([channel], block=patience)
+        if ack is None:
+            self.left = patience >= SILENCE
+            return False
+        self.left = not self.pieces.answered(ack)
+        return not self.left
+
+    def wait_for_room(self) -> None:
+        """Wait until a piece may be posted, or the client left."""
+        began = time.monotonic()
+        while self.pieces.full and self.hear(SILENCE):
+            pass
+        self.pieces.waited(time.monotonic() - began)
 
     def stop(self) -> None:
         """Listen no more."""
-        self._listener.remove_done_callback(self._left)
+        if self._watched and self._process is not None:
+            with suppress(LayerError):
+                self.layer.unwatch(self.pieces.ack_channel, self._process)
+
+    # ---------------------------------------------------------------- on the loop
+
+    async def listen(self) -> None:
+        """Listen from now on, for the running task."""
+        if not self._watched and self._process is not None:
+            self._watched = True
+            await self.layer.awatch(self.pieces.ack_channel, self._process)
+        self.task = cast("asyncio.Task[Any]", asyncio.current_task())
+        self._listener = asyncio.create_task(self._listen())
+        self._listener.add_done_callback(self._ended)
+
+    async def room(self) -> None:
+        """Wait until a piece may be posted."""
+        if not self.pieces.full:
+            return
+        began = time.monotonic()
+        while self.pieces.full:
+            self._taken.clear()
+            await self._taken.wait()
+        self.pieces.waited(time.monotonic() - began)
+
+    async def all(self) -> None:
+        """Wait until the client has taken everything."""
+        while self.pieces.unanswered:
+            self._taken.clear()
+            await self._taken.wait()
+
+    async def astop(self) -> None:
+        """Listen no more."""
+        self._listener.remove_done_callback(self._ended)
         self._listener.cancel()
+        if self._process is not None:
+            with suppress(LayerError):
+                await self.layer.aunwatch(self.pieces.ack_channel, self._process)
 
     async def _listen(self) -> None:
-        pieces = self._pieces
+        pieces = self.pieces
         silence = 0.0
         while silence < SILENCE:
-            _, ack = await self._layer.areceive([pieces.ack_channel], block=PULSE)
+            _, ack = await self.layer.areceive([pieces.ack_channel], block=PULSE)
             if ack is not None:
                 silence = 0.0
                 if not pieces.answered(ack):
@@ -238,53 +351,9 @@ class _Answers:
             elif pieces.unanswered:
                 silence += PULSE
             else:
-                await self._layer.aapply((pieces.piece(b""),))
+                await self.layer.aapply((pieces.piece(b"", ask=True),))
 
-    def _left(self, listener: asyncio.Task[None]) -> None:
+    def _ended(self, listener: asyncio.Task[None]) -> None:
         if not listener.cancelled():
-            self.client_left = True
+            self.left = True
             self.task.cancel()
-
-
-class Pieces:
-    """The pieces of one response: their offsets, and which were answered. Pure."""
-
-    __slots__ = ("ack_channel", "channel", "offset", "posted", "unanswered")
-
-    def __init__(self, channel: str, ack_channel: str) -> None:
-        self.channel = channel
-        self.ack_channel = ack_channel
-        self.offset = 0
-        self.posted = 0
-        self.unanswered = 0
-
-    def head(self, response: HttpResponseBase) -> Send:
-        """Return the send that begins the response."""
-        return self._send({"status": response.status_code, "headers": headers_of(response)}, b"")
-
-    def piece(self, content: bytes) -> Send:
-        """Return the send of the next piece."""
-        return self._send({"offset": self.offset}, content)
-
-    def last(self) -> dict[str, Any]:
-        """Return the reply that completes the response."""
-        return {"offset": self.offset, "content": b"", "more_content": False}
-
-    def _send(self, message: dict[str, Any], content: bytes) -> Send:
-        self.posted += 1
-        self.unanswered += 1
-        self.offset += len(content)
-        message.update(
-            content=content, more_content=True, ack=self.posted, ack_channel=self.ack_channel
-        )
-        return send(self.channel, message)
-
-    @property
-    def full(self) -> bool:
-        """Whether the client has to take something first."""
-        return self.unanswered >= WINDOW
-
-    def answered(self, ack: dict[str, Any] | None) -> bool:
-        """Count an answer (None: there was none in time); return whether the client is there."""
-        self.unanswered -= 1
-        return ack is not None and ack.get("outcome") == ACCEPTED

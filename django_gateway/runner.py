@@ -80,7 +80,7 @@ class Runner:
         From the first asynchronous consumer on it is handed over.
         """
         for index, payload in enumerate(delivery.payloads):
-            box = Outbox()
+            box = Outbox(self._layer.options.message_bytes)
             try:
                 message = Message(codec.decode(payload), delivery.channel, delivery.attempt)
                 match = self._router.match(message)
@@ -140,7 +140,7 @@ class Runner:
         """
         payloads = delivery.payloads[index:]
         for payload in payloads:
-            box = running.box if running else Outbox()
+            box = running.box if running else Outbox(self._layer.options.message_bytes)
             try:
                 if running is not None:
                     outcome = await asyncio.create_task(

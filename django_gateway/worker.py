@@ -18,6 +18,7 @@ from typing import Any, Final, Protocol
 
 from django.core.cache import InvalidCacheBackendError, caches
 
+from django_gateway.crew import Crew
 from django_gateway.database import worker_thread
 from django_gateway.routing import Router
 from django_gateway.runner import Runner, Running
@@ -25,7 +26,7 @@ from django_gateway.signals import worker_ready, worker_stopping
 from gateway.core.errors import LayerError, LayerUnavailable
 from gateway.core.layers.base import Delivery, Intake, Layer
 from gateway.core.loop import new_loop
-from gateway.core.metrics import Metrics
+from gateway.core.metrics import Drop, Metrics
 
 log = logging.getLogger("gateway.worker")
 
@@ -42,6 +43,7 @@ class WorkerConfig(Protocol):
     """What the worker reads of the settings table ``[workers]``."""
 
     threads: int
+    stand_ins: int
     async_limit: int
 
 
@@ -63,10 +65,15 @@ class Worker:
         if alone:
             self._loop_intake = layer.intake(alone, config.async_limit)
         self._stopping = threading.Event()
-        self._threads = [
-            threading.Thread(target=self._take, name=f"consumer-{number + 1}", daemon=True)
-            for number in range(config.threads if mixed else 0)
-        ]
+        self._crew = Crew(
+            config.threads if mixed else 0,
+            config.stand_ins,
+            self._take,
+            self._set_aside,
+            self._given_up,
+        )
+        self._in_hand = threading.local()
+        """Its ``delivery`` is the one that this thread runs."""
         self._announcer = threading.Thread(target=self._announce, name="announcer", daemon=True)
         self._loop = new_loop()
         self._loop_thread = threading.Thread(target=self._serve, name="loop", daemon=True)
@@ -76,8 +83,7 @@ class Worker:
     def start(self) -> None:
         """Start taking, and return at once."""
         self._loop_thread.start()
-        for thread in self._threads:
-            thread.start()
+        self._crew.start()
         self._announcer.start()
 
     def stop(self, grace: float) -> bool:
@@ -92,9 +98,8 @@ class Worker:
         self._intake.close()
         if self._loop_intake is not None:
             self._loop_intake.close()
-        for thread in (*self._threads, self._announcer):
-            thread.join(max(0.0, end - time.monotonic()))
-        done = not any(thread.is_alive() for thread in self._threads)
+        done = self._crew.join(end)
+        self._announcer.join(max(0.0, end - time.monotonic()))
         finishing = asyncio.run_coroutine_threadsafe(
             self._finish(max(0.0, end - time.monotonic())), self._loop
         )
@@ -110,15 +115,25 @@ class Worker:
         _make_caches()
         base = contextvars.copy_context()
         take, run, hand_over = self._intake.take, self._runner.run, self._hand_over
-        while True:
+        spare, in_hand = self._crew.spare, self._in_hand
+        while not spare():
             try:
                 delivery = take()
                 if delivery is not None:
+                    in_hand.delivery = delivery
                     run(delivery, base, hand_over)
                 elif self._stopping.is_set():
                     return
             except Exception:
                 log.exception("the layer failed; the thread goes on")
+
+    def _set_aside(self) -> None:
+        """Let others have the credit of what this thread runs: it waits for a client."""
+        self._intake.set_aside(self._in_hand.delivery)
+
+    def _given_up(self) -> None:
+        """Count a client that was given up: its thread was needed for others."""
+        self.metrics.drop(Drop.SLOW, where="worker")
 
     def _announce(self) -> None:
         while not self._stopping.is_set():
@@ -153,6 +168,7 @@ class Worker:
 
     def _serve(self) -> None:
         asyncio.set_event_loop(self._loop)
+        self._crew.enlist()
         if self._loop_intake is not None:
             self._loop.create_task(self._atake(self._loop_intake))
         self._loop.run_forever()
@@ -184,7 +200,8 @@ class Worker:
 def run(worker: Worker, grace: float) -> int:
     """Run a worker on the main thread until SIGTERM or SIGINT; return the exit status.
 
-    The first signal drains it, a second one ends the process at once, with status 1.
+    The first signal drains it, a second one ends the process at once, with status 1. SIGHUP,
+    which asks a gateway to load its files again, does nothing here, and so ends nothing.
     """
     asked = threading.Event()
 
@@ -193,7 +210,11 @@ def run(worker: Worker, grace: float) -> int:
             os._exit(1)  # stopped at once
         asked.set()
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    def stay(*_: Any) -> None:
+        """Do nothing."""
+
+    wanted = {signal.SIGTERM: stop, signal.SIGINT: stop, signal.SIGHUP: stay}
+    before = {number: signal.signal(number, handler) for number, handler in wanted.items()}
     worker.start()
     log.info("worker takes %s", ", ".join(worker.router.channels()))
     asked.wait()

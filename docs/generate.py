@@ -23,7 +23,7 @@ from typing import Annotated, Any, Literal, NotRequired, Required
 import msgspec
 from msgspec import Meta
 
-from gateway.core import config, plugin
+from gateway.core import access, config, plugin
 from gateway.core.metrics import Drop
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -265,6 +265,26 @@ def drops() -> Iterator[str]:
     yield from table(("cause", "meaning"), rows)
 
 
+def record() -> Iterator[str]:
+    """Yield the keys of a record of the access log."""
+    meanings = attribute_docs(access.Record)
+    rows = (
+        (f"`{info.name}`", "always" if info.required else "if known", prose(meanings[info.name]))
+        for info in msgspec.structs.fields(access.Record)
+    )
+    yield from table(("key", "there", "meaning"), rows)
+
+
+def summary() -> Iterator[str]:
+    """Yield what a session may say of itself for the access log."""
+    meanings = attribute_docs(plugin.Summary)
+    rows = (
+        (f"`{info.name}`", prose(meanings[info.name]))
+        for info in msgspec.structs.fields(plugin.Summary)
+    )
+    yield from table(("field", "meaning"), rows)
+
+
 def refusals() -> Iterator[str]:
     """Yield the reasons for which an Emit is refused."""
     meanings = attribute_docs(plugin.Refusal)
@@ -363,6 +383,8 @@ REGIONS: dict[str, Callable[..., Iterator[str]]] = {
         settings,
         messages,
         drops,
+        record,
+        summary,
         refusals,
         actions,
         methods,

@@ -143,8 +143,8 @@ def _add_serving(parser: _Parser) -> None:
         metavar="ENDPOINT",
         action="append",
         default=[],
-        help="where http listens: 8000, 0.0.0.0:80, [::1]:8000, unix:/path, fd:3; repeatable "
-        "(default: http.listen)",
+        help="where http listens: 8000, 0.0.0.0:80, [::1]:8000, unix:/path, fd:3, systemd:; "
+        "repeatable (default: http.listen)",
     )
 
 

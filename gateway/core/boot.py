@@ -11,6 +11,8 @@ from pathlib import Path
 
 import msgspec
 
+from gateway.core import descriptors
+from gateway.core.certificates import Pair, checked
 from gateway.core.config import Settings
 from gateway.core.errors import ConfigError
 from gateway.core.listen import Listen, parse
@@ -19,6 +21,7 @@ from gateway.core.plugin import Application
 from gateway.core.project import Project, default_layer_url, find_project
 from gateway.core.registry import Loaded, Registry
 from gateway.core.sources import Sources, find_file
+from gateway.core.tls import Tls
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,20 +76,58 @@ class Boot(msgspec.Struct, frozen=True, kw_only=True):
 
     def endpoints(self) -> dict[str, list[Listen]]:
         """Return where each plugin listens, by its name. Raises ConfigError for bad endpoints."""
+        certificates = self.settings.tls.certificates()
         found: dict[str, list[Listen]] = {}
         for name, config in self.settings.tables.items():
             written = getattr(config, "listen", ())
             texts = (written,) if isinstance(written, str) else tuple(written or ())
             found[name] = [parse(text, f"{name}.listen") for text in texts]
+            for endpoint in found[name]:
+                if endpoint.tls and endpoint.kind != "twisted" and not certificates:
+                    raise endpoint.error(
+                        "there is no certificate to show; set tls.certificate to a PEM file, and "
+                        "tls.key to its key's unless that stands in it"
+                    )
         return found
+
+    def certificates(self) -> tuple[Pair, ...]:
+        """Return the site's certificates as they are in their files now.
+
+        Raises ConfigError for files that cannot be used.
+        """
+        if not self.settings.tls.certificates():
+            return ()
+        return checked(self.settings.tls)
+
+    def tls(self) -> Tls | None:
+        """Return the site's TLS for a gateway process; None where there is no certificate.
+
+        Raises ConfigError for files that cannot be used.
+        """
+        if not self.settings.tls.certificates():
+            return None
+        return Tls(self.settings.tls)
 
     def warnings(self) -> Iterator[str]:
         """Iterate over what an operator should know although it stops nothing."""
         yield from self.sources.warnings
         if not HAS_UVLOOP:
             yield "uvloop is not installed, and asyncio's own loop is slower: pip install uvloop"
+        if self.settings.tls.certificates() and not self._listens_with_tls():
+            yield (
+                "tls.certificate is set, and nothing listens with TLS: put 'tls:' before an "
+                "endpoint, as in http.listen = 'tls:*:443'"
+            )
+        if (few := descriptors.shortage(self.settings.tables)) is not None:
+            yield few
         for plugin in self.plugins:
             yield from plugin.kind.warnings(self.settings.tables[plugin.name])
+
+    def _listens_with_tls(self) -> bool:
+        try:
+            return any(listen.tls for found in self.endpoints().values() for listen in found)
+        except ConfigError:
+            return True  # that is told elsewhere
 
 
 def boot(
@@ -116,6 +157,8 @@ def boot(
     settings = sources.settings(configs, registry.available)
     if load_plugins:
         sources.check_options(configs)
+        for loaded in plugins:
+            loaded.kind.check(settings.tables[loaded.name], settings.layer)
     return Boot(
         project=project,
         registry=registry,

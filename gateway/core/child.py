@@ -1,7 +1,8 @@
 """What a child process of the supervisor is told, and how it hears from it later.
 
-A child is stopped over its line and takes no notice of SIGTERM and SIGINT: process managers
-send those to every process at once, and a stop has an order (`gateway.core.supervisor`).
+A child is stopped over its line and takes no notice of SIGTERM, SIGINT and SIGHUP: process
+managers and terminals send those to every process at once, and a stop has an order
+(`gateway.core.supervisor`).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import signal
 import socket
 import sys
 from collections.abc import MutableMapping
+from itertools import chain
 from typing import Final, Literal, NoReturn
 
 import msgspec
@@ -23,6 +25,8 @@ LAYER_VARIABLE: Final = "GATEWAY_LAYER_URL"
 """Where the layer is, for the application's own code in this process and those it starts."""
 STOP: Final = b"S"
 """What the supervisor says to a child that is to drain and end."""
+RELOAD: Final = b"R"
+"""What the supervisor says to the gateway process that is to load its files again."""
 DRAINED: Final = b"D"
 """What the gateway process says on its line when only its hub is left."""
 CANNOT_START: Final = 2
@@ -42,8 +46,8 @@ class Orders(msgspec.Struct, frozen=True):
     """The child's end of its socket pair."""
     hub: int = -1
     """The hub's listening socket."""
-    listen: dict[str, list[int]] = {}
-    """Each plugin's listening sockets, in the order of its endpoints; -1: not bound."""
+    listen: dict[str, list[list[int]]] = {}
+    """The listening sockets of each plugin's endpoints, in their order."""
     first: bool = True
     """Whether this child was never started before: then it may say what it serves."""
 
@@ -54,7 +58,7 @@ def orders(environ: MutableMapping[str, str] = os.environ) -> Orders | None:
     if text is None:
         return None
     found = msgspec.json.decode(text, type=Orders)
-    for descriptors in ([found.parent, found.hub], *found.listen.values()):
+    for descriptors in ([found.parent, found.hub], *chain(*found.listen.values())):
         for descriptor in descriptors:
             if descriptor >= 0:
                 os.set_inheritable(descriptor, False)
@@ -62,12 +66,12 @@ def orders(environ: MutableMapping[str, str] = os.environ) -> Orders | None:
 
 
 def leave_signals_to_the_supervisor() -> None:
-    """Take no notice of SIGTERM and SIGINT. On the main thread.
+    """Take no notice of SIGTERM, SIGINT and SIGHUP. On the main thread.
 
     By handlers that do nothing: what is ignored outright stays so in programs that consumers
     start.
     """
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, nothing)
 
 

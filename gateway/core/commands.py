@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from gateway.core import child, logs, loop
+from gateway.core import child, descriptors, logs, loop, malloc, sink
 from gateway.core.boot import Boot, Options, boot
 from gateway.core.errors import ConfigError, GatewayError
 from gateway.core.layers import open_layer
@@ -37,6 +37,8 @@ def run(options: Options, arguments: Sequence[str]) -> int:
     if told is None and started.workers:
         return _supervise(started, arguments)
     logs.set_up(started.settings.log, "gateway" if told else "")
+    malloc.keep_pages()
+    descriptors.allow(descriptors.MOST)
     from gateway.core import process  # noqa: PLC0415 - the supervisor stays small without it
 
     return loop.run(lambda: process.serve(started, told))
@@ -44,6 +46,7 @@ def run(options: Options, arguments: Sequence[str]) -> int:
 
 def _supervise(started: Boot, arguments: Sequence[str]) -> int:
     started.need_application()
+    started.certificates()
     logs.set_up(started.settings.log, "supervisor")
     # -P: a package named gateway in the current directory is not ours.
     command = [sys.executable, "-P", "-m", "gateway", *arguments]
@@ -61,6 +64,9 @@ def worker(options: Options, told: child.Orders | None = None) -> int:
     started = boot(options, load_plugins=False)
     settings = started.settings
     logs.set_up(settings.log, f"worker {told.number}" if told else "")
+    malloc.keep_pages()
+    # What runs on the loop may have a file or a socket each: a large body that is collected has.
+    descriptors.allow(settings.workers.async_limit + descriptors.BESIDE)
     application = started.need_application()
     url = started.layer_url
     os.environ[child.LAYER_VARIABLE] = url
@@ -114,9 +120,16 @@ def check(options: Options) -> int:
     for row in _rows(started):
         _say(f"{row.key} = {_shown(row.value)}  # {row.origin}")
     _say(f"# layer: {started.layer_url}")
-    for text in started.warnings():
-        _say(f"warning: {text}")
+    warnings = list(started.warnings())
     problems = list(_problems(started))
+    try:
+        pairs = started.certificates()
+    except ConfigError as error:
+        problems.append(str(error))
+    else:
+        warnings += [text for pair in pairs for text in pair.warnings()]
+    for text in warnings:
+        _say(f"warning: {text}")
     for text in problems:
         _say(f"problem: {text}")
     _say(f"{len(problems)} problem{'' if len(problems) == 1 else 's'}")
@@ -163,10 +176,11 @@ def _problems(started: Boot) -> Iterator[str]:
             started.need_application()
         except ConfigError as error:
             yield str(error)
-    try:
-        started.endpoints()
-    except ConfigError as error:
-        yield str(error)
+    for look in (started.endpoints, lambda: sink.check(started.settings.log.access)):
+        try:
+            look()
+        except ConfigError as error:
+            yield str(error)
     if started.application is not None:
         try:
             started.application.channels()

@@ -10,15 +10,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from msgspec import Meta
 
-from gateway.core.layers.base import LayerOptions
+from gateway.core.layers.options import LayerOptions
 
 Seconds = Annotated[float, Meta(ge=0)]
 Count = Annotated[int, Meta(ge=1)]
+CIPHERS: Final = (
+    "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384:"
+    "ECDHE-RSA-AES256-GCM-SHA384:ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305"
+)
 
 
 class LayerSettings(LayerOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -77,6 +81,14 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
             "ordinary waits for a database, few enough for its connections."
         ),
     ] = 4
+    stand_ins: Annotated[
+        Count,
+        Meta(
+            description="Further threads of one worker, for those that wait for a slow client "
+            "of a synchronous iterator; beyond it the client that has kept its thread waiting "
+            "longest is cut off. 16: each may hold a database connection."
+        ),
+    ] = 16
     async_limit: Annotated[
         Count,
         Meta(
@@ -98,7 +110,9 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
 
 class LogSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``[log]``: what is logged, to standard error."""
+    """``[log]``: messages, to standard error; and the access log, a line for each request and
+    each connection.
+    """  # noqa: D205 - one sentence
 
     level: Annotated[
         Literal["debug", "info", "warning", "error"],
@@ -107,6 +121,22 @@ class LogSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     format: Annotated[
         Literal["text", "json"],
         Meta(description="text for people, json (one object a line) for log collectors."),
+    ] = "text"
+    access: Annotated[
+        str,
+        Meta(
+            description="Where the access log goes: a file's path (from the working directory, "
+            "opened to append, made with mode 0640), - for standard output. Empty: there is none, "
+            "and it costs nothing. Off by default, since addresses are personal data: who keeps "
+            "them should have decided to."
+        ),
+    ] = ""
+    access_format: Annotated[
+        Literal["text", "json"],
+        Meta(
+            description="text for people; json (one object a line) for log collectors, with "
+            "user agent, referer and traceparent as well."
+        ),
     ] = "text"
 
 
@@ -193,6 +223,108 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     ] = 1.0
 
 
+class TlsSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[tls]``: the site's certificate, which every ``tls:`` endpoint shows, whatever its plugin.
+
+    The files are read again on SIGHUP and when they change; paths are relative to the current
+    directory.
+    """
+
+    certificate: Annotated[
+        str | tuple[str, ...],
+        Meta(
+            description="PEM file of the certificate and those between it and its root, one file "
+            "or several. Of several the one whose names fit what the client asks for (SNI) is "
+            "shown, else the first. Empty: there is no TLS here."
+        ),
+    ] = ""
+    key: Annotated[
+        str | tuple[str, ...],
+        Meta(
+            description="PEM file of the private key, not encrypted; one for each certificate, in "
+            "their order. Empty: it stands in the certificate's file."
+        ),
+    ] = ""
+    client_ca: Annotated[
+        str,
+        Meta(
+            description="PEM file of the authorities that sign client certificates; revocation "
+            "lists in it are heeded. A certificate's subject becomes the messages' identity. "
+            "Empty: clients are asked for none."
+        ),
+    ] = ""
+    client_certificates: Annotated[
+        Literal["required", "optional"],
+        Meta(
+            description="Whether a client without a certificate is refused, where client_ca is "
+            "set. A certificate that is shown has to be good in either case."
+        ),
+    ] = "required"
+    minimum: Annotated[
+        Literal["1.2", "1.3"],
+        Meta(
+            description="The oldest version of TLS. 1.2: some clients of the last ten years know "
+            "no newer one, and with these ciphers it is sound."
+        ),
+    ] = "1.2"
+    ciphers: Annotated[
+        str,
+        Meta(
+            description="Ciphers of TLS 1.2 in OpenSSL's words, the best first. The default is "
+            "what Mozilla calls intermediate, less finite-field key exchange, which is slow; "
+            "RFC 9113 allows all of these with HTTP/2. All ciphers of TLS 1.3 are good."
+        ),
+    ] = CIPHERS
+    handshake_timeout: Annotated[
+        float,
+        Meta(
+            gt=0,
+            description="Seconds from the accept to the end of the handshake, PROXY header "
+            "included. 10: as for a request's head.",
+        ),
+    ] = 10.0
+    max_handshakes: Annotated[
+        Count,
+        Meta(
+            description="Unfinished handshakes of one plugin; beyond, the oldest is closed. 1000: "
+            "a handshake takes a few round trips, so these are thousands of honest clients a "
+            "second, and who never finishes goes first."
+        ),
+    ] = 1000
+    watch: Annotated[
+        Seconds,
+        Meta(
+            description="Seconds between two looks whether the files have changed. 10: a renewal "
+            "has days of time, a look costs nothing. 0: only SIGHUP loads them again."
+        ),
+    ] = 10.0
+
+    def __post_init__(self) -> None:
+        """Check what several fields say together."""
+        keys = self.keys()
+        if keys and len(keys) != len(self.certificates()):
+            raise ValueError(
+                f"key names {len(keys)} files and certificate {len(self.certificates())}; name one "
+                "key for each certificate, or none where they stand in the same files"
+            )
+        if not self.certificates() and self.client_ca:
+            raise ValueError("client_ca needs a certificate of our own: set tls.certificate")
+        if not self.client_ca and self.client_certificates == "optional":
+            raise ValueError("client_certificates needs client_ca, which says who signs them")
+
+    def certificates(self) -> tuple[str, ...]:
+        """Return ``certificate`` as a tuple, empty where there is none."""
+        return _paths(self.certificate)
+
+    def keys(self) -> tuple[str, ...]:
+        """Return ``key`` as a tuple, empty where there is none."""
+        return _paths(self.key)
+
+
+def _paths(value: str | tuple[str, ...]) -> tuple[str, ...]:
+    return ((value,) if value else ()) if isinstance(value, str) else value
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """All settings of one gateway. ``tables`` holds each plugin's own ``Config`` by its name."""
 
@@ -201,4 +333,5 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     workers: WorkerSettings = WorkerSettings()
     log: LogSettings = LogSettings()
     gateway: GatewaySettings = GatewaySettings()
+    tls: TlsSettings = TlsSettings()
     tables: Mapping[str, msgspec.Struct] = {}

@@ -46,6 +46,7 @@ from typing import Any, Final
 
 import msgspec
 
+from gateway.core.access import AccessLog
 from gateway.core.attached import Connection
 from gateway.core.config import GatewaySettings
 from gateway.core.context import PluginContext
@@ -75,6 +76,7 @@ from gateway.core.metrics import Drop, Metrics
 from gateway.core.outbox import GONE
 from gateway.core.plugin import Message, ProtocolPlugin
 from gateway.core.reply import ack_of
+from gateway.core.tls import Tls
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +90,8 @@ class Engine:
     """The connections of one gateway process over one edge of the layer.
 
     ``layer`` is a `Layer`, whose edge is opened, or an `Edge` that hands its items to
-    ``deliver``. ``unavailable_timeout`` (seconds) is ``[layer] unavailable_timeout``.
+    ``deliver``. ``unavailable_timeout`` (seconds) is ``[layer] unavailable_timeout``. With
+    ``access`` each connection's end is told to that.
     """
 
     def __init__(
@@ -99,10 +102,12 @@ class Engine:
         loop: asyncio.AbstractEventLoop,
         *,
         unavailable_timeout: float = 30.0,
+        access: AccessLog | None = None,
     ) -> None:
         self.settings = settings
         self.metrics = metrics
         self.loop = loop
+        self.access = access
         self.deadlines = Deadlines(loop)
         self.edge = layer.edge(self.deliver) if isinstance(layer, Layer) else layer
         self.flow = Flow(self.edge, settings, loop, unavailable_timeout)
@@ -127,12 +132,13 @@ class Engine:
         *,
         listeners: Sequence[Any] = (),
         claims: Sequence[Any] = (),
+        tls: Tls | None = None,
     ) -> PluginContext:
         """Return the context of a plugin to start. ``claims`` may grow until it is started.
 
         Raises PluginError where its messages module lacks ``KINDS`` or ``REPLY``.
         """
-        return PluginContext(self, plugin_class, config, listeners, claims)
+        return PluginContext(self, plugin_class, config, listeners, claims, tls)
 
     @property
     def available(self) -> bool:

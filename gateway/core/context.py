@@ -12,11 +12,14 @@ import msgspec
 
 from gateway.core import plugin
 from gateway.core.attached import GATEWAY, Connection
-from gateway.core.errors import PluginError
+from gateway.core.errors import ConfigError, PluginError
 from gateway.core.flow import Kind
 from gateway.core.metrics import Drop
-from gateway.core.plugin import Emit, Message, Peer, ProtocolPlugin, Session, Wire
+from gateway.core.plugin import Emit, Message, Peer, ProtocolPlugin, Session, Summary, Wire
+from gateway.core.recorded import Recorded
 from gateway.core.reply import ReplyReader
+from gateway.core.tls import Offer, Tls
+from gateway.core.web import Exchange
 
 if TYPE_CHECKING:
     from gateway.core.connection import Engine
@@ -31,7 +34,8 @@ class PluginContext(plugin.Context):
     A plugin's ``Config`` may have the fields ``window``, ``inbox_messages``, ``inbox_bytes``,
     ``outbox_messages``, ``outbox_bytes``, ``slow_consumer``, ``full_timeout`` and
     ``queue_timeout`` (seconds that a connect or request waits for room); each that it lacks
-    is taken from ``[gateway]``, ``queue_timeout`` from ``full_timeout``.
+    is taken from ``[gateway]``, ``queue_timeout`` from ``full_timeout``. With ``close_timeout``
+    (seconds) a peer is cut off that does not read what stands before a ``close``.
     """
 
     def __init__(
@@ -41,6 +45,7 @@ class PluginContext(plugin.Context):
         config: Any,
         listeners: Sequence[Any],
         claims: Sequence[Any],
+        tls: Tls | None,
     ) -> None:
         self.engine = engine
         self.name = plugin_class.name
@@ -52,6 +57,8 @@ class PluginContext(plugin.Context):
         self._emptied: asyncio.Event | None = None
         self._listeners = listeners
         self._claims = claims
+        self._connection = Connection if engine.access is None else Recorded
+        self._tls = tls
         self._tasks: set[asyncio.Task[None]] = set()
         self._read_bounds(config)
         self._read_schemas(plugin_class.messages)
@@ -73,6 +80,7 @@ class PluginContext(plugin.Context):
         self.full_timeout: float = setting("full_timeout")
         queue_timeout = getattr(config, "queue_timeout", None)
         self.queue_timeout: float = self.full_timeout if queue_timeout is None else queue_timeout
+        self.close_timeout: float | None = getattr(config, "close_timeout", None)
 
     def _read_schemas(self, messages: Any) -> None:
         try:
@@ -103,12 +111,16 @@ class PluginContext(plugin.Context):
 
     # ------------------------------------------------ connections
 
-    def attach(self, session: Session, wire: Wire, peer: Peer) -> Connection:
+    def attach(
+        self, session: Session, wire: Wire, peer: Peer, exchange: Exchange | None = None
+    ) -> Connection:
         """Begin a connection: give it a reply channel and call ``session.opened``."""
         engine = self.engine
         engine.attached = number = engine.attached + 1
         reply_channel = f"{self.name}.send.{engine.process}!{number:x}"
-        connection = Connection(self, reply_channel, session, wire, peer)
+        connection = self._connection(self, reply_channel, session, wire, peer)
+        if exchange is not None and isinstance(connection, Recorded):
+            connection.came_by(exchange)
         engine.by_channel[reply_channel] = connection
         self.open += 1
         connection.enter(GATEWAY, session.opened, peer)
@@ -141,9 +153,23 @@ class PluginContext(plugin.Context):
 
     # ------------------------------------------------ the rest
 
+    @property
+    def message_bytes(self) -> int:
+        """The most bytes of one encoded message that the layer takes."""
+        return self.engine.edge.options.message_bytes
+
     def endpoints(self) -> list[Any]:
         """Return the plugin's listeners (`gateway.core.listen.Listen`), bound or to bind."""
         return list(self._listeners)
+
+    def tls(self, alpn: Sequence[str] = ()) -> Offer:
+        """Return what TLS connections begin with. Raises ConfigError where ``[tls]`` is empty."""
+        if self._tls is None:
+            raise ConfigError(
+                "there is no certificate: set tls.certificate to a PEM file (and tls.key, unless "
+                "the key stands in it)"
+            )
+        return self._tls.offer(alpn)
 
     def claims(self) -> list[Any]:
         """Return the claims on requests of the http port, highest priority first."""
@@ -180,6 +206,16 @@ class PluginContext(plugin.Context):
     def drop(self, cause: Drop, n: int = 1) -> None:
         """Count ``n`` dropped things by cause."""
         self.engine.metrics.drop(cause, n, where=self.name)
+
+    @property
+    def recording(self) -> bool:
+        """Whether there is an access log."""
+        return self.engine.access is not None
+
+    def record(self, peer: Peer, summary: Summary, seconds: float = 0.0) -> None:
+        """Tell the access log of what had no session."""
+        if self.engine.access is not None:
+            self.engine.access.add(self.name, peer, summary, end="gateway", seconds=seconds)
 
     async def close(self) -> None:
         """End its tasks and its listening. Called after the plugin's ``stop``."""

@@ -74,7 +74,7 @@ def _encoded(connection: Connection, message: Message, token: Any) -> bytes | No
         )
         connection.refuse(token, Refusal.BROKEN, Drop.INVALID)
         return None
-    if len(payload) > codec.MAX_MESSAGE:
+    if len(payload) > codec.MAX_MESSAGE and len(payload) > connection.context.message_bytes:
         connection.refuse(token, Refusal.TOO_BIG, Drop.TOO_BIG)
         return None
     return payload

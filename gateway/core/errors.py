@@ -7,7 +7,7 @@
     ├── PluginError            a plugin cannot be imported or breaks its contract
     ├── LayerError             the channel layer
     │   ├── ChannelFull        no room; the message was not sent
-    │   ├── MessageTooLarge    over one MiB encoded; the message was not sent
+    │   ├── MessageTooLarge    over layer.message_bytes encoded; the message was not sent
     │   ├── LayerUnavailable   the layer cannot be reached now
     │   ├── Fenced             this process's lease has ended; it must rejoin
     │   └── StaleDelivery      settled before, or lost with its connection
@@ -46,7 +46,7 @@ class ChannelFull(LayerError):  # noqa: N818 - the Channels specification's name
 
 
 class MessageTooLarge(LayerError):  # noqa: N818 - the Channels specification's name
-    """The encoded message is over one MiB; chunk it onto a channel of its own."""
+    """The encoded message is over ``layer.message_bytes``: chunk it onto a channel of its own."""
 
 
 class LayerUnavailable(LayerError):  # noqa: N818 - a state, not a mistake

@@ -4,10 +4,14 @@
 written                                 meaning
 ======================================  ====================================================
 ``8000``, ``:8000``                     TCP on the loopback interface
-``127.0.0.1:8000``, ``[::1]:8000``      TCP on that address; ``*:8000`` is every IPv4 address
+``127.0.0.1:8000``, ``[::1]:8000``      TCP on that address
+``*:8000``, ``[::]:8000``               every IPv4 address; every IPv6 address, and those alone
 ``tcp:8000:interface=::1``              the same in Twisted's words, ``backlog=N`` too
 ``unix:/run/site.sock``                 a Unix socket, mode 0600; ``:mode=660`` opens it
 ``fd:3``                                a listening socket that was inherited
+``systemd:``, ``systemd:web``           every socket that systemd passes, those of that name
+``systemd:0``                           the first of them
+``tls:`` before any of these            the same with TLS, as ``[tls]`` says: ``tls:*:443``
 ``ssl:…``, ``onion:…``, anything else   any other endpoint of Twisted's, for stream plugins
 ======================================  ====================================================
 
@@ -35,6 +39,10 @@ BACKLOG = 1024
 MAX_PATH = 107
 """Bytes of a Unix socket's path (``sun_path`` is 108 with its final NUL on Linux)."""
 LOOPBACK = "127.0.0.1"
+UNSENT = 128 * 1024
+"""Bytes of a connection that the kernel holds before they can be sent. By itself it takes 4 MB
+for a client that reads slowly, and what waits there neither `outbox_bytes` nor a worker knows of.
+What is on its way is not counted, so that a fast line is as fast."""
 
 _ADDRESS = re.compile(r"(?:\[(?P<six>[^\]]*)\]|(?P<host>[^:\[\]]*))?:(?P<port>[^:]*)\Z")
 _DESCRIPTION = re.compile(r"[A-Za-z][A-Za-z0-9_+-]*:")
@@ -45,7 +53,7 @@ Wrong = Callable[[str], ConfigError]
 class Listen(msgspec.Struct, frozen=True, kw_only=True):
     """One place to listen at."""
 
-    kind: Literal["tcp", "unix", "fd", "twisted"]
+    kind: Literal["tcp", "unix", "fd", "systemd", "twisted"]
     text: str
     """As it was written."""
     setting: str = "listen"
@@ -53,13 +61,15 @@ class Listen(msgspec.Struct, frozen=True, kw_only=True):
     host: str = ""
     port: int = 0
     path: str = ""
+    name: str = ""
+    """The name or number of a socket that systemd passes; empty: of all of them."""
     mode: int = 0o600
     """Permissions of a Unix socket."""
     backlog: int = BACKLOG
     fd: int = -1
     """The descriptor of the socket where it is bound already, else -1."""
     tls: bool = False
-    """Whether the endpoint itself speaks TLS."""
+    """Whether connections begin with TLS: by ``[tls]``, or by a Twisted endpoint's own means."""
 
     def error(self, reason: str) -> ConfigError:
         """Return an error that names the setting and what was written."""
@@ -78,6 +88,8 @@ def parse(text: str, setting: str = "listen") -> Listen:
     if not isinstance(text, str):
         raise ConfigError(f"{setting}: an endpoint is text such as '127.0.0.1:8000', not {text!r}")
     words = text.strip()
+    if words[:4].lower() == "tls:":
+        return _tls(text, setting, words[4:].strip(), wrong)
     if not words:
         raise ConfigError(f"{setting}: an endpoint is empty; write a port such as '8000'")
     if words.isdecimal():
@@ -94,6 +106,10 @@ def parse(text: str, setting: str = "listen") -> Listen:
             if not rest.isdecimal():
                 raise wrong("after 'fd:' comes the number of a descriptor, as in 'fd:3'")
             return Listen(kind="fd", text=text, setting=setting, fd=int(rest))
+        case "systemd":
+            if ":" in rest or "=" in rest:
+                raise wrong("after 'systemd:' comes a socket's name or number, as in 'systemd:0'")
+            return Listen(kind="systemd", text=text, setting=setting, name=rest)
         case "http" | "https" | "ws" | "wss" if rest.startswith("//"):
             raise wrong("this is a URL; write host and port alone, as in '127.0.0.1:8000'")
     found = _ADDRESS.match(words)
@@ -111,7 +127,23 @@ def parse(text: str, setting: str = "listen") -> Listen:
         raise wrong(f"write 'unix:{words}' for a Unix socket")
     if _DESCRIPTION.match(words):
         return Listen(kind="twisted", text=text, setting=setting, tls=scheme.lower() == "ssl")
-    raise wrong("expected a port, 'host:port', '[IPv6]:port', 'unix:/path' or 'fd:N'")
+    raise wrong(
+        "expected a port, 'host:port', '[IPv6]:port', 'unix:/path', 'fd:N' or 'systemd:NAME'"
+    )
+
+
+def _tls(text: str, setting: str, rest: str, wrong: Wrong) -> Listen:
+    if not rest or rest.startswith("//"):
+        raise wrong("after 'tls:' comes where to listen, as in 'tls:*:443'")
+    try:
+        found = parse(rest, setting)
+    except ConfigError as error:
+        raise wrong(str(error).removeprefix(f"{setting}: {rest!r}: ")) from None
+    if found.kind == "twisted":
+        raise wrong("after 'tls:' comes a port, 'host:port', 'unix:/path', 'fd:N' or 'systemd:'")
+    if found.tls:
+        raise wrong("'tls:' stands there twice")
+    return msgspec.structs.replace(found, text=text, tls=True)
 
 
 def _port(text: str, wrong: Wrong) -> int:
@@ -177,15 +209,16 @@ def bind(listen: Listen) -> socket.socket:
 
     Of one that is bound already (``fd``) it is a duplicate: who bound it closes its own.
     Raises ConfigError that names the setting for an address in use, one that is not this
-    machine's, missing permission, a path that is too long or taken; ValueError for kind
-    ``twisted``, which has no socket of its own.
+    machine's, missing permission, a path that is too long or taken; ValueError for kinds
+    ``twisted``, which has no socket of its own, and ``systemd``, which may have several
+    (`gateway.core.listeners`).
     """
     if listen.fd >= 0:
         return _adopt(listen)
     if listen.kind == "unix":
         return _bind_unix(listen)
     if listen.kind != "tcp":
-        raise ValueError(f"{listen.text!r} is no socket but a Twisted endpoint")
+        raise ValueError(f"{listen.text!r} is no socket of its own: a {listen.kind} endpoint")
     try:
         family, kind, proto, _, address = socket.getaddrinfo(
             listen.host, listen.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -195,6 +228,7 @@ def bind(listen: Listen) -> socket.socket:
     sock = socket.socket(family, kind, proto)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        _bound_unsent(sock)
         if family == socket.AF_INET6:
             # An address means itself: [::] does not take the IPv4 port along.
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
@@ -218,9 +252,21 @@ def _adopt(listen: Listen) -> socket.socket:
         socket.SOL_SOCKET, socket.SO_ACCEPTCONN
     ):
         sock.close()
-        raise listen.error(f"descriptor {listen.fd} is not a listening stream socket")
+        unit = "; its .socket unit needs ListenStream= and Accept=no"
+        raise listen.error(
+            f"descriptor {listen.fd} is not a listening stream socket"
+            + (unit if listen.kind == "systemd" else "")
+        )
     sock.setblocking(False)
+    _bound_unsent(sock)
     return sock
+
+
+def _bound_unsent(sock: socket.socket) -> None:
+    """Have the connections of a listening TCP socket keep to `UNSENT`, where the system can."""
+    option = getattr(socket, "TCP_NOTSENT_LOWAT", None)
+    if option is not None and sock.family in {socket.AF_INET, socket.AF_INET6}:
+        sock.setsockopt(socket.IPPROTO_TCP, option, UNSENT)
 
 
 def _bind_unix(listen: Listen) -> socket.socket:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 
 import msgspec
@@ -14,6 +15,7 @@ from gateway.core.config import LayerSettings
 from gateway.core.errors import ConfigError
 from gateway.core.listen import Listen, bind, place, remove_stale
 from gateway.core.project import private_directory
+from gateway.core.systemd import Passed
 
 
 class Listeners:
@@ -25,58 +27,74 @@ class Listeners:
 
     def __init__(self, endpoints: Mapping[str, Sequence[Listen]]) -> None:
         self._endpoints = endpoints
-        self._sockets: dict[str, list[socket.socket | None]] = {}
+        self._sockets: dict[str, list[list[socket.socket]]] = {}
+        """By plugin and endpoint: systemd may pass several for one, Twisted's have none."""
         self._paths: list[str] = []
 
     def bind(self) -> None:
         """Bind everything, or raise ConfigError and leave nothing bound."""
+        passed = Passed()
+        inherited = set()
         try:
             for name, endpoints in self._endpoints.items():
                 bound = self._sockets[name] = []
                 for endpoint in endpoints:
-                    bound.append(None if endpoint.kind == "twisted" else bind(endpoint))
-                    if endpoint.kind == "unix":
-                        self._paths.append(endpoint.path)
-                    elif endpoint.kind == "fd":
-                        os.close(endpoint.fd)  # `bind` made its own; nobody else will close it
+                    group: list[socket.socket] = []
+                    bound.append(group)
+                    if endpoint.kind in {"fd", "systemd"}:
+                        given = passed.take(endpoint) if endpoint.fd < 0 else [endpoint.fd]
+                        inherited.update(given)
+                        for fd in given:
+                            group.append(bind(msgspec.structs.replace(endpoint, fd=fd)))
+                            os.close(fd)  # `bind` made its own; nobody else will close it
+                    elif endpoint.kind != "twisted":
+                        group.append(bind(endpoint))
+                        if endpoint.kind == "unix":
+                            self._paths.append(endpoint.path)
         except ConfigError:
             self.close()
             raise
+        passed.leave(inherited)
 
-    def adopt(self, descriptors: Mapping[str, Sequence[int]]) -> None:
+    def adopt(self, descriptors: Mapping[str, Sequence[Sequence[int]]]) -> None:
         """Take over what another process bound for the same endpoints."""
-        for name, numbers in descriptors.items():
+        for name, groups in descriptors.items():
             self._sockets[name] = [
-                None if number < 0 else socket.socket(fileno=number) for number in numbers
+                [socket.socket(fileno=number) for number in numbers] for numbers in groups
             ]
 
-    def descriptors(self) -> dict[str, list[int]]:
-        """Return the numbers of the sockets; -1 for what has none."""
+    def descriptors(self) -> dict[str, list[list[int]]]:
+        """Return the numbers of the sockets of each plugin's endpoints, in their order."""
         return {
-            name: [-1 if sock is None else sock.fileno() for sock in sockets]
-            for name, sockets in self._sockets.items()
+            name: [[sock.fileno() for sock in group] for group in groups]
+            for name, groups in self._sockets.items()
         }
 
     def endpoints(self, name: str) -> list[Listen]:
-        """Return a plugin's endpoints, with their descriptors."""
+        """Return a plugin's endpoints with their descriptors, one for each socket."""
         return [
             endpoint if sock is None else msgspec.structs.replace(endpoint, fd=sock.fileno())
-            for endpoint, sock in zip(self._endpoints[name], self._sockets[name], strict=True)
+            for endpoint, sock in self._each(name)
         ]
 
     def places(self, name: str) -> list[str]:
         """Return where a plugin listens, as one would write it; the port is the true one."""
         return [
-            endpoint.text if sock is None else place(sock)
-            for endpoint, sock in zip(self._endpoints[name], self._sockets[name], strict=True)
+            endpoint.text if sock is None else ("tls:" if endpoint.tls else "") + place(sock)
+            for endpoint, sock in self._each(name)
         ]
+
+    def _each(self, name: str) -> Iterator[tuple[Listen, socket.socket | None]]:
+        for endpoint, group in zip(self._endpoints[name], self._sockets[name], strict=True):
+            members: Sequence[socket.socket | None] = group or [None]
+            for sock in members:
+                yield endpoint, sock
 
     def close(self) -> None:
         """Close our sockets and remove the files of those that we bound. Idempotent."""
-        for sockets in self._sockets.values():
-            for sock in sockets:
-                if sock is not None:
-                    sock.close()
+        for groups in self._sockets.values():
+            for sock in chain.from_iterable(groups):
+                sock.close()
         for path in self._paths:
             Path(path).unlink(missing_ok=True)
         self._sockets = {name: [] for name in self._sockets}

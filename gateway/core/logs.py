@@ -1,4 +1,8 @@
-"""Logging to standard error, as text for people or as JSON for log collectors."""
+"""Logging to standard error, as text for people or as JSON for log collectors.
+
+Whatever a message quotes, nobody forges a line: in text every further line of a record is
+indented, in JSON a record is one line, and control characters are escaped in both.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +10,8 @@ import logging
 import sys
 import time
 
-import msgspec
-
 from gateway.core.config import LogSettings
+from gateway.core.escape import indented, json_line
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -31,6 +34,10 @@ class Text(logging.Formatter):
             f"%(asctime)s.%(msecs)03d{name} %(levelname)s %(name)s: %(message)s",
             "%Y-%m-%d %H:%M:%S",
         )
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the record as lines, of which all but the first are indented."""
+        return indented(super().format(record))
 
 
 class Json(logging.Formatter):
@@ -58,4 +65,4 @@ class Json(logging.Formatter):
             line["exception"] = self.formatException(record.exc_info)
         if record.stack_info:
             line["stack"] = self.formatStack(record.stack_info)
-        return msgspec.json.encode(line, enc_hook=str).decode()
+        return json_line(line).decode()

@@ -49,6 +49,8 @@ class Drop(enum.StrEnum):
     """Refused because the gateway is shutting down."""
     LIMITED = "limited"
     """Refused by a limit on connections, rate or time."""
+    UNWRITTEN = "unwritten"
+    """A line of the access log that its file or pipe did not take."""
 
 
 class Counter:

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from gateway.core.deadlines import Deadline
 from gateway.core.errors import LocalProtocolError
 from gateway.core.layers.base import FAILED, OK, Outcome
 from gateway.core.metrics import Drop
@@ -40,7 +41,7 @@ class Waiting(NamedTuple):
 class Outbox:
     """The replies of one connection that wait, and the acks that are not answered yet."""
 
-    __slots__ = ("_acks", "_connection", "_size", "_unwritten", "waiting")
+    __slots__ = ("_acks", "_connection", "_patience", "_size", "_unwritten", "waiting")
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -49,6 +50,8 @@ class Outbox:
         """By token: ack, ack_channel, reply_channel."""
         self._unwritten: list[int] = []
         """The tokens of those that wait only for the client to take the bytes."""
+        self._patience: Deadline | None = None
+        """Until when the client is to have read what stands before a close."""
         self.waiting: deque[Waiting] = deque()
 
     # ------------------------------------------------ waiting
@@ -69,6 +72,10 @@ class Outbox:
                 self._drop(self._popleft())
         self.waiting.append(entry)
         self._size += entry.size
+        seconds = context.close_timeout
+        if seconds is not None and self._patience is None and entry.reply.get("close"):
+            self._patience = Deadline(self._connection.cut_off)
+            context.deadlines.set(self._patience, seconds)
 
     def flush(self) -> None:
         """Send what waited, as far as the client takes it now."""
@@ -79,14 +86,23 @@ class Outbox:
                 connection.send_now(entry.conversation, entry.reply, entry.token)
             else:
                 connection.wire.write(entry.frame)
+        if not self.waiting:
+            self._wait_on()
 
     def lose(self) -> None:
         """Drop everything: the connection is gone."""
         self._connection.context.drop(Drop.GONE, len(self.waiting))
         self.waiting.clear()
         self._unwritten.clear()
+        self._wait_on()
         for token in list(self._acks):
             self.answer(token, GONE)
+
+    def _wait_on(self) -> None:
+        """Lose no patience any more."""
+        if self._patience is not None:
+            self._connection.context.deadlines.forget(self._patience)
+            self._patience = None
 
     def _has_room(self, size: int) -> bool:
         """Whether one more of ``size`` bytes fits; the first always does."""

@@ -26,7 +26,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
@@ -45,6 +45,7 @@ from gateway.core.layers.base import (
     Layer,
     Outcome,
 )
+from gateway.core.layers.options import LayerOptions
 from gateway.core.metrics import Drop
 from gateway.core.session import (
     Accepted,
@@ -52,13 +53,16 @@ from gateway.core.session import (
     Close,
     Done,
     Emit,
+    End,
     Message,
     Peer,
     Refusal,
     Session,
+    Summary,
     Timer,
     Write,
 )
+from gateway.core.web import Exchange
 
 __all__ = [
     "ACCEPTED",
@@ -76,6 +80,8 @@ __all__ = [
     "Done",
     "Drop",
     "Emit",
+    "End",
+    "LayerOptions",
     "LengthSession",
     "LineSession",
     "Message",
@@ -86,7 +92,9 @@ __all__ = [
     "Refusal",
     "RunningWorker",
     "Session",
+    "Summary",
     "Timer",
+    "Traffic",
     "Wire",
     "Write",
     "hookimpl",
@@ -97,9 +105,24 @@ hookspec = pluggy.HookspecMarker("gateway")
 hookimpl = pluggy.HookimplMarker("gateway")
 
 
+class Traffic:
+    """Bytes that went through a transport, for the access log."""
+
+    __slots__ = ("received", "sent")
+
+    def __init__(self) -> None:
+        self.received = 0
+        self.sent = 0
+
+
 @runtime_checkable
 class Wire(Protocol):
-    """The transport as the core drives it; a plugin with its own transport implements it."""
+    """The transport as the core drives it; a plugin with its own transport implements it.
+
+    Bytes that pass are counted for the access log. A wire whose input or output is something
+    else may have an attribute ``traffic``, a `Traffic` that it counts in while
+    `Context.recording`, or None where its sessions tell it in their `Summary`.
+    """
 
     def write(self, output: Any) -> None:
         """Send what a Session's ``Write`` or ``frame`` carries. Ignored when closing."""
@@ -163,8 +186,13 @@ class Context(ABC):
     """The coarse timers of the process, for a transport's own timeouts."""
 
     @abstractmethod
-    def attach(self, session: Session, wire: Wire, peer: Peer) -> Connection:
-        """Begin a connection: give it a reply channel and call ``session.opened``."""
+    def attach(
+        self, session: Session, wire: Wire, peer: Peer, exchange: Exchange | None = None
+    ) -> Connection:
+        """Begin a connection: give it a reply channel and call ``session.opened``.
+
+        ``exchange`` is the request that it came by, if it came by one.
+        """
 
     @abstractmethod
     def emit(self, connection: Connection, emit: Emit) -> None:
@@ -187,6 +215,14 @@ class Context(ABC):
         """Return the plugin's listeners (`gateway.core.listen.Listen`), bound or to bind."""
 
     @abstractmethod
+    def tls(self, alpn: Sequence[str] = ()) -> Any:
+        """Return what connections of ``tls:`` endpoints begin with (`gateway.core.tls.Offer`).
+
+        ``alpn`` are the protocols to agree on, the best first. Raises ConfigError where the
+        site has no certificate.
+        """
+
+    @abstractmethod
     def spawn(self, coro: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run a coroutine until the plugin stops; its exceptions are logged."""
 
@@ -202,6 +238,18 @@ class Context(ABC):
     @abstractmethod
     def draining(self) -> bool:
         """Whether the gateway is shutting down."""
+
+    @property
+    @abstractmethod
+    def recording(self) -> bool:
+        """Whether there is an access log."""
+
+    @abstractmethod
+    def record(self, peer: Peer, summary: Summary, seconds: float = 0.0) -> None:
+        """Tell the access log of what had no session: a request refused before it had one.
+
+        Connections are told of by the core when they end.
+        """
 
     @abstractmethod
     def claims(self) -> list[Any]:
@@ -247,6 +295,10 @@ class ProtocolPlugin(ABC):
         """
         return ()
 
+    @classmethod  # noqa: B027 - few have anything to check
+    def check(cls, config: Any, layer: LayerOptions) -> None:
+        """Raise ConfigError where the settings do not fit each other, or those of ``[layer]``."""
+
     @abstractmethod
     async def start(self) -> None:
         """Return once traffic can flow. A failure stops the gateway's start."""
@@ -254,6 +306,13 @@ class ProtocolPlugin(ABC):
     @abstractmethod
     async def stop(self) -> None:
         """Refuse new work, tell peers, let what runs finish, release. Safe after a failed start."""
+
+    async def reload(self) -> None:  # noqa: B027 - most plugins have nothing to load again
+        """Load again what was read from files at the start: SIGHUP asks for it.
+
+        What is being served is not disturbed; where a file is broken the old content stays.
+        Certificates are not the plugin's business (`Context.tls`).
+        """
 
     def health(self) -> Mapping[str, Any]:
         """Return facts for a health check; ``{"ok": False, …}`` marks the gateway unhealthy."""

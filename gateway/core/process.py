@@ -13,17 +13,19 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import gateway
 from gateway.core import child
+from gateway.core.access import OpenLog
 from gateway.core.boot import Boot
-from gateway.core.child import DRAINED, LAYER_VARIABLE, Orders
+from gateway.core.child import DRAINED, LAYER_VARIABLE, RELOAD, STOP, Orders
 from gateway.core.errors import ConfigError, GatewayError
 from gateway.core.layers import open_layer
-from gateway.core.layers.base import Layer, LayerOptions
+from gateway.core.layers.base import Layer
 from gateway.core.layers.hub import Hub
+from gateway.core.layers.options import LayerOptions
 from gateway.core.listen import answers
 from gateway.core.listeners import Listeners, bind_hub
 from gateway.core.metrics import Metrics
@@ -37,10 +39,10 @@ log = logging.getLogger("gateway.process")
 class Stop:
     """SIGTERM and SIGINT: the first asks to stop, the second ends the process at once.
 
-    A process that is ``supervised`` is asked by its supervisor alone.
+    SIGHUP calls ``reload``. A process that is ``supervised`` is asked by its supervisor alone.
     """
 
-    def __init__(self, *, supervised: bool = False) -> None:
+    def __init__(self, reload: Callable[[], None], *, supervised: bool = False) -> None:
         self.asked = asyncio.Event()
         self.files: list[str] = []
         """Socket files to remove when the process ends."""
@@ -50,6 +52,7 @@ class Stop:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._signalled, signal.Signals(number).name)
+        loop.add_signal_handler(signal.SIGHUP, reload)
 
     def _signalled(self, name: str) -> None:
         if not self.asked.is_set():
@@ -79,7 +82,9 @@ class Process:
         self._metrics = Metrics()
         self._listeners = Listeners(boot.endpoints())
         self._watchdog = Watchdog(self._settings.gateway.watchdog, self._metrics)
-        self._stop = Stop(supervised=orders is not None)
+        self._stop = Stop(self._reload, supervised=orders is not None)
+        self._reloads: set[asyncio.Task[None]] = set()
+        self._access: OpenLog | None = None
         self._line: socket.socket | None = None
         self._released = asyncio.Event()
         self._hub: Hub | None = None
@@ -116,10 +121,12 @@ class Process:
             self._line = socket.socket(fileno=self._orders.parent)
             self._line.setblocking(False)
             asyncio.get_running_loop().add_reader(self._line, self._hear)
+        if self._settings.log.access:
+            self._access = OpenLog(self._settings.log, self._metrics)
         self._layer = await self._open_layer()
         if self._boot.workers == 0:
             await self._start_worker()
-        self._server = Server(self._boot, self._layer, self._listeners, self._metrics)
+        self._server = Server(self._boot, self._layer, self._listeners, self._metrics, self._access)
         await self._server.start()
         if self._settings.gateway.watchdog:
             self._watchdog.start()
@@ -170,21 +177,44 @@ class Process:
                 self._worker = starting.result()
 
     def _hear(self) -> None:
-        """Take the supervisor's word: to drain, or, if it hung up or died, to end."""
+        """Take the supervisor's word: to reload, to drain, or, if it hung up or died, to end."""
         if self._line is not None:
-            if not self._line.recv(64):
+            said = self._line.recv(64)
+            if not said:
                 asyncio.get_running_loop().remove_reader(self._line)
                 self._released.set()
-            self._stop.asked.set()
+            if RELOAD in said:
+                self._reload()
+            if not said or STOP in said:
+                self._stop.asked.set()
+
+    def _reload(self) -> None:
+        """Load files again; not while the start reads them, nor once it is the end.
+
+        The access log's file is opened anew at any time: it may have been moved away.
+        """
+        if self._access is not None:
+            self._access.reopen()
+        if self._server is None or not self._server.started or self._stop.asked.is_set():
+            log.info("SIGHUP: nothing to reload now")
+            return
+        log.info("SIGHUP: reloading")
+        task = asyncio.ensure_future(self._server.reload())
+        self._reloads.add(task)
+        task.add_done_callback(self._reloads.discard)
 
     # ------------------------------------------------ end
 
     async def _end(self) -> None:
         """End what has started, whatever that is."""
         self._watchdog.stop()
+        for task in self._reloads:
+            task.cancel()
         if self._server is not None and self._server.started:
             await self._server.drain()
             log.info("drained")
+        if self._access is not None:
+            await asyncio.to_thread(self._access.close)
         self._listeners.close()
         if self._worker is not None:
             grace = self._settings.workers.grace
@@ -213,10 +243,7 @@ def banner(boot: Boot, listeners: Listeners) -> Iterator[str]:
     what = boot.project.settings or "no application of its own"
     yield f"gateway {gateway.__version__} serves {what}"
     for loaded in boot.plugins:
-        places = [
-            p if p.startswith("unix:") else f"{loaded.name}://{p}"
-            for p in listeners.places(loaded.name)
-        ]
+        places = [_url(loaded.name, place) for place in listeners.places(loaded.name)]
         where = ", ".join(places) or f"on {', '.join(loaded.kind.requires) or 'no port'}"
         yield f"  {loaded.name:<10} {where}"
     yield f"  {'layer':<10} {boot.layer_url}"
@@ -230,6 +257,15 @@ def banner(boot: Boot, listeners: Listeners) -> Iterator[str]:
     yield f"  {'stop':<10} Ctrl-C or SIGTERM; again to stop at once"
 
 
+def _url(scheme: str, place: str) -> str:
+    """Return where a plugin listens as a URL, where it can be one: ``https://127.0.0.1:8443``."""
+    secure = place.startswith("tls:")
+    host = place.removeprefix("tls:")
+    if host.startswith("unix:"):
+        return place
+    return f"{scheme}{'s' if secure else ''}://{host}"
+
+
 async def serve(boot: Boot, orders: Orders | None) -> int:
     """Run the gateway process to its end. Raises GatewayError if it cannot start."""
     return await Process(boot, orders).run()
@@ -239,7 +275,7 @@ async def serve_hub(boot: Boot) -> int:
     """Run the hub alone until a signal. Raises ConfigError if it cannot start."""
     url = boot.layer_url
     sock = bind_hub(boot.settings.layer, url)
-    stop = Stop()
+    stop = Stop(lambda: log.info("SIGHUP: a hub has nothing to reload"))
     stop.files.append(url.partition("://")[2])
     hub = Hub(LayerOptions(**boot.settings.layer.options()))
     try:

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Coroutine, Mapping
 from typing import Any, Final
 
+from gateway.core.access import AccessLog
 from gateway.core.boot import Boot
 from gateway.core.connection import Engine
 from gateway.core.context import PluginContext
@@ -16,6 +17,7 @@ from gateway.core.listeners import Listeners
 from gateway.core.metrics import Metrics
 from gateway.core.plugin import ProtocolPlugin
 from gateway.core.registry import Loaded
+from gateway.core.tls import Tls
 
 log = logging.getLogger("gateway.server")
 
@@ -29,7 +31,14 @@ LOOK: Final = 0.02
 class Server:
     """The plugins of one gateway process over one layer. On one event loop."""
 
-    def __init__(self, boot: Boot, layer: Layer, listeners: Listeners, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        boot: Boot,
+        layer: Layer,
+        listeners: Listeners,
+        metrics: Metrics,
+        access: AccessLog | None = None,
+    ) -> None:
         self._boot = boot
         self._listeners = listeners
         self._grace = boot.settings.gateway.grace
@@ -42,9 +51,13 @@ class Server:
             metrics,
             asyncio.get_running_loop(),
             unavailable_timeout=boot.settings.layer.unavailable_timeout,
+            access=access,
         )
         self.plugins: dict[str, ProtocolPlugin] = {}
         """The plugins, in the order of their start."""
+        self._tls: Tls | None = None
+        self._watching: asyncio.Task[None] | None = None
+        self._reloading = asyncio.Lock()
         self._tried: list[str] = []
         self.started = False
 
@@ -57,6 +70,7 @@ class Server:
         claims: list[Any] = []
         tables = self._boot.settings.tables
         try:
+            self._load_tls()
             for loaded in self._boot.plugins:
                 self._make(loaded, claims)
             claims += self._boot.registry.claims(
@@ -70,12 +84,24 @@ class Server:
             raise
         self.started = True
 
+    def _load_tls(self) -> None:
+        self._tls = tls = self._boot.tls()
+        if tls is None:
+            return
+        tls.count_in(self.metrics)
+        tls.warn()
+        self._watching = asyncio.create_task(tls.watch())
+
     def _make(self, loaded: Loaded, claims: list[Any]) -> None:
         name = loaded.name
         config = self._boot.settings.tables[name]
         try:
             self._contexts[name] = self.engine.context(
-                loaded.kind, config, listeners=self._listeners.endpoints(name), claims=claims
+                loaded.kind,
+                config,
+                listeners=self._listeners.endpoints(name),
+                claims=claims,
+                tls=self._tls,
             )
             self.plugins[name] = loaded.kind(config, self._contexts[name])
         except Exception as error:
@@ -93,6 +119,21 @@ class Server:
             await _ended(name, self.plugins[name].stop(), STOP_TIME)
         await self.engine.drain(0)
         await self._leave()
+
+    async def reload(self) -> None:
+        """Load again what can be: certificates, and what each plugin reads from files.
+
+        A failure is logged and costs nobody else their turn; it never ends the process.
+        """
+        async with self._reloading:
+            if self._tls is not None:
+                await self._tls.reload()
+            for name, plugin in self.plugins.items():
+                try:
+                    await plugin.reload()
+                except Exception:
+                    log.exception("plugin %r failed to reload", name)
+        log.info("reloaded")
 
     async def drain(self) -> None:
         """Refuse what is new, let what runs finish within the grace, settle the disconnects."""
@@ -128,6 +169,8 @@ class Server:
             await asyncio.sleep(LOOK)
 
     async def _leave(self) -> None:
+        if self._watching is not None:
+            self._watching.cancel()
         for context in self._contexts.values():
             await context.close()
         self.engine.edge.leave()

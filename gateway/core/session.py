@@ -8,11 +8,12 @@ from __future__ import annotations
 import enum
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import msgspec
 
 from gateway.core.layers.base import OK, Outcome
+from gateway.core.web import Head
 
 Message = dict[str, Any]
 
@@ -93,7 +94,7 @@ class Refusal(enum.Enum):
     UNAVAILABLE = "unavailable"
     """The layer cannot be reached."""
     TOO_BIG = "too_big"
-    """Over one MiB encoded."""
+    """Larger, encoded, than the layer lets through (``layer.message_bytes``)."""
     TOO_SLOW = "too_slow"
     """The connection's inbox is over its bounds although reading was paused."""
     TIMEOUT = "timeout"
@@ -110,6 +111,32 @@ class Peer(msgspec.Struct, frozen=True):
     tls: bool = False
     identity: str | None = None
     """Who a certificate or the transport says it is."""
+
+
+End = Literal["client", "application", "gateway", "refused", "cut"]
+"""Who ended a request or connection: the client, by closing or by leaving before its answer was
+complete; the application, by its answer or by closing; the gateway, which answered for itself or
+closed at a limit, a timeout or a shutdown. Or what became of it: refused, it was never accepted;
+cut, the client got less than it was promised."""
+
+
+class Summary(msgspec.Struct, frozen=True, gc=False):
+    """What a session says of itself for the access log; the core knows or counts the rest."""
+
+    code: int | str = ""
+    """How it ended, in the protocol's own code; text where it has no numbers."""
+    method: str = ""
+    """What was asked, in the protocol's word."""
+    path: str = ""
+    """Of what. Nothing secret: no query, no password."""
+    received: int | None = None
+    """Bytes from the client. None: what the transport read."""
+    sent: int | None = None
+    """Bytes to the client. None: what the transport was given to write."""
+    end: End | None = None
+    """Who ended it. None: what the core saw."""
+    head: Head | None = None
+    """The request, where it is one of HTTP: method, path and more are taken from it."""
 
 
 class Session(ABC):
@@ -151,6 +178,14 @@ class Session(ABC):
         its ``reason`` where the schema's code is a number).
         """
         return {}
+
+    def summary(self) -> Summary:
+        """Return what the access log says of it, once it has ended.
+
+        The default gives the ``path`` and ``code`` of the disconnect, where it has them.
+        """
+        ended = self.ended()
+        return Summary(ended.get("code", ""), path=ended.get("path", ""))
 
     @abstractmethod
     def send(self, conversation: str | None, reply: Message, token: Any) -> Iterable[Action]:

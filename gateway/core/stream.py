@@ -1,4 +1,4 @@
-"""Ready I/O for stream protocols: one `Session` for each connection of any Twisted endpoint.
+"""Ready I/O for stream protocols: one `Session` for each connection of any endpoint.
 
 A plugin on it is a name, a config, messages and a session::
 
@@ -10,18 +10,18 @@ A plugin on it is a name, a config, messages and a session::
         def session(self, peer: Peer) -> Session:
             return SensorSession(self.config)
 
-Its setting ``listen`` says where; a setting ``max_connections``, where it has one, bounds how
-many are served at once.
+Its setting ``listen`` says where, with ``tls:`` before it or without; settings
+``max_connections`` and ``max_connections_per_address``, where it has them, bound how many are
+served at once.
 """
 
 from __future__ import annotations
 
-import asyncio
-import errno
 import socket
 from abc import abstractmethod
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, ClassVar, Final
 
 from twisted.internet.defer import maybeDeferred
 from twisted.internet.interfaces import (
@@ -34,10 +34,14 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from gateway.core.accept import Acceptor
+from gateway.core.arrivals import Arrivals, Arrived
+from gateway.core.bridge import Bridge
 from gateway.core.deadlines import Deadline
 from gateway.core.listen import Listen, bind
 from gateway.core.metrics import Drop
-from gateway.core.plugin import Connection, Context, Peer, ProtocolPlugin, Session
+from gateway.core.places import Place, Places
+from gateway.core.plugin import Connection, Context, Peer, ProtocolPlugin, Session, Summary
 
 MAX_CONNECTIONS: Final = 10_000
 """Connections at once where the plugin's settings say nothing: what 1 GiB serves easily."""
@@ -45,21 +49,23 @@ SLICE: Final = 4096
 """Bytes handed to a session at once: what one call emits stays near the inbox's bounds."""
 LINGER: Final = 2.0
 """Seconds that a closing connection has to take what is left for it: a few round trips."""
-ACCEPTS: Final = 64
-"""Connections accepted in one turn of the loop, so that those that are served get theirs."""
-NO_FILES: Final = 1.0
-"""Seconds to wait before accepting again when the process has no descriptors left."""
 
 
 class StreamPlugin(ProtocolPlugin):
     """A protocol over byte streams. A subclass makes the sessions."""
 
+    alpn: ClassVar[tuple[str, ...]] = ()
+    """The protocol's names in TLS (RFC 7301), the best first, where it has any."""
+
     def __init__(self, config: Any, context: Context) -> None:
         super().__init__(config, context)
-        self._doors: list[Door] = []
+        self._acceptors: list[Acceptor] = []
+        self._arrivals: list[Arrivals] = []
         self._ports: list[Any] = []
-        self._open = 0
-        self._most = getattr(config, "max_connections", MAX_CONNECTIONS)
+        self._places = Places(
+            getattr(config, "max_connections", MAX_CONNECTIONS),
+            getattr(config, "max_connections_per_address", None),
+        )
 
     @abstractmethod
     def session(self, peer: Peer) -> Session:
@@ -79,8 +85,31 @@ class StreamPlugin(ProtocolPlugin):
         for listen in self.context.endpoints():
             if listen.kind == "twisted":
                 self._ports.append(await self._listen(listen, factory, reactor))
+            elif listen.tls:
+                tls = self.context.tls(self.alpn)
+                arrivals = Arrivals(self.context, self._serve, self._places, tls=tls)
+                self._arrivals.append(arrivals)
+                self._accept(listen, arrivals.take)
             else:
-                self._doors.append(Door(bind(listen), factory, reactor, self.context))
+                self._accept(listen, partial(self._adopt, factory, reactor))
+
+    def _accept(self, listen: Listen, accepted: Callable[[socket.socket, Any], None]) -> None:
+        self._acceptors.append(Acceptor(bind(listen), accepted, self.context))
+
+    def _serve(self, arrived: Arrived) -> Bridge:
+        return Bridge(StreamProtocol(self, arrived))
+
+    def _adopt(self, factory: Any, reactor: Any, sock: socket.socket, _: Any) -> None:
+        """Hand a socket to Twisted.
+
+        Not by Twisted's own port, which removes the file of a Unix socket that somebody else
+        bound.
+        """
+        with sock:  # Twisted works on a duplicate
+            try:
+                reactor.adoptStreamConnection(sock.fileno(), sock.family, factory)
+            except OSError as error:
+                self.context.log.debug("a connection was gone at once: %s", error)
 
     async def _listen(self, listen: Listen, factory: Any, reactor: Any) -> Any:
         from twisted.internet.endpoints import serverFromString  # noqa: PLC0415 - imports a reactor
@@ -95,77 +124,29 @@ class StreamPlugin(ProtocolPlugin):
 
     async def stop(self) -> None:
         """Accept nothing more; return when the last connection is gone."""
-        doors, self._doors = self._doors, []
+        acceptors, self._acceptors = self._acceptors, []
         ports, self._ports = self._ports, []
-        for door in doors:
-            door.close()
+        for acceptor in acceptors:
+            acceptor.close()
+        for arrivals in self._arrivals:
+            await arrivals.stop()
         for port in ports:
             await maybeDeferred(port.stopListening).asFuture(self.context.loop)
         await self.context.idle()
 
     def health(self) -> Mapping[str, Any]:
         """Return how many connections there are."""
-        return {"ok": True, "connections": self._open}
+        return {"ok": True, "connections": self._places.open}
 
-    def enter(self) -> bool:
-        """Count a connection; return False where there are too many."""
-        if self._open >= self._most:
-            self.context.drop(Drop.LIMITED)
-            return False
-        self._open += 1
-        return True
-
-    def leave(self) -> None:
-        """Count a connection less."""
-        self._open -= 1
-
-
-class Door:
-    """One bound socket: accepts connections and hands them to Twisted.
-
-    Not Twisted's own port, which removes the file of a Unix socket that somebody else bound.
-    """
-
-    def __init__(self, sock: socket.socket, factory: Any, reactor: Any, context: Context) -> None:
-        self._socket = sock
-        self._factory = factory
-        self._reactor = reactor
-        self._context = context
-        self._again: asyncio.TimerHandle | None = None
-        context.loop.add_reader(sock.fileno(), self._accept)
-
-    def close(self) -> None:
-        """Accept no more. The socket of who bound it stays."""
-        if self._again is not None:
-            self._again.cancel()
-        self._context.loop.remove_reader(self._socket.fileno())
-        self._socket.close()
-
-    def _accept(self) -> None:
-        for _ in range(ACCEPTS):
-            try:
-                accepted, _ = self._socket.accept()
-            except OSError as error:
-                if error.errno in {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}:
-                    self._wait(error)
-                return
-            with accepted:
-                # Twisted works on a duplicate.
-                accepted.setblocking(False)
-                try:
-                    self._reactor.adoptStreamConnection(
-                        accepted.fileno(), accepted.family, self._factory
-                    )
-                except OSError as error:
-                    self._context.log.debug("a connection was gone at once: %s", error)
-
-    def _wait(self, error: OSError) -> None:
-        self._context.log.error("cannot accept connections: %s", error.strerror)
-        loop = self._context.loop
-        loop.remove_reader(self._socket.fileno())
-        self._again = loop.call_later(
-            NO_FILES, loop.add_reader, self._socket.fileno(), self._accept
-        )
+    def enter(self, client: tuple[str, int] | None) -> Place | None:
+        """Return a place for a connection; None, counted, where there are too many."""
+        place = self._places.take()
+        if place is not None and place.of(None if client is None else client[0]):
+            return place
+        self.context.drop(Drop.LIMITED)
+        if place is not None:
+            place.leave()
+        return None
 
 
 @implementer(IPushProducer, IHalfCloseableProtocol)
@@ -174,11 +155,13 @@ class StreamProtocol(Protocol):
 
     transport: Any
 
-    def __init__(self, plugin: StreamPlugin) -> None:
+    def __init__(self, plugin: StreamPlugin, arrived: Arrived | None = None) -> None:
         self._plugin = plugin
         self._context = plugin.context
+        self._arrived = arrived
         self._connection: Connection | None = None
-        self._counted = False
+        self._place: Place | None = None
+        self._tls = False
         self._closing = False
         self._full = False
         self._paused = False
@@ -192,18 +175,18 @@ class StreamProtocol(Protocol):
     def connectionMade(self) -> None:  # noqa: N802 - Twisted's name
         """Begin a session."""
         transport = self.transport
-        if not self._plugin.enter():
-            self.close(self._plugin.crowded(), abort=False)
+        arrived = self._arrived or self._adopted()
+        peer = arrived.peer
+        self._tls = peer.tls
+        self._place = arrived.place
+        if self._place is None:
+            crowded = self._plugin.crowded()
+            self._context.record(peer, Summary(sent=len(crowded), end="refused"))
+            self.close(crowded, abort=False)
             return
-        self._counted = True
         if ITCPTransport.providedBy(transport):
             transport.setTcpNoDelay(True)
         transport.registerProducer(self, True)
-        peer = Peer(
-            client=_address(transport.getPeer()),
-            server=_address(transport.getHost()),
-            tls=ISSLTransport.providedBy(transport),
-        )
         try:
             session = self._plugin.session(peer)
         except Exception:
@@ -213,6 +196,14 @@ class StreamProtocol(Protocol):
         self._connection = self._context.attach(session, self, peer)
         if self._full:
             self._connection.writable(False)
+
+    def _adopted(self) -> Arrived:
+        """Return what there is to know of a connection of Twisted's."""
+        transport = self.transport
+        client = _address(transport.getPeer())
+        tls = ISSLTransport.providedBy(transport)
+        peer = Peer(client, _address(transport.getHost()), tls)
+        return Arrived(peer, self._plugin.enter(client))
 
     def dataReceived(self, data: bytes) -> None:  # noqa: N802 - Twisted's name
         """Take input, in slices."""
@@ -249,8 +240,8 @@ class StreamProtocol(Protocol):
         self._held = b""
         if self._deadline is not None:
             self._context.deadlines.forget(self._deadline)
-        if self._counted:
-            self._plugin.leave()
+        if self._place is not None:
+            self._place.leave()
         if self._connection is not None:
             self._connection.lost()
 
@@ -288,9 +279,9 @@ class StreamProtocol(Protocol):
         if data:
             transport.write(data)
         self._closing = True
-        if self._counted:
+        if self._place is not None:
             transport.unregisterProducer()
-        if ISSLTransport.providedBy(transport):
+        if self._tls:
             transport.loseConnection()
         else:
             transport.loseWriteConnection()

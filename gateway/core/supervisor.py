@@ -6,8 +6,9 @@ started again. A stop goes in order: the gateway refuses, drains and settles; th
 workers; then the hub, which they needed until then.
 
 Each child has a socket pair to the supervisor (`gateway.core.child`). It is told ``S`` (stop);
-the gateway says ``D`` (drained); an end of file tells a child that it is not needed any more,
-or that the supervisor died, so that no child outlives it::
+the gateway is told ``R`` (reload) at every SIGHUP, and says ``D`` (drained); an end of file tells
+a child that it is not needed any more, or that the supervisor died, so that no child outlives
+it::
 
     supervisor ─── S ───► gateway
                ◄── D ────           ; drained, its hub still runs
@@ -27,6 +28,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
@@ -37,6 +39,7 @@ from gateway.core.child import (
     DRAINED,
     LAYER_VARIABLE,
     MARGIN,
+    RELOAD,
     STOP,
     VARIABLE,
     Orders,
@@ -114,13 +117,13 @@ class Supervisor:
         """Bind, start, watch; return the exit status once every child has ended.
 
         Raises ConfigError if a socket cannot be bound; nothing runs then. On the main
-        thread, whose handlers of SIGTERM, SIGINT and SIGCHLD it replaces meanwhile.
+        thread, whose handlers of SIGTERM, SIGINT, SIGHUP and SIGCHLD it replaces meanwhile.
         """
         wake, signals = socket.socketpair()
         with wake, signals:
             wake.setblocking(False)
             signals.setblocking(False)
-            wanted = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
+            wanted = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
             # Their numbers arrive through the wake-up descriptor.
             before = {number: signal.signal(number, nothing) for number in wanted}
             old = signal.set_wakeup_fd(signals.fileno(), warn_on_full_buffer=False)
@@ -184,7 +187,8 @@ class Supervisor:
         told = Orders(
             child.role, child.number, theirs.fileno(), hub, listen, first=child.starts == 0
         )
-        descriptors = {told.parent, hub, *(fd for fds in listen.values() for fd in fds)} - {-1}
+        sockets = chain.from_iterable(chain.from_iterable(listen.values()))
+        descriptors = {told.parent, hub, *sockets} - {-1}
         environ = os.environ | {
             VARIABLE: msgspec.json.encode(told).decode(),
             LAYER_VARIABLE: self._url,
@@ -256,6 +260,12 @@ class Supervisor:
 
     def _signalled(self, number: int) -> None:
         name = signal.Signals(number).name
+        if number == signal.SIGHUP:
+            if not self._stopping:
+                log.info("%s: reloading", name)
+                # A gateway that is just being started again reads everything anyway.
+                self._children[0].say(RELOAD)
+            return
         if self._stopping:
             log.warning("%s again: stopping at once", name)
             self._kill()

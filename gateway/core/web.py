@@ -10,11 +10,37 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterable
-from typing import ClassVar
+from http import HTTPStatus
+from typing import TYPE_CHECKING, ClassVar, Final
 
 import msgspec
 
+if TYPE_CHECKING:
+    from gateway.core.session import End
+
 Header = tuple[bytes, bytes]
+
+PLAIN: Final[tuple[Header, ...]] = (
+    (b"content-type", b"text/plain; charset=utf-8"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"cache-control", b"no-store"),
+)
+"""Headers of what the gateway answers itself: a text, whatever a browser might make of it, and
+of that moment alone."""
+RETRY_AFTER: Final[Header] = (b"retry-after", b"1")
+"""With every 503: a second is what a full queue or a starting worker needs."""
+
+_PHRASES: Final = {int(status): status.phrase for status in HTTPStatus}
+
+
+def plain(status: int, text: str = "") -> tuple[tuple[Header, ...], bytes]:
+    """Return headers and content of an answer of the gateway's own: a text, or the status's phrase.
+
+    The text is a sentence of ours or the application's, never anything of the request's.
+    """
+    content = text or f"{status} {_PHRASES.get(status, '')}".rstrip()
+    headers = (*PLAIN, RETRY_AFTER) if status == HTTPStatus.SERVICE_UNAVAILABLE else PLAIN
+    return headers, content.encode("utf-8", "replace") + b"\n"
 
 
 class Head:
@@ -23,14 +49,16 @@ class Head:
     ``method`` upper-case str; ``target`` the raw request target; ``path`` percent- and
     UTF-8-decoded, ``raw_path`` bytes without the query, ``query_string`` bytes; ``headers``
     [(lower-case name, value)] in order with duplicates; ``http_version`` "1.0", "1.1" or
-    "2"; ``scheme`` "http" or "https"; ``client``, ``server`` (host, port) or None; ``protocol``
-    what an extended CONNECT asks for (RFC 8441 section 4), "" in any other request.
+    "2"; ``scheme`` "http" or "https"; ``client``, ``server`` (host, port) or None; ``identity``
+    who the client's certificate says it is, None without one; ``protocol`` what an extended
+    CONNECT asks for (RFC 8441 section 4), "" in any other request.
     """
 
     __slots__ = (
         "client",
         "headers",
         "http_version",
+        "identity",
         "method",
         "path",
         "protocol",
@@ -54,6 +82,7 @@ class Head:
     protocol: str
     client: tuple[str, int] | None
     server: tuple[str, int] | None
+    identity: str | None
 
     def header(self, name: bytes) -> bytes | None:
         """Return the first value of a header by its lower-case name, or None."""
@@ -63,6 +92,18 @@ class Head:
         return None
 
 
+class Answer:
+    """What a request was answered, for whose record in the access log tells of it."""
+
+    __slots__ = ("end", "status")
+
+    def __init__(self) -> None:
+        self.status = 0
+        """0: nothing yet."""
+        self.end: End | None = None
+        """What became of it where the http plugin itself ended it."""
+
+
 class Exchange(ABC):
     """One request and its response, whatever the HTTP version carries it.
 
@@ -70,11 +111,14 @@ class Exchange(ABC):
     not at all with ``decline`` (before ``respond``).
     """
 
-    __slots__ = ()
+    __slots__ = ("answer",)
 
     head: Head
     paused: bool
     """Whether the client takes no more now; `on_writable` says when it does."""
+    answer: Answer | None
+    """Set by `Context.attach` where a session speaks for the request: its status goes there, and
+    the request has no record of its own in the access log."""
 
     @abstractmethod
     def body(self) -> AsyncIterator[bytes]:
@@ -117,7 +161,15 @@ class Exchange(ABC):
         Returns its transport and the bytes after the head; the claim sets its own protocol.
         Over HTTP/1.1 the answer is 101 and the transport the connection, over HTTP/2 it is 200
         to an extended CONNECT (RFC 8441) and the transport one stream. RuntimeError where the
-        request cannot be answered so.
+        request cannot be answered so. Once the transport is gone the claim calls `release`.
+        """
+
+    @property
+    @abstractmethod
+    def release(self) -> Callable[[], None]:
+        """What gives a connection back that was taken over.
+
+        Until it is called, the connection counts against the limits of the port.
         """
 
 

@@ -19,6 +19,7 @@ import heapq
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
+from gateway.core.access import AccessLog
 from gateway.core.config import GatewaySettings
 from gateway.core.connection import Engine
 from gateway.core.layers import codec
@@ -38,6 +39,7 @@ from gateway.core.layers.base import (
     Item,
     Outcome,
 )
+from gateway.core.layers.options import LayerOptions
 from gateway.core.metrics import Metrics
 from gateway.core.plugin import Message
 
@@ -124,6 +126,7 @@ class FakeEdge(Edge):
         self, announced: Iterable[str] | None = None, process: str = "p_fake00000000"
     ) -> None:
         self.process = process
+        self.options = LayerOptions()
         self.available = True
         self.announced = None if announced is None else frozenset(announced)
         self.posts: list[Post] = []
@@ -139,6 +142,7 @@ class FakeEdge(Edge):
         metrics: Metrics | None = None,
         *,
         unavailable_timeout: float = 30.0,
+        access: AccessLog | None = None,
     ) -> Engine:
         """Return an engine on this edge."""
         engine = Engine(
@@ -147,6 +151,7 @@ class FakeEdge(Edge):
             metrics or Metrics(),
             loop,
             unavailable_timeout=unavailable_timeout,
+            access=access,
         )
         self.deliver = engine.deliver
         return engine

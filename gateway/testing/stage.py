@@ -25,6 +25,7 @@ from typing import Any, Final, Self, TypeVar
 import msgspec
 
 from gateway.core import loop as gateway_loop
+from gateway.core.access import AccessLog
 from gateway.core.config import GatewaySettings
 from gateway.core.connection import Engine
 from gateway.core.layers import open_layer
@@ -32,6 +33,7 @@ from gateway.core.layers.base import OK, Delivery, Layer, Outcome, send
 from gateway.core.listen import Listen, bind, parse
 from gateway.core.metrics import Metrics
 from gateway.core.plugin import Message, ProtocolPlugin
+from gateway.core.tls import Tls
 
 T = TypeVar("T")
 
@@ -126,7 +128,9 @@ class Staged:
     """One plugin, started on loopback, over a memory layer; the test is its worker.
 
     ``announced`` are the kinds that the worker routes (default: all); None: there is no
-    worker. ``settings`` are fields of `GatewaySettings`, ``layer`` options of the layer.
+    worker. ``settings`` are fields of `GatewaySettings`, ``layer`` options of the layer;
+    ``access`` is told of each connection that ends; ``tls`` is for a ``listen`` that begins
+    with ``tls:``.
     """
 
     def __init__(
@@ -137,6 +141,8 @@ class Staged:
         listen: str = "127.0.0.1:0",
         announced: Iterable[str] | None = (),
         layer: dict[str, Any] | None = None,
+        access: AccessLog | None = None,
+        tls: Tls | None = None,
         **settings: Any,
     ) -> None:
         self.plugin_class = plugin
@@ -147,6 +153,8 @@ class Staged:
         self._listen = listen
         self._announced = announced
         self._layer_options = layer or {}
+        self._access = access
+        self._tls = tls
         self._settings = GatewaySettings(**settings)
         self._stage = Stage.of_this_process()
         self._delivery: Delivery | None = None
@@ -196,8 +204,10 @@ class Staged:
     async def _start(self, endpoint: Listen) -> None:
         loop = asyncio.get_running_loop()
         self._before = asyncio.all_tasks()
-        self.engine = Engine(self._layer, self._settings, self.metrics, loop)
-        self.context = self.engine.context(self.plugin_class, self.config, listeners=[endpoint])
+        self.engine = Engine(self._layer, self._settings, self.metrics, loop, access=self._access)
+        self.context = self.engine.context(
+            self.plugin_class, self.config, listeners=[endpoint], tls=self._tls
+        )
         self.plugin = self.plugin_class(self.config, self.context)
         await self.plugin.start()
 

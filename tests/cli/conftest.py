@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,7 +24,7 @@ def start(toys: Path) -> Iterator[Callable[..., Gateway]]:
     """Start ``gateway ARGUMENTS`` with the toys; killed at the end of the test."""
     running: list[Gateway] = []
 
-    def begin(*arguments: str, **environ: str) -> Gateway:
+    def begin(*arguments: str, **environ: Any) -> Gateway:
         running.append(Gateway(toys, *arguments, **environ))
         return running[-1]
 

@@ -117,6 +117,7 @@ def test_check(gateway, toys):
     [
         (("--set", "toy.listen=nowhere"), {}, "problem: toy.listen: 'nowhere': expected a port"),
         (("--set", "toy.listn=1"), {}, "problem: --set toy.listn: [toy] has no setting 'listn'"),
+        (("--set", "log.access=no/log"), {}, "problem: log.access: cannot open 'no/log': No such"),
         ((), {"TOY_ABSENT": "1"}, "problem: no application found"),
         ((), {"TOY_SETTINGS": '{"workers": 3}'}, "problem: toy settings: 'workers' stands outside"),
     ],
@@ -126,6 +127,13 @@ def test_check_finds_problems(gateway, arguments, environ, says):
     status, text = gateway("check", "--plugins", "toy", *arguments, **environ)
     assert status == 1
     assert says in text
+
+
+def test_check_knows_the_limit_of_files(gateway):
+    """`check` warns where the connections that settings allow need more files than there may be."""
+    status, text = gateway("check", "--plugins", "http", "--set", "http.max_connections=99999999")
+    assert status == 0
+    assert "warning: http.max_connections = 99999999: that needs 100000199 open files" in text
 
 
 def test_plugins(gateway):

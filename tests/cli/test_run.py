@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import stat
 from pathlib import Path
@@ -287,3 +288,51 @@ def test_json_log(start):
     gateway.signal()
     assert gateway.wait() == 0
     gateway.wait_for(r'"level":"info","logger":"gateway.process","message":"drained"')
+
+
+@pytest.mark.parametrize("workers", ["0", "1"])
+def test_access_log_on_standard_output(start, workers):
+    """With log.access "-" each connection is a line among the output, the last ones included."""
+    gateway = start(*RUN, "--workers", workers, "--set", "log.access=-")
+    port = gateway.port()
+    with asking(port):
+        pass
+    gateway.wait_for(
+        r'\n[-0-9]+T[:.0-9]+Z toy - - "-" - client 6 6 \d\.\d\d\d toy\.send\.p_\w+!\d\n'
+    )
+    with asking(port):
+        gateway.signal()
+        assert gateway.wait() == 0
+    assert re.search(r' toy - - "-" - gateway 6 6 ', gateway.text())
+
+
+@pytest.mark.parametrize("workers", ["0", "1"])
+def test_access_log_is_opened_anew(start, toys, workers):
+    """After a rename and SIGHUP what comes is in a new file, and nothing is lost."""
+    path, old = toys / "project" / "access.log", toys / "project" / "access.log.1"
+    gateway = start(*RUN, "--workers", workers, "--set", "log.access=access.log")
+    with asking(gateway.port()):
+        pass
+    wait_until(lambda: path.read_text().count(" toy ") == 1)
+    path.rename(old)
+    gateway.signal(signal.SIGHUP)
+    wait_until(path.exists)
+    with asking(gateway.port()):
+        pass
+    wait_until(lambda: path.read_text().count(" toy ") == 1)
+    assert old.read_text().count(" toy ") == 1
+
+
+def test_access_log_in_a_file(start, toys):
+    """A relative path is one from the working directory; what cannot be opened stops the start."""
+    arguments = (*RUN, "--workers", "0", "--set", "log.access=access.log")
+    gateway = start(*arguments, "--set", "log.access_format=json")
+    with asking(gateway.port()):
+        pass
+    path = toys / "project" / "access.log"
+    wait_until(lambda: '"protocol":"toy"' in path.read_text())
+    assert stat.S_IMODE(path.stat().st_mode) & 0o027 == 0
+    assert '"protocol"' not in gateway.text()
+    second = start(*RUN, "--workers", "none", "--set", "log.access=nowhere/access.log")
+    assert second.wait() == 2
+    second.wait_for(r"gateway: log\.access: cannot open 'nowhere/access\.log': No such file")

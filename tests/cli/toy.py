@@ -15,7 +15,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -270,16 +270,39 @@ def install(directory: Path) -> None:
     (info / "entry_points.txt").write_text(ENTRY_POINTS)
 
 
-class Gateway:
-    """One ``gateway`` command that runs, and what it has said so far."""
+PASS = """
+import os, sys
+for number, descriptor in enumerate(map(int, sys.argv[1].split())):
+    os.dup2(descriptor, 3 + number)
+os.environ.setdefault("LISTEN_PID", str(os.getpid()))
+os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
+"""
+"""Does as systemd: passes descriptors from 3 on, to this process."""
 
-    def __init__(self, directory: Path, *arguments: str, **environ: str) -> None:
+
+class Gateway:
+    """One ``gateway`` command that runs, and what it has said so far.
+
+    ``sockets`` are passed to it as systemd does; the variables but LISTEN_PID are the caller's.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *arguments: str,
+        sockets: Sequence[socket.socket] = (),
+        **environ: str,
+    ) -> None:
         self.output = directory / f"output-{time.monotonic_ns()}"
         clean = {key: value for key, value in os.environ.items() if "GATEWAY" not in key}
         clean.pop("DJANGO_SETTINGS_MODULE", None)
+        command = [sys.executable, "-P", "-m", "gateway", *arguments]
+        numbers = [sock.fileno() for sock in sockets]
+        if sockets:
+            command[1:1] = ["-c", PASS, " ".join(map(str, numbers))]
         with self.output.open("w") as out:
             self.process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "gateway", *arguments],
+                command,
                 cwd=directory / "project",
                 env=clean
                 | {"PYTHONPATH": str(directory), "XDG_RUNTIME_DIR": str(directory)}
@@ -287,6 +310,7 @@ class Gateway:
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,
+                pass_fds=numbers,
             )
 
     def text(self) -> str:

@@ -151,8 +151,9 @@ def test_adopted_sockets_are_not_removed(tmp_path):
     first, second = Listeners(endpoints), Listeners(endpoints)
     first.bind()
     numbers = first.descriptors()
-    assert numbers["a"][1] == -1
-    second.adopt({"a": [os.dup(numbers["a"][0]), -1]})
+    ((number,), none) = numbers["a"]
+    assert none == []
+    second.adopt({"a": [[os.dup(number)], []]})
     assert second.places("a") == [f"unix:{path}", "ssl:443:privateKey=k"]
     second.close()
     assert answers(str(path))

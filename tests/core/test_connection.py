@@ -9,6 +9,7 @@ import pytest
 
 from gateway.core.errors import RemoteProtocolError
 from gateway.core.layers.base import FAILED, OK, REJECTED, RELEASED, Outcome
+from gateway.core.layers.options import LayerOptions
 from gateway.core.metrics import Drop
 from gateway.core.plugin import Accepted, Close, Emit, Peer, Refusal, Timer, Write
 
@@ -271,6 +272,17 @@ def test_what_cannot_be_sent():
     ]
     assert world.texts() == [("ask.request", ["a"])]
     assert world.dropped == {Drop.INVALID: 2, Drop.TOO_BIG: 1}
+
+
+def test_larger_messages():
+    """What the layer lets through is sent, however large: its own limit counts."""
+    world = World()
+    world.edge.options = LayerOptions(message_bytes=2 << 20)
+    world.connection.received([Emit("request", {"text": "x" * (1 << 20)}, 1)])
+    [post] = world.edge.take()
+    world.edge.settle(post, OK)
+    world.connection.received([Emit("request", {"text": "x" * (2 << 20)}, 2)])
+    assert world.session.heard == [(1, "accepted"), (2, Refusal.TOO_BIG)]
 
 
 # ------------------------------------------------ room

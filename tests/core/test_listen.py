@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import stat
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from gateway.core.errors import ConfigError
@@ -57,7 +59,38 @@ def test_twisted():
     """Any other description is left to Twisted, for stream plugins."""
     assert parse("ssl:443:privateKey=k.pem").kind == "twisted"
     assert parse("ssl:443:privateKey=k.pem").tls
-    assert not parse("systemd:domain=INET:index=0").tls
+    assert not parse("onion:80").tls
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "8443",
+        ":8443",
+        "*:443",
+        "127.0.0.1:443",
+        "[::1]:443",
+        "tcp:443:interface=::1:backlog=7",
+        "unix:/run/site.sock:mode=660",
+        "fd:3",
+        "systemd:web",
+    ],
+)
+@pytest.mark.parametrize("prefix", ["tls:", "TLS:", " tls: "])
+def test_tls(text, prefix):
+    """``tls:`` stands before any endpoint that http listens at, and changes nothing else."""
+    found = parse(prefix + text)
+    assert found.tls
+    plain = parse(text)
+    assert not plain.tls
+    assert found == msgspec.structs.replace(plain, text=prefix + text, tls=True)
+
+
+def test_systemd():
+    """Sockets that systemd passes: all, by name, by number."""
+    for word in ("", "web", "web.socket", "0", "12"):
+        listen = parse(f"systemd:{word}")
+        assert (listen.kind, listen.name, listen.fd) == ("systemd", word, -1)
 
 
 @pytest.mark.parametrize(
@@ -81,6 +114,13 @@ def test_twisted():
         ("unix:/x:mode=999", "only 'mode=660' is"),
         ("unix:/x:owner=me", "only 'mode=660' is"),
         ("fd:three", "number of a descriptor"),
+        ("systemd:domain=INET:index=0", "name or number, as in 'systemd:0'"),
+        ("systemd:a:b", "name or number"),
+        ("tls:", r"where to listen, as in 'tls:\*:443'"),
+        ("tls:tls:443", "stands there twice"),
+        ("tls:70000", "'tls:70000': port 70000 is over 65535"),
+        ("tls:onion:443:x=y", "after 'tls:' comes a port"),
+        ("tls://0.0.0.0:443", "comes where to listen"),
     ],
 )
 def test_slips(text, says):
@@ -102,10 +142,49 @@ def test_bind_tcp():
         assert place(sock) == f"127.0.0.1:{sock.getsockname()[1]}"
 
 
+def unread(listening):
+    """Return how much a connection takes whose other end does not read."""
+    with socket.create_connection(listening.getsockname()) as client, listening.accept()[0] as ours:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        ours.setblocking(False)
+        sent = 0
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                sent += ours.send(bytes(65536))
+        return sent
+
+
+def test_what_the_kernel_holds():
+    """The kernel holds little for a client that does not read, on our sockets and inherited ones."""
+    with bind(parse("0")) as sock:
+        sock.setblocking(True)
+        assert unread(sock) < 512 * 1024
+    theirs = socket.create_server(("127.0.0.1", 0))
+    with theirs, bind(parse(f"fd:{theirs.fileno()}")) as sock:
+        sock.setblocking(True)
+        assert unread(sock) < 512 * 1024
+
+
 def test_bind_ipv6():
     """An IPv6 address is bound and named in brackets."""
     with bind(parse("[::1]:0")) as sock, socket.create_connection(sock.getsockname()[:2]):
         assert place(sock).startswith("[::1]:")
+
+
+def test_both_families_are_two_endpoints():
+    """``[::]`` is IPv6 alone, so that it and ``*`` share a port; together they are everybody."""
+    with bind(parse("[::]:0")) as six:
+        port = six.getsockname()[1]
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port))
+        with bind(parse(f"*:{port}")) as four:
+            assert (place(four), place(six)) == (f"0.0.0.0:{port}", f"[::]:{port}")
+            socket.create_connection(("127.0.0.1", port)).close()
+            socket.create_connection(("::1", port)).close()
+            for sock, host in ((four, "127.0.0.1"), (six, "::1")):
+                accepted, peer = sock.accept()
+                accepted.close()
+                assert peer[0] == host
 
 
 def test_address_in_use():
@@ -200,7 +279,8 @@ def test_bad_descriptor(what, tmp_path):
             assert sock.fileno() == number  # still open
 
 
-def test_twisted_endpoints_have_no_socket():
-    """Binding a Twisted endpoint is the caller's mistake."""
-    with pytest.raises(ValueError, match="Twisted endpoint"):
-        bind(parse("ssl:443:privateKey=k.pem"))
+@pytest.mark.parametrize("text", ["ssl:443:privateKey=k.pem", "systemd:"])
+def test_endpoints_without_a_socket_of_their_own(text):
+    """Binding a Twisted endpoint, or what systemd passes, is the caller's mistake."""
+    with pytest.raises(ValueError, match="no socket of its own"):
+        bind(parse(text))

@@ -69,3 +69,37 @@ def test_set_up(style, capsys, monkeypatch):
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1)
     assert "loud" in err
+
+
+FORGED = "a\r\n2026-11-26 10:00:00.000 INFO gateway.x: forged\u2028again\x1b[2J\x85"
+
+
+def test_text_cannot_be_forged():
+    """A message that quotes a stranger makes no line of its own, and moves no cursor."""
+    first, *others = logs.Text().format(record("it is %s", FORGED)).splitlines()
+    assert first.endswith(r"it is a\r")
+    assert [line[:2] for line in others] == ["  "]
+    assert r"forged\u2028again\x1b[2J\x85" in others[0]
+
+
+def test_text_keeps_letters_and_tracebacks():
+    """What people write stays readable; a traceback follows its message, indented."""
+    made = record("Zürich %s", "東京")
+    try:
+        raise ValueError(FORGED)
+    except ValueError:
+        made.exc_info = sys.exc_info()
+    first, *others = logs.Text().format(made).splitlines()
+    assert first.endswith("Zürich 東京")
+    assert others[0] == "  Traceback (most recent call last):"
+    assert all(line.startswith("  ") for line in others)
+
+
+def test_json_cannot_be_forged():
+    """As JSON a record is one line whatever a line break is to its reader, and loses nothing."""
+    line = logs.Json().format(record("it is %s", FORGED, name_of="half \udc80"))
+    assert line.isascii()
+    assert line.isprintable()
+    found = json.loads(line)
+    assert found["message"] == f"it is {FORGED}"
+    assert found["name_of"] == "half \udc80"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from gateway.core.layers import codec
@@ -202,6 +203,41 @@ def test_direct_reply_decides_while_group_messages_wait():
     world.connection.writable(True)
     world.connection.run([Accepted(), Write("welcome")])
     assert world.wire.written == ["direct", "decision", "welcome", ("frame", "group")]
+
+
+class Patient(msgspec.Struct):
+    close_timeout: float = 5.0
+
+
+def test_a_close_waits_for_a_client_only_so_long():
+    """What stands before a close is to be read within close_timeout, else the client is cut off."""
+    world = slow(config=Patient())
+    channel = world.connection.reply_channel
+    world.edge.reply(channel, {"text": "a"})
+    world.clock.advance(60)
+    world.edge.reply(channel, {"close": True})
+    world.edge.reply(channel, {"close": True})
+    world.clock.advance(4.9)
+    assert world.wire.closed is None
+    world.clock.advance(0.3)
+    assert world.wire.closed == (b"", True)
+    world.connection.lost()
+    world.nothing_left()
+
+
+def test_a_close_that_is_read_in_time():
+    """Once what stands before the close was read, the time for it is over."""
+    world = slow(config=Patient())
+    world.edge.reply(world.connection.reply_channel, {"text": "a", "close": False})
+    world.edge.reply(world.connection.reply_channel, {"close": True})
+    world.clock.advance(4)
+    world.connection.writable(True)
+    assert world.wire.written == ["a"]
+    assert world.wire.closed == (b"bye", False)
+    world.clock.advance(60)
+    assert world.wire.closed == (b"bye", False)
+    world.connection.lost()
+    world.nothing_left()
 
 
 # ------------------------------------------------ acknowledgements

@@ -71,6 +71,9 @@ class Plugin(ProtocolPlugin):
         self.note("health")
         return {"ok": True, "count": 3}
 
+    async def reload(self):
+        self.note("reload")
+
     def note(self, what):
         self.told.append(f"{self.name} {what}")
         if error := self.fails.get(f"{self.name} {what}"):
@@ -172,6 +175,34 @@ def test_failing_stop_stops_nobody_else(serving, caplog):
 
     asyncio.run(main())
     assert "plugin 'a' failed to stop" in caplog.text
+
+
+def test_reload(serving, caplog):
+    """A reload asks every plugin, in turn; one that fails costs the others nothing."""
+
+    async def main():
+        server = serving()
+        await server.start()
+        Plugin.fails["a reload"] = OSError("no such file")
+        await asyncio.gather(server.reload(), server.reload())
+        assert Plugin.told[-4:] == ["a reload", "b reload"] * 2
+        assert server.health()["ok"]
+        await server.drain()
+
+    asyncio.run(main())
+    assert "plugin 'a' failed to reload" in caplog.text
+
+
+def test_reload_of_what_has_nothing(serving):
+    """Most plugins have nothing to load again, and need not say so."""
+
+    async def main():
+        server = serving()
+        await server.start()
+        await ProtocolPlugin.reload(server.plugins["a"])
+        await server.drain()
+
+    asyncio.run(main())
 
 
 def test_listeners_close_first(serving):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gateway.core.config import GatewaySettings, LayerSettings, Settings, WorkerSettings
 from gateway.core.errors import ConfigError
-from gateway.core.layers.base import LayerOptions
+from gateway.core.layers.options import LayerOptions
 from gateway.core.sources import Sources, description, find_file
 
 
@@ -86,6 +86,7 @@ def test_rising_order(tmp_path):
         "workers.threads": "GATEWAY_WORKERS_THREADS",
         "workers.async_limit": f"{file}: workers.async_limit",
         "workers.grace": "Django settings: workers.grace",
+        "workers.stand_ins": "default",
     }
 
 

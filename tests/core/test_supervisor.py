@@ -38,6 +38,19 @@ if told["role"] == "gateway":
     note(f"hears {line.recv(1).decode()}")
 """
 )
+LISTENING = (
+    CHILD
+    + """
+said = ""
+while not said.endswith("S"):
+    said += line.recv(1).decode()
+note(f"hears {said}")
+if told["role"] == "gateway":
+    time.sleep(0.3)
+    line.send(b"D")
+    line.recv(1)
+"""
+)
 DEAF = CHILD + "time.sleep(60)\n"
 FAILING = CHILD + "raise SystemExit(7 if told['role'] == 'worker' else line.recv(1) and 0)\n"
 
@@ -51,7 +64,7 @@ def supervise(tmp_path, monkeypatch):
         file = tmp_path / "notes"
         return file.read_text().splitlines() if file.exists() else []
 
-    def run(code, enough, workers=1, signals=1):
+    def run(code, enough, workers=1, signals=(signal.SIGTERM,)):
         settings = Settings(
             layer=LayerSettings(url=f"unix://{tmp_path}/hub.sock"),
             gateway=GatewaySettings(grace=0.1),
@@ -69,8 +82,8 @@ def supervise(tmp_path, monkeypatch):
         def watch():
             while not over.wait(0.01):
                 if enough(notes()):
-                    for _ in range(signals):
-                        os.kill(os.getpid(), signal.SIGTERM)
+                    for number in signals:
+                        os.kill(os.getpid(), number)
                         over.wait(0.1)
                     return
 
@@ -99,6 +112,17 @@ def test_order_of_the_stop(supervise):
     assert notes[6] == "gateway0 hears "
 
 
+def test_hangup(supervise, caplog):
+    """SIGHUP is passed on to the gateway alone, and is no step towards the end."""
+    caplog.set_level(logging.INFO)
+    signals = (signal.SIGHUP, signal.SIGHUP, signal.SIGTERM, signal.SIGHUP)
+    status, notes = supervise(LISTENING, runs("gateway0", "worker1"), signals=signals)
+    assert status == 0
+    assert {"gateway0 hears RRS", "worker1 hears S"} <= set(notes)
+    assert caplog.text.count("SIGHUP: reloading") == 2
+    assert "again" not in caplog.text.replace("the same again", "")
+
+
 def test_what_does_not_end_is_killed(supervise, caplog, monkeypatch):
     """Children that do not end within their grace are killed, and the status is 1."""
     monkeypatch.setattr(supervisor, "MARGIN", 0.1)
@@ -109,7 +133,9 @@ def test_what_does_not_end_is_killed(supervise, caplog, monkeypatch):
 
 def test_second_signal_kills(supervise, caplog, monkeypatch):
     """The second signal kills at once, however long the grace is."""
-    status, _ = supervise(DEAF, runs("gateway0", "worker1"), signals=2)
+    status, _ = supervise(
+        DEAF, runs("gateway0", "worker1"), signals=(signal.SIGTERM, signal.SIGTERM)
+    )
     assert status == 1
     assert "SIGTERM again: stopping at once" in caplog.text
 

@@ -61,9 +61,9 @@ class Page:
 
 
 class Browser:
-    """Chromium without a window, with a profile of its own."""
+    """Chromium without a window, with a profile of its own, and more options if need be."""
 
-    def __init__(self, profile: Path) -> None:
+    def __init__(self, profile: Path, *options: str) -> None:
         assert PROGRAM is not None
         self._process = subprocess.Popen(
             [
@@ -78,6 +78,7 @@ class Browser:
                 "--disable-component-update",
                 "--disable-sync",
                 "--no-first-run",
+                *options,
                 *(["--no-sandbox"] if os.geteuid() == 0 else []),
             ],
             stdin=subprocess.DEVNULL,

@@ -84,8 +84,9 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
 
 def test_printed_commands(demo: Demo) -> None:
     """Each command that `make demo` prints works as printed, in the clone."""
-    say, bell, talk = demo.commands
+    say, say_over_http2, bell, talk = demo.commands
     assert shell(demo, say) == "said\n"
+    assert shell(demo, say_over_http2) == "said\n"
     assert shell(demo, bell) == "ding\n"
     assert "< somebody: hello" in typed(demo, talk, "somebody: hello")
 
@@ -137,7 +138,10 @@ def test_page_in_a_browser(demo: Demo, browser: Browser) -> None:
         assert ann.run("said.lastElementChild.className") == "mine"
         assert bob.run("said.lastElementChild.querySelector('b').textContent") == "ann"
 
-        shell(demo, demo.commands[0])
+        say, say_over_http2, bell, _ = demo.commands
+        shell(demo, say)
         ann.wait("said.innerText.includes('curl')")
-        shell(demo, demo.commands[1])
+        shell(demo, say_over_http2)
+        ann.wait("said.innerText.includes('over HTTP/2')")
+        shell(demo, bell)
         bob.wait("said.innerText.includes('bell')")

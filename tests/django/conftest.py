@@ -47,9 +47,15 @@ def url():
 
 
 @pytest.fixture
-def peer(url):
+def options():
+    """The layer's options; a test parametrizes it for others."""
+    return {}
+
+
+@pytest.fixture
+def peer(url, options):
     """Somebody who sends messages and hears the answers."""
-    peer = Peer(gateway.open_layer(url))
+    peer = Peer(gateway.open_layer(url, **options))
     yield peer
     peer.layer.close()
 
@@ -59,7 +65,7 @@ def work(url):
     """Start workers: ``work(routing, threads=2)``; they are stopped, in good order, at the end."""
     with contextlib.ExitStack() as stack:
 
-        def start(routing=None, *, threads=2, async_limit=100, views=True):
+        def start(routing=None, *, threads=2, stand_ins=16, async_limit=100, views=True):
             layer = gateway.open_layer(url)
             asgi.channel_layers.use(layer)
             stack.callback(asgi.channel_layers.use, None)
@@ -68,7 +74,7 @@ def work(url):
             if views:
                 found = Views()
                 default = [Route(("http.request",), found, {}, on_loop=found.on_loop)]
-            config = WorkerSettings(threads=threads, async_limit=async_limit)
+            config = WorkerSettings(threads=threads, stand_ins=stand_ins, async_limit=async_limit)
             worker = Worker(layer, Router(routing, default), config)
             worker.start()
             stopped = False

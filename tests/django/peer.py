@@ -141,6 +141,13 @@ def assemble(replies):
     return Response(head["status"], [tuple(header) for header in head["headers"]], content)
 
 
+def nothing_left(peer):
+    """Return whether the layer has forgotten the channels of a body or of acks."""
+    state = peer.layer.state
+    names = [name for name in state.channels if "?" in name]
+    return not names and not any(process.watchers for process in state.processes.values())
+
+
 def wait_until(condition, seconds=5.0):
     """Wait until ``condition()`` is true, at most ``seconds``."""
     end = time.monotonic() + seconds

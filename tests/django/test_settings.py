@@ -241,10 +241,11 @@ COMMANDS = {
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_worker_process(hub, command, number):
-    """A worker process serves over the hub's socket, and ends with 0 at a signal."""
+    """A worker process serves over the hub's socket, and ends with 0 at a signal; not at SIGHUP."""
     peer = connected(hub)
     with running(*COMMANDS[command], "--layer", hub) as process:
         assert peer.ask("/").content == b"hello"
+        process.send_signal(signal.SIGHUP)
         names = frozenset({"http.request", "websocket.receive"})
         wait_until(lambda: peer.layer.announced() == names)
         assert peer.ask("/large/").content == b"x" * 1_000_000
@@ -300,6 +301,7 @@ def test_a_second_signal_ends_the_worker_at_once(hub):
     with running(*COMMANDS["runworker"], "--layer", hub, "--set", "workers.grace=60") as process:
         peer.post("http.request", peer.request("/stuck/"))
         assert peer.layer.receive(["stuck"], block=10) == ("stuck", {})
+        wait_until(peer.layer.announced)
         process.terminate()
         wait_until(lambda: peer.layer.announced() is None or process.send_signal(signal.SIGINT))
         process.communicate(timeout=10)

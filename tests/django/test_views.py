@@ -7,9 +7,10 @@ import pytest
 from django.core.signals import request_finished, request_started
 from django.db import connection, connections
 from django.test import override_settings
+from django.urls import re_path
 
-from tests.django.peer import Outcome, wait_until
-from tests.django.project import settings_default
+from tests.django.peer import Outcome, nothing_left, wait_until
+from tests.django.project import settings_default, views
 
 
 def multipart(*parts):
@@ -103,6 +104,36 @@ def test_root_path(work, peer, root, path, path_info, seen):
     assert answer["meta"]["SCRIPT_NAME"] == root.rstrip("/")
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("*", "//evil.example", "///evil.example/meta", "/a/../../meta", "/\\evil.example"),
+        *("/meta\r\nSet-Cookie: a=b", "/\ufffd", "/%2e%2e/meta", "/a\tb\x7f", "/http://evil/"),
+    ],
+)
+def test_odd_paths(work, peer, path, caplog):
+    """Whatever path a client makes up, Django finds nothing there; no error, no way elsewhere."""
+    with override_settings(MIDDLEWARE=settings_default.MIDDLEWARE):
+        work()
+    response = peer.ask(path, "OPTIONS" if path == "*" else "GET", raw_path=b"*")
+    assert response.status == 404
+    assert response.header(b"location") is None
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
+def test_a_redirect_stays_here(work, peer):
+    """The slash that is missing is appended on this host, although the path begins with two."""
+    with override_settings(MIDDLEWARE=settings_default.MIDDLEWARE, ROOT_URLCONF=__name__):
+        work()
+        response = peer.ask("//evil.example/meta")
+    assert response.status == 301
+    assert response.header(b"location") == b"/%2Fevil.example/meta/"
+
+
+urlpatterns = [re_path("^.*/meta/$", views.hello)]
+"""For `test_a_redirect_stays_here`."""
+
+
 @override_settings(FORCE_SCRIPT_NAME="/forced")
 def test_force_script_name(work, peer):
     """FORCE_SCRIPT_NAME wins over what the gateway says."""
@@ -145,15 +176,16 @@ def send_body(peer, channel, body, start, piece=64 * 1024):
         peer.layer.send(channel, {"offset": offset, "content": content, "more_content": more})
 
 
+@pytest.mark.parametrize("path", ["/upload/", "/streamed-upload/"])
 @pytest.mark.parametrize("announced", [True, False])
-def test_large_upload(work, peer, noted, announced):
-    """A large upload streams to Django's upload handlers, its length announced or not."""
+def test_large_upload(work, peer, noted, announced, path):
+    """A large upload comes to Django's upload handlers, its length announced or not."""
     work()
     kind, body = multipart(("a", None, b"1"), ("file", "x.bin", bytes(range(250)) * 4000))
     headers = [kind]
     if announced:
         headers.append((b"content-length", b"%d" % len(body)))
-    request = peer.request("/upload/", "POST", headers, body[:65536], body_channel="http.body?up")
+    request = peer.request(path, "POST", headers, body[:65536], body_channel="http.body?up")
     send_body(peer, "http.body?up", body, 65536)
     response, outcome = peer.exchange(request)
     assert outcome == Outcome("accepted")
@@ -165,7 +197,7 @@ def test_large_upload(work, peer, noted, announced):
     assert noted.pop() == "TemporaryUploadedFile"
 
 
-@pytest.mark.parametrize("path", ["/body/", "/async-body/"])
+@pytest.mark.parametrize("path", ["/body/", "/streamed-body/", "/async-body/"])
 def test_large_body(work, peer, path):
     """A large body is whole, for a synchronous view and for an asynchronous one."""
     work()
@@ -174,6 +206,7 @@ def test_large_body(work, peer, path):
     send_body(peer, "http.body?large", body, 65536)
     response, _ = peer.exchange(request)
     assert response.content == b"%d %d" % (len(body), sum(body))
+    assert nothing_left(peer)
 
 
 @pytest.mark.parametrize(
@@ -181,7 +214,7 @@ def test_large_body(work, peer, path):
     [{"closed": True}, {"offset": 7, "content": b"x", "more_content": True}],
     ids=["left", "gap"],
 )
-@pytest.mark.parametrize("path", ["/body/", "/async-body/"])
+@pytest.mark.parametrize("path", ["/body/", "/streamed-body/", "/async-body/"])
 def test_cut_off_body(work, peer, noted, caplog, piece, path):
     """A body that is cut off fails the request; that is no error to log with a traceback."""
     work()
@@ -192,7 +225,7 @@ def test_cut_off_body(work, peer, noted, caplog, piece, path):
     assert response is None
     assert outcome == Outcome("failed", cause="RequestAborted")
     assert not [record for record in caplog.records if record.levelname == "ERROR"]
-    assert list(noted) == (["unreadable"] if path == "/body/" else [])
+    assert list(noted) == (["unreadable"] if path == "/streamed-body/" else [])
 
 
 def test_body_limit(work, peer):
@@ -325,7 +358,7 @@ def test_sync_views_make_no_loop(work, peer, monkeypatch):
     before = threading.active_count()
     assert peer.ask("/").status == 200
     assert peer.outcome("test.sync", {"reply_channel": peer.new_reply_channel()}).kind == "accepted"
-    assert threading.active_count() == before
+    assert threading.active_count() <= before
 
 
 def test_signals(work, peer):
@@ -364,6 +397,14 @@ def test_connections_are_closed(work, peer, noted, path):
         assert peer.ask(path).content == b"42"
         opened = noted.pop()
         wait_until(lambda: opened.connection is None)  # noqa: B023 - of this round
+
+
+def test_connections_are_closed_before_a_file_is_sent(work, peer, noted):
+    """They are closed although another thread finishes the response."""
+    work()
+    assert len(peer.ask("/database-file/").content) == 1_024_000
+    opened, _ = noted
+    wait_until(lambda: opened.connection is None)
 
 
 def test_persistent_connections(work, peer, noted):

@@ -18,7 +18,7 @@ from django_gateway.signals import (
     worker_ready,
     worker_stopping,
 )
-from gateway.core.errors import LayerUnavailable
+from gateway.core.errors import LayerUnavailable, MessageTooLarge
 from gateway.core.layers import base, codec, open_layer
 from tests.django.peer import Outcome, wait_until
 
@@ -114,6 +114,19 @@ def test_outcomes(work, peer, kind, case):
     ]
     # the thread, and the loop, go on
     assert peer.outcome("http.request", peer.request("/")) == OK
+
+
+@pytest.mark.parametrize("options", [{"message_bytes": 4 << 20}])
+@both(echo)
+def test_large_messages(peer, work, consumer):
+    """Where the layer lets larger messages through, consumers get and send them."""
+    work({"a": consumer})
+    message = {"reply_channel": peer.new_reply_channel(), "text": "x" * 3_000_000}
+    assert peer.settled("a", message) == ([{"text": message["text"]}], [OK])
+    Channel("b").send({"text": message["text"]})
+    assert peer.layer.receive(["b"]) == ("b", {"text": message["text"]})
+    with pytest.raises(MessageTooLarge, match="over 4194304"):
+        Channel("b").send({"text": "x" * (4 << 20)})
 
 
 def test_unrouted(work, peer):

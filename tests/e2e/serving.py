@@ -5,17 +5,18 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Self
 
-from gateway.core.layers.base import LayerOptions
+from gateway.core.layers.options import LayerOptions
 from gateway.core.layers.unix import UnixLayer
 
 PROJECT = Path(__file__).parent / "project"
@@ -33,7 +34,15 @@ def wait_until(condition: Callable[[], object], seconds: float = 10.0) -> None:
 class Served:
     """A running gateway. Use as a context manager: everything it started ends with it."""
 
-    def __init__(self, folder: Path, *options: str, workers: int = 1, **environ: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *options: str,
+        workers: int = 1,
+        open_files: tuple[int, int] | None = None,
+        **environ: str,
+    ) -> None:
+        """``open_files`` is the soft and the hard limit of those."""
         self.socket = folder / "hub.sock"
         self.seen = folder / "seen"
         self.log = folder / "log"
@@ -64,6 +73,8 @@ class Served:
             stdout=self._output,
             stderr=subprocess.STDOUT,
         )
+        if open_files is not None:
+            resource.prlimit(self._process.pid, resource.RLIMIT_NOFILE, open_files)
         self.port = 0
         self._layer: UnixLayer | None = None
         self._workers = workers
@@ -153,5 +164,35 @@ class Served:
 
     def resident(self, pid: int) -> int:
         """Bytes of resident memory of a process."""
-        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-        return pages * os.sysconf("SC_PAGE_SIZE")
+        return _status(pid, "VmRSS")
+
+    def files(self, pid: int) -> list[str]:
+        """What the open descriptors of a process are."""
+        found = []
+        for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(OSError):
+                found.append(str(descriptor.readlink()))
+        return found
+
+    @contextlib.contextmanager
+    def rise(self, most: int) -> Iterator[None]:
+        """Check that no process of it needs more than ``most`` bytes of memory beyond what it
+        has now, at any time of the block.
+        """
+        pids = [pid for group in self.processes().values() for pid in group]
+        before = {}
+        for pid in pids:
+            Path(f"/proc/{pid}/clear_refs").write_text("5")  # proc(5): the peak is now
+            before[pid] = _status(pid, "VmRSS")
+        yield
+        rises = {pid: _status(pid, "VmHWM") - before[pid] for pid in pids}
+        assert max(rises.values()) < most, f"more memory than {most} bytes: {rises}"
+
+
+def _status(pid: int, key: str) -> int:
+    """Bytes that /proc/PID/status names."""
+    found = re.search(
+        rf"^{key}:\s+(\d+) kB$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE
+    )
+    assert found is not None
+    return int(found[1]) * 1024

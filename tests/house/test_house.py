@@ -198,10 +198,31 @@ def test_drop_is_documented_and_provoked(drop: Drop) -> None:
     assert any(said.search(path.read_text()) for path in tests), "no test provokes it"
 
 
+SECRET = {"headers", "query_string", "target", "body", "cookies"}
+FOREIGN = {"path", "raw_path", "method"}
+
+
+@pytest.mark.parametrize("module", MODULES, ids=IDS)
+def test_logs_tell_no_secrets(module: Path) -> None:
+    """No message that is logged holds headers or a query; what a client wrote is escaped."""
+    for node in ast.walk(ast.parse(module.read_text())):
+        if not (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Attribute)
+            and ast.unparse(node.func.value).rpartition(".")[2] in {"log", "_log", "logger"}
+        ):
+            continue
+        for argument in node.args:
+            parts = {part.attr for part in ast.walk(argument) if isinstance(part, ast.Attribute)}
+            assert not parts & SECRET, ast.unparse(node)
+            if parts & FOREIGN:
+                assert ast.unparse(argument).startswith("escaped("), ast.unparse(node)
+
+
 def test_front_door() -> None:
     """`make` alone names every target, and what runs before a change is taken is `make test`."""
     said = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    for target in ("venv", "demo", "test", "lint", "bench", "docs", "autobahn", "clean"):
+    for target in ("venv", "demo", "test", "lint", "bench", "docs", "autobahn", "fuzz", "clean"):
         assert re.search(rf"^  make {target} +\w", said, re.MULTILINE), target
     run = ROOT / ".ci" / "run"
     assert os.access(run, os.X_OK)

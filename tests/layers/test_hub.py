@@ -14,8 +14,9 @@ import pytest
 
 from gateway.core.errors import ChannelFull, LayerUnavailable
 from gateway.core.layers import open_layer, wire
-from gateway.core.layers.base import OK, LayerOptions
+from gateway.core.layers.base import OK
 from gateway.core.layers.hub import bind
+from gateway.core.layers.options import LayerOptions
 from gateway.testing.layer_suite import wait_until
 from tests.layers.test_unix import HubThread
 

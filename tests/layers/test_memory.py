@@ -6,8 +6,10 @@ import threading
 import time
 
 from gateway.core.layers import open_layer
-from gateway.core.layers.base import OUTCOME, RELEASED, Layer, LayerOptions, Outcome
+from gateway.core.layers.base import OUTCOME, RELEASED, Layer, Outcome
 from gateway.core.layers.memory import MemoryLayer, sibling
+from gateway.core.layers.options import LayerOptions
+from gateway.core.layers.queues import IDLE_CHECKS
 from gateway.testing.layer_suite import LayerSuite
 
 
@@ -69,6 +71,19 @@ class TestTime:
         layer.settle(delivery, [Outcome(RELEASED, delay=0.05)])
         thread.join(2)
         assert [delivery.attempt for delivery in found] == [2]
+        layer.close()
+
+    def test_streams_leave_nothing(self):
+        """A single-reader channel that is read empty again and again leaves nothing behind: a
+        stream of any length costs no memory.
+        """
+        layer = MemoryLayer("memory://", LayerOptions())
+        channel = layer.new_channel("x?")
+        for _ in range(10 * IDLE_CHECKS):
+            layer.send(channel, {})
+            assert layer.receive([channel])[1] == {}
+        assert not layer.state.channels
+        assert len(layer.state._checks) <= IDLE_CHECKS
         layer.close()
 
     def test_expiry(self):

@@ -4,7 +4,8 @@ import pytest
 
 import gateway
 from gateway.core.errors import ConfigError
-from gateway.core.layers.base import Layer, LayerOptions
+from gateway.core.layers.base import Layer
+from gateway.core.layers.options import LayerOptions
 
 
 @pytest.mark.parametrize("url", ["memory://", "memory://name", "unix:///nowhere/hub.sock"])
@@ -52,3 +53,20 @@ def test_default_capacities():
     options = LayerOptions()
     names = ("http.request", "websocket.connect", "sensor.connect", "websocket.receive", "x")
     assert [options.capacity_of(name) for name in names] == [1000, 1000, 1000, 100, 100]
+
+
+@pytest.mark.parametrize("size", [1024, 1024 * 1024 - 1, 65 * 1024 * 1024])
+def test_message_bytes(size):
+    """A message has 1 MiB at least, which everything relies on, and 64 MiB at most."""
+    with pytest.raises(ConfigError, match=f"message_bytes is 1048576 to 67108864, not {size}"):
+        gateway.open_layer("memory://", message_bytes=size)
+
+
+@pytest.mark.parametrize("name", ["channel_bytes", "process_bytes"])
+def test_room_for_large_messages(name):
+    """Larger messages than a channel or an inbox ever has room for are a ConfigError."""
+    size = 16 * 1024 * 1024
+    room = {"channel_bytes": 4 * size, "process_bytes": 4 * size} | {name: size}
+    with pytest.raises(ConfigError, match=f"{name} is 16777216: .* never find room; set {name} to"):
+        gateway.open_layer("memory://", message_bytes=size, **room)
+    gateway.open_layer("memory://", message_bytes=size, **room | {name: size + 1024}).close()

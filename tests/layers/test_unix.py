@@ -7,8 +7,8 @@ from contextlib import suppress
 from pathlib import Path
 from tempfile import mkdtemp
 
-from gateway.core.layers.base import LayerOptions
 from gateway.core.layers.hub import Hub, bind
+from gateway.core.layers.options import LayerOptions
 from gateway.core.layers.unix import UnixLayer
 from gateway.testing.layer_suite import LayerSuite, wait_until
 

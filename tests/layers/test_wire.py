@@ -34,6 +34,17 @@ def test_byte_by_byte():
     assert found == [[1, b"x" * 300], [2], [3]]
 
 
+def test_a_large_frame():
+    """A large frame is put together once, when it is whole, not anew at every read."""
+    reader = wire.Frames()
+    stream = wire.pack([[1, bytes(1_000_000)]]) + wire.pack([[2]])
+    for start in range(0, 900_000, 100_000):
+        assert not reader.feed(stream[start : start + 100_000])
+    assert len(reader._pieces) == 9
+    assert reader.feed(stream[900_000:]) == [[1, bytes(1_000_000)], [2]]
+    assert not reader._pieces
+
+
 def test_too_long():
     """A frame over 1 GiB is a ValueError, from its length alone."""
     with pytest.raises(ValueError, match="1 GiB"):

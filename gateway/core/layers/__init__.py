@@ -9,7 +9,8 @@ from typing import Any, cast
 import msgspec
 
 from gateway.core.errors import ConfigError
-from gateway.core.layers.base import Layer, LayerOptions
+from gateway.core.layers.base import Layer
+from gateway.core.layers.options import LayerOptions
 
 SCHEMES: dict[str, str] = {
     "memory": "gateway.core.layers.memory:MemoryLayer",

@@ -15,8 +15,8 @@ Two faces for two roles.
     item.
 
 Messages are dicts of ``bytes``, ``str``, 64-bit ``int``, ``float``, ``list``, ``dict``
-with ``str`` keys, ``bool`` and ``None``; encoded (`codec.encode`) they are at most one
-MiB. A *payload* below is such a message encoded.
+with ``str`` keys, ``bool`` and ``None``; encoded (`codec.encode`) they are at most
+``message_bytes`` long, one MiB by default. A *payload* below is such a message encoded.
 
 The promises, which `gateway.testing.LayerSuite` tests sentence by sentence:
 
@@ -34,7 +34,6 @@ The promises, which `gateway.testing.LayerSuite` tests sentence by sentence:
 
 from __future__ import annotations
 
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar, Final, NamedTuple
@@ -42,6 +41,7 @@ from typing import Any, ClassVar, Final, NamedTuple
 import msgspec
 
 from gateway.core.layers import codec
+from gateway.core.layers.options import LayerOptions
 
 Message = dict[str, Any]
 
@@ -90,12 +90,13 @@ Send = tuple[Any, ...]
 """One buffered action of a consumer, made by `send`, `group_add`, … below."""
 
 
-def send(channel: str, message: Message) -> Send:
+def send(channel: str, message: Message, most: int = codec.MAX_MESSAGE) -> Send:
     """Return the action "send ``message`` to ``channel``"; encodes the message now.
 
-    Raises ValueError or TypeError for a bad name or value, `MessageTooLarge`.
+    ``most`` is the layer's ``message_bytes``. Raises ValueError or TypeError for a bad name or
+    value, `MessageTooLarge`.
     """
-    return (SEND, codec.checked(channel), codec.encode(message))
+    return (SEND, codec.checked(channel), codec.encode(message, most))
 
 
 def group_add(group: str, channel: str, meta: Message | None = None) -> Send:
@@ -109,9 +110,14 @@ def group_discard(group: str, channel: str) -> Send:
     return (GROUP_DISCARD, codec.checked_group(group), codec.checked(channel))
 
 
-def group_send(group: str, message: Message, exclude: Iterable[str] = ()) -> Send:
+def group_send(
+    group: str,
+    message: Message,
+    exclude: Iterable[str] = (),
+    most: int = codec.MAX_MESSAGE,
+) -> Send:
     """Return the action "send ``message`` to every member of ``group`` not in ``exclude``"."""
-    return (GROUP_SEND, codec.checked_group(group), codec.encode(message), list(exclude))
+    return (GROUP_SEND, codec.checked_group(group), codec.encode(message, most), list(exclude))
 
 
 # ---------------------------------------------------------------- what an Edge hears
@@ -147,42 +153,6 @@ ANNOUNCED: Final = 7
 DOWN: Final = 8
 UP: Final = 9
 FENCED: Final = 10
-
-
-# ---------------------------------------------------------------- options
-
-
-class LayerOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How a layer behaves; the settings table ``[layer]`` names the same keys."""
-
-    expiry: float = 60.0
-    """Seconds that a message waits for a reader."""
-    group_expiry: float = 86400.0
-    """Seconds that a normal channel or address stays in a group without being added again."""
-    capacity: int = 100
-    """Messages that may wait on a channel."""
-    capacities: dict[str, int] = msgspec.field(
-        default_factory=lambda: {"http.request": 1000, "*.connect": 1000}
-    )
-    """Capacity by channel pattern (``*`` stands for any characters); the longest match wins."""
-    channel_bytes: int = 8 * 1024 * 1024
-    """Bytes that may wait on a channel."""
-    process_capacity: int = 100_000
-    """Messages that may wait in the inbox of one process."""
-    process_bytes: int = 256 * 1024 * 1024
-    """Bytes that may wait in the inbox of one process."""
-    lease: float = 10.0
-    """Seconds that a process's sign of life may stand still before its lease ends."""
-
-    def capacity_of(self, channel: str) -> int:
-        """Return how many messages may wait on ``channel``."""
-        best = -1
-        found = self.capacity
-        for pattern, number in self.capacities.items():
-            regex = ".*".join(re.escape(part) for part in pattern.split("*"))
-            if len(pattern) > best and re.fullmatch(regex, channel):
-                best, found = len(pattern), number
-        return found
 
 
 # ---------------------------------------------------------------- deliveries
@@ -566,6 +536,8 @@ class Edge(ABC):
     """
 
     process: str
+    options: LayerOptions
+    """The layer's: a hub's, once there was contact with it."""
     available: bool
     announced: frozenset[str] | None
     """What living workers' tables name, kept current; None while no worker lives."""

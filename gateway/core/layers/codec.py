@@ -15,7 +15,7 @@ from gateway.core import names
 from gateway.core.errors import MessageTooLarge
 
 MAX_MESSAGE: Final = 1024 * 1024
-"""Bytes of one encoded message; larger content is chunked onto a channel of its own."""
+"""Bytes of one encoded message where the layer does not allow more (`LayerOptions`)."""
 
 checked = names.check_channel
 """`names.check_channel`: reply channels are used once each, too many to remember."""
@@ -34,10 +34,10 @@ _encode = msgspec.msgpack.Encoder(enc_hook=_refuse).encode
 _decode = msgspec.msgpack.Decoder(dict[str, Any]).decode
 
 
-def encode(message: dict[str, Any]) -> bytes:
+def encode(message: dict[str, Any], most: int = MAX_MESSAGE) -> bytes:
     """Return the payload of a message. Keys of dicts inside it are not looked at.
 
-    Raises TypeError for a value that messages cannot hold, `MessageTooLarge` over one MiB.
+    Raises TypeError for a value that messages cannot hold, `MessageTooLarge` over ``most`` bytes.
     """
     if type(message) is not dict:
         raise TypeError(f"a message is a dict, not {type(message).__name__}")
@@ -48,10 +48,10 @@ def encode(message: dict[str, Any]) -> bytes:
         payload = _encode(message)
     except (OverflowError, UnicodeEncodeError, msgspec.EncodeError) as error:
         raise TypeError(f"a message cannot hold this value: {error}") from None
-    if len(payload) > MAX_MESSAGE:
+    if len(payload) > most:
         raise MessageTooLarge(
-            f"the message is {len(payload)} bytes encoded, over {MAX_MESSAGE}: send large "
-            "content in chunks on a channel of its own"
+            f"the message is {len(payload)} bytes encoded, over {most}: send large content in "
+            "chunks on a channel of its own, or raise layer.message_bytes"
         )
     return payload
 

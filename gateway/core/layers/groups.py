@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 
 from gateway.core import names
 from gateway.core.errors import ChannelFull
-from gateway.core.layers.base import GROUP, JOIN, PART, LayerOptions
+from gateway.core.layers.base import GROUP, JOIN, PART
 from gateway.core.layers.inboxes import ITEM_SIZE
+from gateway.core.layers.options import LayerOptions
 from gateway.core.layers.queues import Queues
 from gateway.core.layers.records import FOREVER, Group, Link, Process
 from gateway.core.metrics import Drop

@@ -20,8 +20,8 @@ import msgspec
 
 from gateway.core.errors import LayerError
 from gateway.core.layers import wire
-from gateway.core.layers.base import LayerOptions
 from gateway.core.layers.memory import TICK, MemoryLayer, Shared
+from gateway.core.layers.options import LayerOptions
 from gateway.core.layers.records import Entry, Link, Reader
 from gateway.core.layers.verbs import OPS
 from gateway.core.metrics import Metrics

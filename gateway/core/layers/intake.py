@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Sequence
 from typing import Any
@@ -27,7 +28,10 @@ class ThreadIntake:
         self.ready: deque[list[Any]] = deque()
         self._closed = False
         self._number = 0
-        self._threads: set[int] = set()
+        self._threads: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
+        """Those that take and have not ended."""
+        self._known = threading.local()
+        """Has an attribute in a thread that is among them."""
 
     def _subscribe(self) -> None:
         """Call with the client's mutex held."""
@@ -46,6 +50,10 @@ class ThreadIntake:
         """Return the next delivery. See `Intake.take`."""
         client = self._client
         end = None if block is None else time.monotonic() + block
+        if not hasattr(self._known, "thread"):
+            self._known.thread = True
+            with client._mutex:  # noqa: SLF001
+                self._threads.add(threading.current_thread())
         while True:
             try:
                 event = self.ready.popleft()
@@ -60,7 +68,6 @@ class ThreadIntake:
             with client._mutex:  # noqa: SLF001
                 if not self._number:
                     self._subscribe()
-                self._threads.add(threading.get_ident())
                 self._adapt()
             if client._out:  # noqa: SLF001
                 client.flush()

@@ -34,6 +34,7 @@ from gateway.core.layers.base import (
     Send,
 )
 from gateway.core.layers.codec import checked, checked_group
+from gateway.core.layers.options import LayerOptions
 from gateway.core.layers.threads import ANSWER, MAX_BACKOFF, Hand
 from gateway.core.layers.verbs import (
     DO_ANNOUNCE,
@@ -424,6 +425,11 @@ class LoopEdge(Edge):
             self.available = self._begun = True
         else:
             client.keep_connected()
+
+    @property
+    def options(self) -> LayerOptions:  # type: ignore[override]
+        """The hub's options, once there was contact with it."""
+        return self._client.layer.options
 
     # ---------------------------------------------------------------- what happens to it
 

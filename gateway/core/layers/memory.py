@@ -17,18 +17,9 @@ from contextlib import suppress
 from typing import Any, Final
 
 from gateway.core.errors import LayerError
-from gateway.core.layers.base import (
-    OK,
-    Delivery,
-    Edge,
-    Intake,
-    Item,
-    Layer,
-    LayerOptions,
-    Outcome,
-    Send,
-)
+from gateway.core.layers.base import OK, Delivery, Edge, Intake, Item, Layer, Outcome, Send
 from gateway.core.layers.codec import checked, checked_group
+from gateway.core.layers.options import LayerOptions
 from gateway.core.layers.records import FOREVER, Entry, Link, Reader
 from gateway.core.layers.state import State
 from gateway.core.layers.verbs import OPS, Verbs, off_loop, receivable
@@ -381,6 +372,7 @@ class MemoryEdge(Edge):
         self._state = layer.state
         self._link: Link = layer._link  # noqa: SLF001 - the edge is part of the layer
         self.process = layer.process
+        self.options = layer.options
         self._open = True
         with self._lock:
             self._state.open_edge(self._link, self._notify)

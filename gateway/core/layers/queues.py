@@ -9,13 +9,17 @@ from typing import Any, Final
 
 from gateway.core import names
 from gateway.core.errors import ChannelFull
-from gateway.core.layers.base import FULL, RELEASED, LayerOptions, Outcome
+from gateway.core.layers.base import FULL, RELEASED, Outcome
 from gateway.core.layers.inboxes import Inboxes
+from gateway.core.layers.options import LayerOptions
 from gateway.core.layers.records import FOREVER, Channel, Entry, Link, Reader
 from gateway.core.metrics import Drop
 
 SPENT: Final = Outcome(RELEASED, cause="expired")
 WITHDRAWN: Final = Outcome(RELEASED, cause="cancelled")
+IDLE_CHECKS: Final = 256
+"""From so many checks of forgotten channels on, they are cleared away once they are the most: a
+stream uses its single-reader channel anew with each piece, and a check waits a minute."""
 
 
 class Queues(Inboxes):
@@ -30,6 +34,8 @@ class Queues(Inboxes):
         self._tags = itertools.count(1)
         self._turns = itertools.count()
         self._checks: list[tuple[float, int, Channel]] = []
+        self._idle_checks = 0
+        """How many channels were forgotten whose check still stood in ``_checks``."""
         self._delayed: list[tuple[float, int, Entry]] = []
 
     # ---------------------------------------------------------------- sending
@@ -180,8 +186,18 @@ class Queues(Inboxes):
         channel.bytes -= entry.size
 
     def _forget(self, channel: Channel) -> None:
-        if not (channel.queue or channel.readers or channel.in_hand or channel.pending):
-            self.channels.pop(channel.name, None)
+        if channel.queue or channel.readers or channel.in_hand or channel.pending:
+            return
+        if self.channels.get(channel.name) is not channel:
+            return  # forgotten before; the name may be another's by now
+        del self.channels[channel.name]
+        if channel.check_at != FOREVER:
+            self._idle_checks += 1
+            if self._idle_checks > max(IDLE_CHECKS, len(self._checks) >> 1):
+                known = self.channels.get
+                self._checks = [one for one in self._checks if known(one[2].name) is one[2]]
+                heapq.heapify(self._checks)
+                self._idle_checks = 0
 
     def _tidy(self, channel: Channel) -> None:
         """Forget an empty single-reader channel: each is used once."""

@@ -19,8 +19,9 @@ from typing import Final
 
 from gateway.core import names
 from gateway.core.layers import codec
-from gateway.core.layers.base import ANNOUNCED, FENCED, GROUP, MESSAGE, LayerOptions, Statistics
+from gateway.core.layers.base import ANNOUNCED, FENCED, GROUP, MESSAGE, Statistics
 from gateway.core.layers.inboxes import LOST
+from gateway.core.layers.options import LayerOptions
 from gateway.core.layers.records import FOREVER, Link, Process
 from gateway.core.layers.settlement import Settlement
 from gateway.core.metrics import Drop

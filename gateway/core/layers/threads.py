@@ -345,6 +345,19 @@ class ThreadClient:
         if self.mean > SLOW / 3 or any(not call.done for call in self._calls.values()):
             self._followers[0].wake()
 
+    def _rouse(self) -> None:
+        """Wake a follower where no thread came back for what there is. With the mutex held.
+
+        A leader may wait for something else, for minutes: a slow client's next word.
+        """
+        if not self._leading:
+            self._followers[0].wake()
+            return
+        for follower in self._followers:
+            if follower.ready():
+                follower.wake()
+                return
+
     def _lead(self, sock: socket.socket, left: float | None) -> None:
         """Read once, and hand out what came. Call with the leadership."""
         self.flush()
@@ -452,8 +465,8 @@ class ThreadClient:
                         flush = True
                     if self._out and (flush or now - self._since > FLUSH_AFTER):
                         flush = True
-                    if self.turns == seen and not self._leading and self._followers:
-                        self._followers[0].wake()
+                    if self.turns == seen and self._followers:
+                        self._rouse()
                     quiet = quiet + 1 if self.turns == seen and not flush else 0
                     seen = self.turns
             if flush:

@@ -17,9 +17,10 @@ from typing import Any
 from gateway.core import names
 from gateway.core.errors import ConfigError, LayerError
 from gateway.core.layers import wire
-from gateway.core.layers.base import OK, Delivery, Edge, Intake, Item, LayerOptions, Outcome, Send
+from gateway.core.layers.base import OK, Delivery, Edge, Intake, Item, Outcome, Send
 from gateway.core.layers.intake import ThreadIntake
 from gateway.core.layers.loops import LoopClient, LoopEdge, LoopIntake
+from gateway.core.layers.options import LayerOptions
 from gateway.core.layers.threads import ThreadClient
 from gateway.core.layers.verbs import DO_ANNOUNCE, Verbs, off_loop
 from gateway.core.metrics import Drop, Metrics

@@ -129,14 +129,25 @@ class Verbs(Layer):
                 raise ValueError(f"an intake reads no inbox: receive({channel!r}) does")
         return found
 
+    def _packed(self, message: Message) -> bytes:
+        return encode(message, self.options.message_bytes)
+
+    def _meta(self, meta: Message | None) -> bytes | None:
+        return None if meta is None else self._packed(meta)
+
+    def _several(self, messages: Sequence[Message]) -> tuple[bytes, ...]:
+        if not messages:
+            raise ValueError("send_many needs at least one message")
+        return tuple(self._packed(message) for message in messages)
+
     # ---------------------------------------------------------------- the simple face
 
     def send(self, channel: str, message: Message) -> None:
         off_loop("send")
-        self._ask(DO_SEND, checked(channel), (encode(message),))
+        self._ask(DO_SEND, checked(channel), (self._packed(message),))
 
     async def asend(self, channel: str, message: Message) -> None:
-        await self._aask(DO_SEND, checked(channel), (encode(message),))
+        await self._aask(DO_SEND, checked(channel), (self._packed(message),))
 
     def receive(
         self, channels: Sequence[str], block: bool | float = False
@@ -153,10 +164,10 @@ class Verbs(Layer):
 
     def group_add(self, group: str, channel: str, meta: Message | None = None) -> None:
         off_loop("group_add")
-        self._ask(DO_GROUP_ADD, checked_group(group), checked(channel), _packed(meta))
+        self._ask(DO_GROUP_ADD, checked_group(group), checked(channel), self._meta(meta))
 
     async def agroup_add(self, group: str, channel: str, meta: Message | None = None) -> None:
-        await self._aask(DO_GROUP_ADD, checked_group(group), checked(channel), _packed(meta))
+        await self._aask(DO_GROUP_ADD, checked_group(group), checked(channel), self._meta(meta))
 
     def group_discard(self, group: str, channel: str) -> None:
         off_loop("group_discard")
@@ -188,10 +199,12 @@ class Verbs(Layer):
 
     def send_group(self, group: str, message: Message, exclude: Iterable[str] = ()) -> None:
         off_loop("send_group")
-        self._ask(DO_SEND_GROUP, checked_group(group), encode(message), list(exclude))
+        payload = self._packed(message)
+        self._ask(DO_SEND_GROUP, checked_group(group), payload, list(exclude))
 
     async def asend_group(self, group: str, message: Message, exclude: Iterable[str] = ()) -> None:
-        await self._aask(DO_SEND_GROUP, checked_group(group), encode(message), list(exclude))
+        payload = self._packed(message)
+        await self._aask(DO_SEND_GROUP, checked_group(group), payload, list(exclude))
 
     def flush(self) -> None:
         off_loop("flush")
@@ -224,7 +237,7 @@ class Verbs(Layer):
         expiry: float | None = None,
     ) -> None:
         off_loop("send_many")
-        self._ask(DO_SEND, checked(channel), _several(messages), receipt, expiry)
+        self._ask(DO_SEND, checked(channel), self._several(messages), receipt, expiry)
 
     async def asend_many(
         self,
@@ -233,7 +246,7 @@ class Verbs(Layer):
         receipt: int | None = None,
         expiry: float | None = None,
     ) -> None:
-        await self._aask(DO_SEND, checked(channel), _several(messages), receipt, expiry)
+        await self._aask(DO_SEND, checked(channel), self._several(messages), receipt, expiry)
 
     def cancel(self, receipt: int) -> bool:
         off_loop("cancel")
@@ -314,16 +327,6 @@ def _seconds(block: bool | float) -> float:
     if block is True:
         raise TypeError("block is False, or the seconds to wait")
     return float(block)
-
-
-def _several(messages: Sequence[Message]) -> tuple[bytes, ...]:
-    if not messages:
-        raise ValueError("send_many needs at least one message")
-    return tuple(encode(message) for message in messages)
-
-
-def _packed(meta: Message | None) -> bytes | None:
-    return None if meta is None else encode(meta)
 
 
 def _unpacked(members: dict[str, bytes | None]) -> dict[str, Message | None]:

@@ -86,21 +86,31 @@ _ONE_OK: Final = (OK,)
 
 
 class Frames:
-    """Cuts a stream of bytes into frames."""
+    """Cuts a stream of bytes into frames. A large one is put together once, not at every read."""
 
-    __slots__ = ("_rest",)
+    __slots__ = ("_have", "_need", "_pieces")
 
     def __init__(self) -> None:
-        self._rest = b""
+        self._pieces: list[bytes] = []
+        """What has come of a frame that is not whole."""
+        self._have = 0
+        self._need = HEADER
+        """Bytes of it that are there, and that are to be there before it is looked at again."""
 
     def feed(self, data: bytes) -> list[list[Any]]:
         """Return the commands or events of all frames that ``data`` completes.
 
         Raises ValueError for what is no frame.
         """
-        if self._rest:
-            data = self._rest + data
+        if self._pieces:
+            self._pieces.append(data)
+            self._have += len(data)
+            if self._have < self._need:
+                return []
+            data = b"".join(self._pieces)
+            self._pieces = []
         found: list[list[Any]] = []
+        need = HEADER
         start = 0
         end = len(data)
         while end - start >= HEADER:
@@ -108,10 +118,14 @@ class Frames:
             if stop - start > MAX_FRAME:
                 raise ValueError("a frame over 1 GiB")
             if stop > end:
+                need = stop - start
                 break
             found += _decode(memoryview(data)[start + HEADER : stop])
             start = stop
-        self._rest = data[start:] if start < end else b""
+        if start < end:
+            self._pieces.append(data[start:])
+            self._have = end - start
+            self._need = need
         return found
 
 

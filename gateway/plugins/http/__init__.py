@@ -31,7 +31,13 @@ request, 404 where no route names it, 500 where the consumer failed or its answe
 sent, 503 with ``Retry-After`` where the queue stayed full or no worker could run it, 504 where
 nothing came in time. A response that has begun is cut off instead, so that the client sees
 that it is not complete. A client that leaves first makes an ``http.disconnect``; one that
-closes its sending side has left.
+closes its sending side has left if the answer does not begin within a second.
+
+**Over TLS** it is served at endpoints that begin with ``tls:``, with the site's certificate (the
+table ``[tls]``), and ``scheme`` is ``https``; a client's certificate becomes ``identity``.
+
+**Over TLS** it is served at endpoints that begin with ``tls:``, with the site's certificate (the
+table ``[tls]``), and ``scheme`` is ``https``; a client's certificate becomes ``identity``.
 
 **What is ambiguous is refused**, with an id in the answer, and the connection ends:
 `gateway.plugins.http.refusals` lists every case.

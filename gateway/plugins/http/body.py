@@ -26,8 +26,9 @@ EXTRA_BYTES: Final = 16 * 1024
 _TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _SIZE = re.compile(rb"[0-9A-Fa-f]+").match
 _EXTENSION = re.compile(
-    rb"(?:;[\t ]*" + _TOKEN + rb"(?:=(?:" + _TOKEN + rb'|"(?:[^"\\\x00-\x08\x0a-\x1f\x7f]'
-    rb'|\\[\t\x20-\x7e\x80-\xff])*"))?)+'
+    # RFC 9110 5.6.3: a recipient MUST parse the whitespace that a sender must not write.
+    rb"(?:[\t ]*+;[\t ]*+" + _TOKEN + rb"+(?:[\t ]*+=[\t ]*+(?:" + _TOKEN + rb"+|"
+    rb'"(?:[^"\\\x00-\x08\x0a-\x1f\x7f]|\\[\t\x20-\x7e\x80-\xff])*+"))?+)++'
 ).fullmatch
 _TRAILER = re.compile(_TOKEN + rb":[\t\x20-\x7e\x80-\xff]*").fullmatch
 
@@ -120,7 +121,7 @@ class ChunkedBody(Body):
         extension = line[match.end() :]
         if extension:
             self._spend(extension)
-            if extension[:1] != b";":
+            if extension.lstrip(b" \t")[:1] != b";":
                 raise Refused("chunk-size")
             if b"\r" in extension:
                 raise Refused("bare-cr")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
+
+from gateway.core.errors import ConfigError
+from gateway.core.networks import Networks
 
 Seconds = Annotated[float, Meta(gt=0)]
 Count = Annotated[int, Meta(ge=1)]
@@ -18,7 +21,7 @@ class HttpConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         str | tuple[str, ...],
         Meta(
             description="Where to listen, one endpoint or several: tcp:8000, 127.0.0.1:8000, "
-            "unix:/run/site.sock. Without an interface: loopback."
+            "unix:/run/site.sock, tls:*:443, systemd:. Without an interface: loopback."
         ),
     ] = "127.0.0.1:8000"
     root_path: Annotated[
@@ -29,6 +32,39 @@ class HttpConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             "without a trailing slash. Empty: at the root.",
         ),
     ] = ""
+    trusted_proxies: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Proxies that are believed about client, scheme and the like: addresses, "
+            "networks (10.0.0.0/8), unix for peers on Unix sockets, * for everybody. From anybody "
+            "else the headers that only a proxy may set are taken away. Empty: nobody is "
+            "believed, and headers are handed on as they came."
+        ),
+    ] = ()
+    proxy_protocol: Annotated[
+        bool,
+        Meta(
+            description="Whether trusted_proxies begin each connection with a PROXY header "
+            "(version 1 or 2, before TLS), which says whom it is for; one without is closed. "
+            "Everybody else is served without one. For balancers of TCP."
+        ),
+    ] = False
+    proxy_header: Annotated[
+        Literal["x-forwarded", "forwarded"],
+        Meta(
+            description="How trusted_proxies say it: x-forwarded (X-Forwarded-For, -Proto, -Host, "
+            "-Prefix) or forwarded (RFC 7239). The other one is ignored: a proxy that does not "
+            "set it hands on what the client made up."
+        ),
+    ] = "x-forwarded"
+    proxy_parts: Annotated[
+        tuple[Literal["for", "proto", "host", "prefix"], ...],
+        Meta(
+            description="What trusted_proxies are believed: for (the client's address), proto "
+            "(http or https), host, prefix (X-Forwarded-Prefix becomes root_path). host and prefix "
+            "only where asked for: many proxies hand on the client's own."
+        ),
+    ] = ("for", "proto")
     server_header: Annotated[
         str,
         Meta(
@@ -86,6 +122,16 @@ class HttpConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             "client's change of cell."
         ),
     ] = 30.0
+    body_rate: Annotated[
+        float,
+        Meta(
+            ge=0,
+            description="Bytes a second of a body that a client must send in the long run; slower: "
+            "408. It may save up, and so fall behind by, body_timeout. 500: half of the slowest "
+            "mobile line, and 1 KiB in two seconds is nobody's upload. 0: bodies may trickle, as "
+            "those of programs that send what happens as it happens.",
+        ),
+    ] = 500.0
     idle_timeout: Annotated[
         Seconds,
         Meta(
@@ -118,10 +164,27 @@ class HttpConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     max_connections: Annotated[
         Count,
         Meta(
-            description="Open connections of one gateway process; beyond: 503. 10000: about "
-            "120 MB of the gateway's memory."
+            description="Open connections of one gateway process, WebSockets included; beyond: "
+            "503, or a close where TLS would come first. 10000: about 120 MB of the gateway's "
+            "memory."
         ),
     ] = 10_000
+    max_requests: Annotated[
+        Count,
+        Meta(
+            description="Requests of one connection; with the last one's response it is closed. "
+            "10000: what a connection has gathered does not gather for ever, and a proxy's busy "
+            "ones find their way to new processes, at no cost that could be measured."
+        ),
+    ] = 10_000
+    max_connections_per_address: Annotated[
+        Count,
+        Meta(
+            description="Of these from one address (IPv6: from one /64). 250: forty browsers with "
+            "six connections each behind one address, and a fortieth of max_connections. Who "
+            "connects over loopback or a Unix socket is a proxy or a check, and not counted."
+        ),
+    ] = 250
     max_pipelined: Annotated[
         Count,
         Meta(
@@ -164,6 +227,19 @@ class HttpConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             "thousands a second."
         ),
     ] = 100.0
+
+    def __post_init__(self) -> None:
+        """Check what no single field can. Raises ConfigError."""
+        Networks(self.trusted_proxies, "trusted_proxies")
+        if self.proxy_protocol and not self.trusted_proxies:
+            raise ConfigError(
+                "proxy_protocol: nobody would be believed; name the balancers in trusted_proxies"
+            )
+        if self.proxy_header == "forwarded" and "prefix" in self.proxy_parts:
+            raise ConfigError(
+                "proxy_parts: Forwarded has no prefix (RFC 7239 5); leave it out, or set "
+                "proxy_header to 'x-forwarded'"
+            )
 
     def endpoints(self) -> tuple[str, ...]:
         """Return ``listen`` as a tuple."""

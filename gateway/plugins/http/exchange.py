@@ -8,9 +8,11 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from gateway.core.errors import LocalProtocolError
+from gateway.core.plugin import End, Summary
 from gateway.core.web import Exchange, Head, Header
 from gateway.plugins.http.framing import Stream
 from gateway.plugins.http.head import RequestHead
+from gateway.plugins.http.response import SILENT
 
 if TYPE_CHECKING:
     from gateway.plugins.http.service import Service
@@ -28,6 +30,7 @@ class HttpExchange(Exchange):
     """
 
     __slots__ = (
+        "_began",
         "_complete",
         "_cut",
         "_held",
@@ -35,7 +38,10 @@ class HttpExchange(Exchange):
         "_on_gone",
         "_on_writable",
         "_over",
+        "_received",
+        "_sent",
         "_service",
+        "_status",
         "_stream",
         "_unread",
         "_unread_bytes",
@@ -50,7 +56,12 @@ class HttpExchange(Exchange):
         self.later = later
         """Index of the first claim to ask if this one declines."""
         self.paused = False
+        self.answer = None
         self._service = service
+        self._began = service.time()
+        self._status = 0
+        self._received = 0
+        self._sent = 0
         self._unread: deque[bytes] = deque()
         self._unread_bytes = 0
         self._complete = not head.length
@@ -69,7 +80,7 @@ class HttpExchange(Exchange):
         """Iterate over the request body as it comes; raises ConnectionError if it is cut off."""
         if not self._iterated:
             self._iterated = True
-            if self._service.request.expects_continue and not self._complete:
+            if self._service.request.expects_continue and not (self._complete or self._cut):
                 self._service.send(self._service.site.framing.CONTINUE)
         while True:
             while self._unread:
@@ -107,10 +118,12 @@ class HttpExchange(Exchange):
             stamp=site.stamp(),
         )
         self._held = (status, fields, [])
+        self._answered(status)
         asyncio.get_running_loop().call_soon(self._flush)
 
     def write(self, data: bytes) -> None:
         """Send a piece of the response body. Ignored once the client is gone."""
+        self._sent += len(data)
         if self._held is not None:
             self._held[2].append(data)
         elif not self._over:
@@ -135,6 +148,7 @@ class HttpExchange(Exchange):
                 stamp=service.site.stamp(),
             )
         self._finish()
+        self._record("gateway")
         self._send(data)
         service.finish(keep_alive=keep_alive)
 
@@ -142,6 +156,7 @@ class HttpExchange(Exchange):
         """Cut the response off: the client sees that it is not complete."""
         if not self._over:
             self._finish()
+            self._record("cut")
             self._service.cut_off()
 
     def on_gone(self, callback: Callable[[], None]) -> None:
@@ -178,8 +193,15 @@ class HttpExchange(Exchange):
         if self._cut:
             raise ConnectionError("the client left")
         switched = self._service.switch(protocol, headers)
+        self._answered(101 if self.head.http_version == "1.1" else 200)
         self._finish()
+        self._record("gateway")
         return switched
+
+    @property
+    def release(self) -> Callable[[], None]:
+        """What gives back the place of the connection that was taken over."""
+        return self._service.release
 
     def _untouched(self, verb: str) -> None:
         if self._stream is not None or self._iterated:
@@ -202,6 +224,25 @@ class HttpExchange(Exchange):
         if output:
             self._service.send(output)
 
+    def _answered(self, status: int) -> None:
+        self._status = status
+        if self.answer is not None:
+            self.answer.status = status
+
+    def _record(self, end: End) -> None:
+        """Tell the access log, unless a session speaks for the request."""
+        if self.answer is None:
+            head = self.head
+            silent = head.method == "HEAD" or self._status in SILENT
+            summary = Summary(
+                self._status or "",
+                received=self._received,
+                sent=0 if silent else self._sent,
+                end=end,
+                head=head,
+            )
+            self._service.record(summary, self._service.time() - self._began)
+
     def _finish(self) -> None:
         self._over = True
         self._held = None
@@ -223,6 +264,7 @@ class HttpExchange(Exchange):
         if data is None:
             self._complete = True
         else:
+            self._received += len(data)
             self._unread.append(data)
             self._unread_bytes += len(data)
             if self._unread_bytes > MOST_UNREAD:
@@ -235,12 +277,18 @@ class HttpExchange(Exchange):
         for callback in self._on_writable:
             callback(yes)
 
-    def gone(self) -> None:
-        """Hear that the client left."""
+    def gone(self, end: End = "client", status: int = 0, sent: int = 0) -> None:
+        """Hear that the client left, or how else it ended; `Service` has answered for the claim."""
         if self._over:
             return
         self._cut = True
         self._finish()
+        if status:
+            self._answered(status)
+            self._sent = sent
+        if self.answer is not None and end in {"gateway", "cut"}:
+            self.answer.end = end
+        self._record(end)
         callbacks, self._on_gone = self._on_gone, []
         for callback in callbacks:
             callback()

@@ -65,5 +65,10 @@ class Framing(Protocol):
     ) -> Stream:
         """Return a response whose content comes in pieces. Raises as ``complete`` does."""
 
-    def refusal(self, status: int, sentence: str, stamp: Any) -> Any:
-        """Return the gateway's own answer to what it cannot read or serve."""
+    def refusal(
+        self, status: int, headers: Iterable[Header], content: bytes, stamp: Any, *, bare: bool
+    ) -> Any:
+        """Return the gateway's own answer to what it cannot read or serve.
+
+        ``bare``: without its content, since the request was HEAD.
+        """

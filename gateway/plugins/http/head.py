@@ -15,36 +15,46 @@ line, to say what is wrong with it.
 from __future__ import annotations
 
 import re
-from functools import lru_cache
-from typing import Final
+from typing import Final, NoReturn
 from urllib.parse import unquote_to_bytes
 
 import httptools
 
 from gateway.core.plugin import Peer
 from gateway.core.web import Head, Header
+from gateway.plugins.http import authority
 from gateway.plugins.http.config import HttpConfig
 from gateway.plugins.http.refusals import Refused
 
+HANDSHAKE: Final = b"\x16"
+"""The first byte of TLS (RFC 8446 section 5.1), and of no request."""
 CHUNKED: Final = -1
 """`RequestHead.length` of a body in chunks."""
 
+METHODS: Final = frozenset(
+    b"ACL BIND CHECKOUT COPY DELETE GET HEAD LINK LOCK M-SEARCH MERGE MKACTIVITY MKCALENDAR MKCOL "
+    b"MOVE NOTIFY OPTIONS PATCH POST PROPFIND PROPPATCH PURGE PUT QUERY REBIND REPORT SEARCH "
+    b"SUBSCRIBE UNBIND UNLINK UNLOCK UNSUBSCRIBE".split()
+)
+"""Methods that reach the application: those that llhttp knows, less CONNECT and TRACE."""
+
 _TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+# RFC 3986 2: no "#", and no "\" in the path, which browsers read as "/". Other characters that
+# no URI may have are let through: real clients send them.
+_VISIBLE = rb"[!-\"$->@-\[\]-~]++(?:\?[!-\"$-~]*+)?+"
 _BLOCK = re.compile(
     rb"(?:\r\n)?"  # RFC 9112 2.2: an empty line before the request line is to be ignored
-    rb"(" + _TOKEN + rb") ([!-\"$-~]++) HTTP/1\.([01])\r\n"
+    rb"(" + _TOKEN + rb") (" + _VISIBLE + rb") HTTP/1\.([0-9])\r\n"
     rb"((?:" + _TOKEN + rb":[\t\x20-\x7e\x80-\xff]*+\r\n)*+)\r\n"
 ).fullmatch
 _NAME = re.compile(_TOKEN).fullmatch
-_TARGET = re.compile(rb"[!-\"$-~]+").fullmatch
+valid_target = re.compile(_VISIBLE).fullmatch
+"""Matches a target of characters that one may have."""
 _VERSION = re.compile(rb"HTTP/[0-9]\.[0-9]").fullmatch
 _NUMBER = re.compile(rb"[0-9]+").fullmatch
+_TRAILING = re.compile(rb"(?<![\t ])[\t ]++\r\n").sub
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]").search
-_ABSOLUTE = re.compile(rb"(?i:https?)://([^/?]*)(/[^?]*)?(?:\?(.*))?").fullmatch
-_HOST = re.compile(
-    rb"(?:\[[0-9A-Fa-f:.]+\]|\[v[0-9A-Fa-f]+\.[0-9A-Za-z._~!$&'()*+,;=:-]+\]"
-    rb"|(?:[0-9A-Za-z._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})+)(?::[0-9]{0,5})?"
-).fullmatch
+_ABSOLUTE = re.compile(rb"([Hh][Tt]{2}[Pp][Ss]?)://([^/?]*)(/[^?]*)?(?:\?(.*))?").fullmatch
 
 _FRAMING = frozenset((b"host", b"content-length", b"transfer-encoding", b"connection", b"expect"))
 
@@ -73,12 +83,15 @@ class HeadReader:
         "_parser",
         "_peer",
         "_scanned",
+        "_small",
         "size",
     )
 
     def __init__(self, config: HttpConfig, peer: Peer) -> None:
         self._config = config
         self._peer = peer
+        self._small = min(config.request_line, config.header_bytes)
+        """Bytes up to which a head is within every limit on bytes."""
         self._parser = httptools.HttpRequestParser(self)
         self._headers: list[Header] = []
         self._framing: list[Header] = []
@@ -116,11 +129,21 @@ class HeadReader:
         self.size = end = end + 4
         block = data if end == len(data) else data[:end]
         match = _BLOCK(block)
-        if match is None or end > self._config.request_line:
+        if match is None or end > self._small:
             (self._lines or _Lines(self._config)).check(block)
         self._lines = None
         if match is None:
             raise Refused("request-line")
+        if match[1] not in METHODS:
+            _Lines(self._config).check(block)
+            refuse_method(match[1])
+        minor = match[3]
+        if minor > b"1":
+            # RFC 9110 2.5: a higher minor version SHOULD be read as the highest known one.
+            block = block.replace(b" HTTP/1.%b\r\n" % minor, b" HTTP/1.1\r\n", 1)
+        if b" \r\n" in block or b"\t\r\n" in block:
+            # The whitespace after a value is no part of it (RFC 9112 5.1), but llhttp leaves it.
+            block = _TRAILING(b"\r\n", block)
         headers: list[Header] = []
         self._headers = headers
         self._framing = []
@@ -128,12 +151,8 @@ class HeadReader:
             self._parser.feed_data(block)
         except httptools.HttpParserUpgrade:
             self._parser = httptools.HttpRequestParser(self)
-        except httptools.HttpParserError as error:
-            self._refuse(block, match, error)
-        if b" \r\n" in block or b"\t\r\n" in block:
-            # llhttp leaves the whitespace after a value; it is no part of it (RFC 9112 5.1).
-            headers = [(name, value.rstrip(b" \t")) for name, value in headers]
-            self._framing = [item for item in headers if item[0] in _FRAMING]
+        except httptools.HttpParserError:
+            headers = self._again(block, match)
         if len(headers) > self._config.header_count:
             raise Refused("header-count")
         head = self._head(match, headers)
@@ -141,11 +160,29 @@ class HeadReader:
             self._parser = httptools.HttpRequestParser(self)
         return head
 
+    def _again(self, block: bytes, match: re.Match[bytes]) -> list[Header]:
+        """Have a fresh parser read what the one in use refused. Raises `Refused`.
+
+        llhttp reads no more behind a request that it takes for the connection's last, by
+        Proxy-Connection too, which says nothing. That is not its business.
+        """
+        headers: list[Header] = []
+        self._headers = headers
+        self._framing = []
+        self._parser = httptools.HttpRequestParser(self)
+        try:
+            self._parser.feed_data(block)
+        except httptools.HttpParserUpgrade:
+            self._parser = httptools.HttpRequestParser(self)
+        except httptools.HttpParserError as error:
+            self._refuse(block, match, error)
+        return headers
+
     def _refuse(self, block: bytes, match: re.Match[bytes], error: Exception) -> None:
         """Say what llhttp refused in a block that fits the grammar. Always raises `Refused`."""
         _Lines(self._config).check(block)
-        if isinstance(error, httptools.HttpParserInvalidMethodError):
-            raise Refused("method-unknown")
+        if isinstance(error, httptools.HttpParserInvalidMethodError):  # of a later llhttp
+            refuse_method(match[1])
         pairs = [line.partition(b":") for line in match[4].split(b"\r\n")[:-1]]
         headers = [(name.lower(), value.strip(b" \t")) for name, _, value in pairs]
         self._framing = [item for item in headers if item[0] in _FRAMING]
@@ -160,14 +197,15 @@ class HeadReader:
         head.method = method.decode()
         head.target = target
         head.headers = headers
-        head.http_version = "1.1" if minor == b"1" else "1.0"
+        head.http_version = "1.0" if minor == b"0" else "1.1"
         head.client = peer.client
         head.server = peer.server
+        head.identity = peer.identity
         head.scheme = "https" if peer.tls else "http"
         head.root_path = self._config.root_path
         head.protocol = ""
         host = self._frame(head)
-        if target[0] == 0x2F and head.method != "CONNECT":
+        if target[0] == 0x2F:
             raw_path, _, head.query_string = target.partition(b"?")
         else:
             raw_path, head.query_string = _other_target(head, host)
@@ -187,7 +225,7 @@ class HeadReader:
                 if host is not None:
                     raise Refused("host-double")
                 host = value
-                if not valid_host(value):
+                if not authority.valid(value):
                     raise Refused("host")
             elif name == b"connection":
                 options += _elements(value)
@@ -216,10 +254,19 @@ class HeadReader:
         return host
 
 
+def refuse_method(method: bytes) -> NoReturn:
+    """Say what is wrong with a method that is not one of `METHODS`. Always raises `Refused`."""
+    names = {b"CONNECT": "connect", b"TRACE": "trace"}
+    raise Refused(names.get(method, "method-unknown"))
+
+
 def set_path(head: RequestHead, raw_path: bytes) -> None:
-    """Set the path as it came, and decoded."""
+    """Set the path as it came, and decoded. Raises `Refused`."""
     head.raw_path = raw_path
     if b"%" in raw_path:
+        if b"%00" in raw_path:
+            # RFC 3986 7.3: to be refused unless raw data is expected, and a path is none.
+            raise Refused("target-nul")
         head.path = unquote_to_bytes(raw_path).decode("utf-8", "replace")
     else:
         head.path = raw_path.decode("ascii")
@@ -233,12 +280,6 @@ def read_length(value: bytes, most: int) -> int:
     if len(value) > 18 or int(value) > most:
         raise Refused("body-size")
     return int(value)
-
-
-@lru_cache(maxsize=1024)
-def valid_host(value: bytes) -> bool:
-    """Return whether a value is what Host may be (RFC 9110 7.2)."""
-    return _HOST(value) is not None
 
 
 def _elements(value: bytes) -> list[bytes]:
@@ -260,22 +301,47 @@ def _check_codings(codings: list[bytes], modern: bool) -> None:
 
 def _other_target(head: RequestHead, host: bytes | None) -> tuple[bytes, bytes]:
     """Return path and query of a target that is not a path (RFC 9112 3.2.2 to 3.2.4)."""
-    if head.method == "CONNECT":
-        raise Refused("connect")
     if head.target == b"*" and head.method == "OPTIONS":
         return head.target, b""
     match = _ABSOLUTE(head.target)
     if match is None:
         raise Refused("target")
-    authority, path, query = match.groups()
-    if b"@" in authority:
+    scheme, place, path, query = match.groups()
+    if b"@" in place:
         raise Refused("target-userinfo")
-    if not valid_host(authority):
+    if not authority.valid(place):
         raise Refused("target")
-    # RFC 9112 3.2.2: a client sends the same in both; taking either would be a guess.
-    if host is not None and host.lower() != authority.lower():
+    if scheme.lower().decode() != head.scheme:
+        raise Refused("target-scheme")
+    if host is None:  # in HTTP/1.0; RFC 9112 3.2.2: the host is the target's
+        head.headers.append((b"host", place))
+    elif not authority.same(host, place, head.scheme):
+        # RFC 9112 3.2: a client sends the same in both; taking either would be a guess.
         raise Refused("target-host")
     return path or b"/", query or b""
+
+
+_GLIMPSE = re.compile(
+    rb"(?:\r\n)?(" + _TOKEN + rb") (?:(/[!-~]*))?(?:[^\n]* HTTP/(1\.[01])\r\n)?"
+).match
+
+
+def glimpse(data: bytes, config: HttpConfig) -> Head | None:
+    """Return what can be said of a request that was refused; None if that is nothing.
+
+    For the access log. Of a target that is no path nothing is said: it may hold a password.
+    The version is "" unless the request line is complete, so that whoever goes by it finds the
+    same however the data is cut.
+    """
+    found = _GLIMPSE(data, 0, min(config.request_line + 2, config.header_bytes))
+    if found is None:
+        return None
+    head = Head()
+    head.method = found[1].decode()
+    head.raw_path = (found[2] or b"").partition(b"?")[0]
+    head.http_version = (found[3] or b"").decode()
+    head.headers = []
+    return head
 
 
 class _Lines:
@@ -292,6 +358,8 @@ class _Lines:
 
     def check(self, data: bytes) -> None:
         """Raise `Refused` for the first wrong line of ``data``, which grows call by call."""
+        if data[:1] == HANDSHAKE:
+            raise Refused("tls")
         while True:
             end = data.find(b"\n", self._start)
             stop = len(data) if end < 0 else end + 1
@@ -343,9 +411,9 @@ def _check_request_line(line: bytes) -> None:
         raise Refused("http-0.9")
     if len(parts) != 3 or _VERSION(parts[2]) is None:
         raise Refused("request-line")
-    if _TARGET(parts[1]) is None:
+    if valid_target(parts[1]) is None:
         raise Refused("target")
-    if parts[2] not in {b"HTTP/1.1", b"HTTP/1.0"}:
+    if not parts[2].startswith(b"HTTP/1."):
         raise Refused("version")
 
 

@@ -9,11 +9,16 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final, cast
 
-from gateway.core.plugin import Context
-from gateway.core.web import Claim, Header
+from gateway.core.arrivals import Arrived, socket_address
+from gateway.core.networks import Networks
+from gateway.core.places import Places
+from gateway.core.plugin import Context, Drop, Peer
+from gateway.core.web import Claim, Header, plain
 from gateway.plugins.http import response
 from gateway.plugins.http.config import HttpConfig
+from gateway.plugins.http.forwarded import Forwarding
 from gateway.plugins.http.framing import Framing
+from gateway.plugins.http.phase import Phase
 from gateway.plugins.http.translate import Site
 
 if TYPE_CHECKING:
@@ -35,16 +40,49 @@ class Port:
         self.draining = False
         self.emptied: asyncio.Event = asyncio.Event()
         """Set once no connection is left."""
+        self.forwarding = Forwarding(config, lambda: context.count("garbled_forwarded_total"))
+        self.proxies = Networks(config.trusted_proxies, "http.trusted_proxies")
+        """Who speaks for others: not limited itself, and believed where it says who."""
+        self.places = Places(
+            config.max_connections, config.max_connections_per_address, self.proxies
+        )
         self.stamp = Stamp(config.server_header)
         self.site = Site(config, cast("Framing", response), self.stamp, context.drop)
         """What the requests of HTTP/1 share."""
         self.http2 = _http2(config)
         """Makes the protocol of a connection of HTTP/2; None where that is not spoken."""
+        self.alpn = ("http/1.1",) if self.http2 is None else ("h2", "http/1.1")
+        """What TLS may agree on, the best first."""
         self.site2 = self.site
         """What the requests of HTTP/2 share."""
         if self.http2 is not None:
             framing = cast("Framing", import_module("gateway.plugins.http.http2.response"))
             self.site2 = Site(config, framing, self.stamp.fields, context.drop)
+
+    def count_timeout(self, phase: Phase) -> None:
+        """Count a connection or request that a timeout ended."""
+        self.context.count("timeouts_total", setting=phase.value)
+        if phase is Phase.WRITE:
+            self.context.drop(Drop.SLOW)
+
+    def arrived(self, transport: asyncio.BaseTransport) -> Arrived:
+        """Return what there is to know of a connection that begins with its first request."""
+        client = socket_address(transport.get_extra_info("peername"))
+        peer = Peer(client, socket_address(transport.get_extra_info("sockname")))
+        place = self.places.take()
+        if place is None or not place.of(None if client is None else client[0]):
+            self.context.drop(Drop.LIMITED)
+            if place is not None:
+                place.leave()
+            place = None
+        return Arrived(peer, place)
+
+    def insecure(self, data: bytes) -> bytes:
+        """Return what a client hears that begins so where TLS is spoken."""
+        if not data[:1].isalpha():
+            return b""
+        headers, content = plain(400, "this port speaks TLS: write https:// instead of http://")
+        return response.refusal(400, headers, content, self.stamp(), bare=False)
 
     def preface(self, data: bytes) -> bool:
         """Return whether a connection that begins so, with a line at least, is one of HTTP/2."""

@@ -22,6 +22,7 @@ class Rule(NamedTuple):
 
 
 RULES: Final[dict[str, Rule]] = {
+    "tls": Rule(400, "a TLS handshake, and this port speaks plain HTTP", "http.listen"),
     # ------------------------------------------------ lines
     "bare-lf": Rule(400, "a line ends with LF alone", "RFC 9112 2.2"),
     "bare-cr": Rule(400, "CR stands alone inside a line", "RFC 9112 2.2"),
@@ -35,8 +36,13 @@ RULES: Final[dict[str, Rule]] = {
     "method": Rule(400, "the method is not a token", "RFC 9110 9.1"),
     "method-unknown": Rule(501, "the method is not known here", "RFC 9110 9.1"),
     "connect": Rule(501, "this is no proxy: CONNECT is not served", "RFC 9110 9.3.6"),
-    "version": Rule(505, "the version is not HTTP/1.0 or HTTP/1.1", "RFC 9112 2.3"),
+    "trace": Rule(
+        501, "TRACE is not served: it shows scripts what they must not see", "RFC 9110 9.3.8"
+    ),
+    "version": Rule(505, "the version is not HTTP/1", "RFC 9110 15.6.6"),
     "target": Rule(400, "the target is not a path or an http URL", "RFC 9112 3.2"),
+    "target-nul": Rule(400, "the path holds NUL", "RFC 3986 7.3"),
+    "target-scheme": Rule(421, "the target's scheme is not the connection's", "RFC 9110 7.4"),
     "target-userinfo": Rule(400, "the target holds user information", "RFC 9110 4.2.4"),
     "target-host": Rule(400, "Host differs from the target's host", "RFC 9112 3.2.2"),
     "request-line-size": Rule(414, "the request line is too long", "http.request_line"),
@@ -66,7 +72,7 @@ RULES: Final[dict[str, Rule]] = {
     "transfer-encoding-unknown": Rule(501, "the transfer coding is not known", "RFC 9112 6.1"),
     "expect": Rule(417, "the expectation is not 100-continue", "RFC 9110 10.1.1"),
     "body-size": Rule(413, "the body is too large", "http.max_body"),
-    "body-timeout": Rule(408, "the body did not come in time", "http.body_timeout"),
+    "body-timeout": Rule(408, "the body did not come in time", "http.body_timeout, body_rate"),
     # ------------------------------------------------ chunks
     "chunk-size": Rule(400, "a chunk's size is not a hexadecimal number", "RFC 9112 7.1"),
     "chunk-size-overflow": Rule(400, "a chunk's size has over 15 digits", "RFC 9112 7.1"),

@@ -254,26 +254,28 @@ class Stream:
 stream = Stream
 
 
-def words(status: int, text: str = "") -> bytes:
-    """Return the content of a response of the gateway's own: a text, or the status's phrase."""
-    return (text or f"{status} {_PHRASES.get(status, '')}".rstrip()).encode() + b"\n"
-
-
-def refusal(status: int, sentence: str, stamp: bytes) -> bytes:
-    """Return the answer to what could not be read; the connection ends after it."""
-    content = sentence.encode() + b"\n"
-    return b"%b\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: %d%b%b%b" % (
+def refusal(
+    status: int, headers: Iterable[Header], content: bytes, stamp: bytes, *, bare: bool
+) -> bytes:
+    """Return the gateway's own answer; the connection ends after it. See `Framing.refusal`."""
+    lines = b"".join(b"\r\n%b: %b" % header for header in headers)
+    return b"%b%b\r\ncontent-length: %d%b%b%b" % (
         _STATUS_LINES[status],
+        lines,
         len(content),
         stamp,
         _CLOSE,
-        content,
+        b"" if bare else content,
     )
 
 
 def switching(protocol: bytes, headers: Iterable[Header], stamp: bytes) -> bytes:
     """Return the answer that changes the connection's protocol (RFC 9110 15.2.2)."""
-    lines = b"".join(b"\r\n%b: %b" % header for header in headers)
+    fields = list(headers)
+    lines = b"".join(b"\r\n%b: %b" % field for field in fields)
+    for name, _ in fields:
+        if name in {b"date", b"server"}:
+            stamp = _without(stamp, b"\r\n" + name + b": ")
     return b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: %b\r\nConnection: Upgrade%b%b\r\n\r\n" % (
         protocol,
         lines,

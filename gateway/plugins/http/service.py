@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import Any
 
-from gateway.core.plugin import Connection, Peer
+import msgspec
+
+from gateway.core.escape import escaped
+from gateway.core.plugin import Connection, End, Peer, Summary
+from gateway.core.web import Head, plain
 from gateway.plugins.http.exchange import HttpExchange
 from gateway.plugins.http.head import RequestHead
 from gateway.plugins.http.phase import FOREVER, Phase
@@ -33,6 +38,8 @@ class Service:
         "site",
     )
 
+    traffic = None
+    """Nothing is counted here: sessions and exchanges know what is content."""
     request: RequestHead
     """The head of the request that is being served."""
     _peer: Peer
@@ -83,19 +90,25 @@ class Service:
         Raises RuntimeError where the request does not ask for that.
         """
 
+    @property
+    def release(self) -> Callable[[], None]:
+        """What gives back the place of a connection that was handed over; nothing of a stream."""
+        return _nothing
+
     @abstractmethod
     def abort(self) -> None:
         """End it at once; the client sees that the response is not complete."""
 
     @abstractmethod
-    def _give_up(self, status: int, sentence: str) -> None:
-        """Answer in the gateway's own words; where a response has begun, cut it off."""
+    def _say_last(self, output: Any) -> None:
+        """Send an answer of the gateway's own; nothing follows it."""
 
     # ------------------------------------------------ who answers
 
     def serve(self, head: RequestHead) -> None:
         """Take a request in hand: offer it to the claims, else hand it to the application."""
         self.request = head
+        self._port.forwarding.apply(head)
         if head.length:
             self._enter(Phase.BODY, self._port.config.body_timeout)
         else:
@@ -117,19 +130,26 @@ class Service:
                     self._enter(Phase.STREAM)
                 claims[index].open(exchange)
             except Exception:
-                self._port.context.log.exception("a claim on %s raised", self.request.path)
-                self._give_up(500, "the gateway failed")
+                self._port.context.log.exception("a claim on %s raised", escaped(self.request.path))
+                self._give_up(500, "the gateway failed", self.request)
             return
         self._ask()
 
     def _ask(self) -> None:
         """Hand the request to the application."""
         self._session = session = HttpSession(self.request, self.site)
-        connection = self._port.context.attach(session, self, self._peer)
+        connection = self._port.context.attach(session, self, self._asker(self.request))
         if self._session is session:
             self._connection = connection
         else:  # answered already
             connection.lost()
+
+    def _asker(self, head: RequestHead) -> Peer:
+        """Return who asks: the peer, or whom a trusted proxy speaks for."""
+        peer = self._peer
+        if head.client is peer.client:
+            return peer
+        return msgspec.structs.replace(peer, client=head.client)
 
     def declined(self, exchange: HttpExchange, pieces: list[bytes], *, complete: bool) -> None:
         """Ask the claims after the one that declined, with the body as far as it was read."""
@@ -184,8 +204,8 @@ class Service:
             self.abort()
             return
         if not data and not session.begun:  # the engine gave the session up
-            site = self.site
-            data = site.framing.refusal(500, "the gateway failed", site.stamp())
+            data, sent = self._own(500, "the gateway failed", self.request)
+            session.ended_by("gateway", 500, sent)
             session.keep_alive = False
         if data:
             self.send(data)
@@ -200,15 +220,50 @@ class Service:
             self._exchange is not None and self._exchange.begun
         )
 
-    def cut_off(self) -> None:
+    def cut_off(self, end: End = "cut") -> None:
         """End it at once; the client sees that the response is not complete."""
-        self._gone()
+        self._gone(end)
         self.abort()
+
+    def _give_up(self, status: int, sentence: str, head: Head | None) -> None:
+        """Answer in the gateway's own words; where a response has begun, cut it off.
+
+        ``head`` is the request's, as far as it could be read.
+        """
+        if self.begun:
+            self.cut_off()
+            return
+        output, sent = self._own(status, sentence, head)
+        if self._session is None and self._exchange is None:
+            self.record(Summary(status, sent=sent, end="gateway", head=head))
+        else:
+            self._gone("gateway", status, sent)
+        self._say_last(output)
+
+    def _own(self, status: int, sentence: str, head: Head | None) -> tuple[Any, int]:
+        """Return an answer of the gateway's own, and how many bytes of content it has."""
+        headers, content = plain(status, sentence)
+        # RFC 9110 9.3.2: no content in answer to HEAD; by its line, if that is all that came.
+        bare = head is not None and head.method == "HEAD" and bool(head.http_version)
+        stamp = self.site.stamp()
+        output = self.site.framing.refusal(status, headers, content, stamp, bare=bare)
+        return output, 0 if bare else len(content)
+
+    def time(self) -> float:
+        """Return the loop's time."""
+        return self._port.context.loop.time()
+
+    def record(self, summary: Summary, seconds: float = 0.0) -> None:
+        """Tell the access log of a request that no session speaks for."""
+        head = summary.head
+        peer = self._asker(head) if isinstance(head, RequestHead) else self._peer
+        self._port.context.record(peer, summary, seconds)
 
     def _response_due(self) -> None:
         """Give up waiting for the beginning of the application's response."""
         session = self._session
         if session is not None and self._connection is not None and not session.begun:
+            self._port.count_timeout(Phase.RESPONSE)
             self._connection.run(session.timeout("response"))
 
     def _let_go(self) -> None:
@@ -218,13 +273,22 @@ class Service:
         if connection is not None:
             connection.lost()
 
-    def _gone(self) -> None:
-        """Tell whom it concerns that the client left, or may as well have."""
+    def _gone(self, end: End = "client", status: int = 0, sent: int = 0) -> None:
+        """Tell whom it concerns that the client left, or may as well have.
+
+        Unless it was the client, ``end`` says so, and ``status`` what it is answered with.
+        """
         session, connection, exchange = self._session, self._connection, self._exchange
         self._session = self._connection = self._exchange = None
         if connection is not None:
             if session is not None:
+                if end != "client":
+                    session.ended_by(end, status, sent)
                 connection.run(session.gone())
             connection.lost()
         if exchange is not None:
-            exchange.gone()
+            exchange.gone(end, status, sent)
+
+
+def _nothing() -> None:
+    """Give nothing back: the connection that carries a stream has the place."""

@@ -22,24 +22,24 @@ from gateway.core.plugin import (
     Close,
     Drop,
     Emit,
+    End,
     Message,
     Outcome,
     Peer,
     Refusal,
     Session,
+    Summary,
     Write,
 )
-from gateway.core.web import Header
+from gateway.core.web import plain
 from gateway.plugins.http.config import HttpConfig
 from gateway.plugins.http.framing import Framing, Stream
 from gateway.plugins.http.head import RequestHead
-from gateway.plugins.http.response import OCTETS, TEXT, words
+from gateway.plugins.http.response import OCTETS, SILENT, TEXT
 from gateway.plugins.http.upload import PIECE, Upload
 
 REQUEST: Final = "request"
 """Token of the request's Emit."""
-RETRY_AFTER: Final[tuple[Header, ...]] = ((b"retry-after", b"1"),)
-"""With every 503: a second is what a full queue or a starting worker needs."""
 
 _REFUSALS: Final = {
     Refusal.FULL: 503,
@@ -74,7 +74,17 @@ class HttpSession(Session):
 
     heeds_accepted = False
 
-    __slots__ = ("_asked", "_head", "_sent", "_site", "_stream", "_upload", "keep_alive")
+    __slots__ = (
+        "_asked",
+        "_end",
+        "_head",
+        "_sent",
+        "_site",
+        "_status",
+        "_stream",
+        "_upload",
+        "keep_alive",
+    )
 
     def __init__(self, head: RequestHead, site: Site) -> None:
         self._head = head
@@ -83,6 +93,8 @@ class HttpSession(Session):
         self._asked = not head.length
         self._stream: Stream | None = None
         self._sent = 0
+        self._status = 0
+        self._end: End | None = None
         self.keep_alive = head.keep_alive
 
     @property
@@ -134,6 +146,23 @@ class HttpSession(Session):
         """Tell who reads the body that the rest will not come."""
         return [] if self._upload is None else self._upload.cut()
 
+    def ended_by(self, end: End, status: int, sent: int) -> None:
+        """Hear how the transport ended it: with an answer of ``sent`` bytes, or (0) without."""
+        self._end = end
+        if status:
+            self._status, self._sent = status, sent
+
+    def summary(self) -> Summary:
+        """Return what was asked and answered; the bytes are those of content."""
+        silent = self._head.method == "HEAD" or self._status in SILENT
+        return Summary(
+            self._status or "",
+            received=0 if self._upload is None else self._upload.size,
+            sent=0 if silent else self._sent,
+            end=self._end,
+            head=self._head,
+        )
+
     def draining(self) -> tuple[Action, ...]:
         """Finish, and use the connection no more."""
         self.keep_alive = False
@@ -175,6 +204,8 @@ class HttpSession(Session):
             keep_alive=self._reusable(),
             stamp=self._site.stamp(),
         )
+        self._status = status
+        self._sent = len(content)
         return (Close(data),)
 
     def _begin(self, status: int, headers: object, content: bytes) -> tuple[Action, ...]:
@@ -187,6 +218,7 @@ class HttpSession(Session):
         )
         data = stream.start(content)
         self._stream = stream
+        self._status = status
         self._sent = len(content)
         return (Write(data),)
 
@@ -272,8 +304,7 @@ class HttpSession(Session):
         """Answer in the gateway's own words; where a response has begun, cut it off."""
         if self._stream is not None:
             return (*self._cut(), Close(abort=True))
-        headers = (*TEXT, *RETRY_AFTER) if status == 503 else TEXT
-        return self._respond(status, headers, words(status, text))
+        return self._respond(status, *plain(status, text))
 
     def _reusable(self) -> bool:
         """Return whether the connection can carry another request after this response."""

@@ -53,6 +53,11 @@ class Upload:
         self.complete = False
         """Whether the client has sent all of it."""
 
+    @property
+    def size(self) -> int:
+        """How many bytes of it came."""
+        return self._offset + len(self._buffer)
+
     def feed(self, data: bytes | None) -> bytes | None:
         """Take content, None at its end; return the start of the body once that is known."""
         if data is None:

@@ -18,8 +18,10 @@ What happens to a connection:
   for another version than 13) and nobody is asked. Then it is held open until the application
   decides: by a reply (``accept``, data, ``close``, ``status``), by the outcome of its
   ``connect`` consumer, or by ``decision_timeout``.
-* Messages come one by one in order. Ping and pong, fragments, UTF-8 and the closing handshake
-  are the gateway's business. A client that breaks the rules is told so (1002, 1007, 1009).
+* A browser is refused (403) whose page is not of the host that is asked, nor among ``origins``.
+* Messages come one by one in order. Ping and pong, fragments, UTF-8, compression where that is
+  on, and the closing handshake are the gateway's business. A client that breaks the rules is told
+  so (1002, 1007, 1009), and so is one that sends too much at once (1008).
 * One ``disconnect`` follows for each accepted connection, with the client's own close code,
   1005 if it gave none, 1006 if it left without a word.
 
@@ -29,15 +31,19 @@ The settings stand in the table ``[websocket]``: `WebsocketConfig`.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from autobahn.websocket import USES_NVX
 
-from gateway.core.plugin import Context, ProtocolPlugin, hookimpl
+from gateway.core.errors import ConfigError
+from gateway.core.plugin import Context, LayerOptions, ProtocolPlugin, hookimpl
 from gateway.core.web import Claim
 from gateway.plugins.websocket import messages
 from gateway.plugins.websocket.config import WebsocketConfig
 from gateway.plugins.websocket.door import Door
+
+ENVELOPE: Final = 16384
+"""Bytes of a message beside its text: the path, decoded, is the one part without a fixed size."""
 
 
 class WebsocketPlugin(ProtocolPlugin):
@@ -55,6 +61,17 @@ class WebsocketPlugin(ProtocolPlugin):
             yield (
                 "autobahn runs without its native part (NVX): large WebSocket messages cost "
                 "many times as much; install it from a wheel, or with a C compiler at hand"
+            )
+
+    @classmethod
+    def check(cls, config: Any, layer: LayerOptions) -> None:
+        """Raise ConfigError where messages may be larger than the layer lets through."""
+        if config.max_message + ENVELOPE > layer.message_bytes:
+            raise ConfigError(
+                f"websocket.max_message is {config.max_message}, and the layer lets "
+                f"{layer.message_bytes} bytes through, of which {ENVELOPE} are for path and "
+                f"addresses: set layer.message_bytes to {config.max_message + ENVELOPE} or more "
+                "(and layer.channel_bytes to several times that), or max_message lower"
             )
 
     async def start(self) -> None:

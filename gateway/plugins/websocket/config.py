@@ -7,9 +7,11 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from gateway.plugins.websocket.origin import Origins
+
 
 class WebsocketConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``[websocket]``: limits, times, and what happens when a consumer fails."""
+    """``[websocket]``: limits, times, who may connect, compression."""
 
     paths: Annotated[
         tuple[str, ...],
@@ -30,9 +32,9 @@ class WebsocketConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         int,
         Meta(
             ge=125,
-            le=1_048_576,
-            description="Bytes of one message, all its frames together; a larger one closes "
-            "with 1009. 1,000,000: the layer carries 1 MiB, the rest is for path and addresses.",
+            description="Bytes of one message, inflated and all its frames together; a larger "
+            "one closes with 1009. 1,000,000: the layer carries 1 MiB (layer.message_bytes, to "
+            "be raised first), the rest is for path and addresses.",
         ),
     ] = 1_000_000
     max_fragments: Annotated[
@@ -43,6 +45,76 @@ class WebsocketConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
             "full messages in frames of 256 bytes, and empty frames cannot fill the memory.",
         ),
     ] = 4096
+    message_rate: Annotated[
+        float,
+        Meta(
+            ge=0,
+            description="Messages a second, pings and fragments among them, that a client may "
+            "send for long; more close with 1008. 20,000: twice what one connection gets "
+            "echoed; beyond it is no conversation. 0: any number.",
+        ),
+    ] = 20_000.0
+    message_burst: Annotated[
+        int,
+        Meta(
+            ge=1,
+            description="Messages that may come at once, on top of the rate. 20,000: a second's "
+            "worth, what a client may have saved up while its network was away.",
+        ),
+    ] = 20_000
+    origins: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Web pages that may open a WebSocket: origins (https://example.org, "
+            'https://*.example.org for subdomains, http://localhost:* for any port), "same-host" '
+            'for pages of the host that is asked, "null" for pages without an origin, "*" for '
+            "any page. Others are refused 403: with the cookies of your users they could do "
+            "whatever these may. Clients that are no browsers send no origin and are let in."
+        ),
+    ] = ("same-host",)
+    compression: Annotated[
+        Literal["off", "deflate"],
+        Meta(
+            description="deflate: permessage-deflate (RFC 7692) with clients that offer it. off: "
+            "most messages are short, and CPU is dearer than bytes in a data centre."
+        ),
+    ] = "off"
+    compression_level: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=9,
+            description="Effort of deflate. 3: level 6 makes 4 KiB of JSON a seventh smaller in "
+            "twice the time.",
+        ),
+    ] = 3
+    compression_min: Annotated[
+        int,
+        Meta(
+            ge=1,
+            description="Bytes from which on a message is compressed. 128: below, deflate saves "
+            "some dozens of bytes, in packets that are sent anyway.",
+        ),
+    ] = 128
+    compression_window: Annotated[
+        int,
+        Meta(
+            ge=9,
+            le=15,
+            description="Bits of the window that either side compresses with. 12: 4 KiB, nearly "
+            "as good as 15 for messages of its size, while deflate works in 32 KiB; in 256 KiB "
+            "with 15, which cost 50 microseconds a message to get.",
+        ),
+    ] = 12
+    compression_context: Annotated[
+        bool,
+        Meta(
+            description="Whether a message may refer to those before it (context takeover). Short "
+            "messages that resemble each other shrink far more; but each connection keeps the "
+            "memory of compression_window (44 KiB with 12, 250 KiB with 15), and a group's "
+            "message is compressed anew for each member."
+        ),
+    ] = False
     max_pending: Annotated[
         int,
         Meta(
@@ -105,3 +177,7 @@ class WebsocketConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
             "it. 5: several round trips of a bad network.",
         ),
     ] = 5.0
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for an origin that is none."""
+        Origins(self.origins)

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import math
+from typing import Final
+
 from gateway.core.errors import LocalProtocolError, RemoteProtocolError
+from gateway.core.escape import escaped
 from gateway.core.plugin import Context, Drop, Peer
 from gateway.core.web import Exchange, Head
-from gateway.plugins.websocket import handshake
+from gateway.plugins.websocket import deflate, handshake
 from gateway.plugins.websocket.config import WebsocketConfig
-from gateway.plugins.websocket.handshake import Refuse
-from gateway.plugins.websocket.translate import WebsocketSession
+from gateway.plugins.websocket.deflate import Agreed, ContextDeflater, Deflater, Inflater
+from gateway.plugins.websocket.handshake import Offer, Refuse
+from gateway.plugins.websocket.origin import Origins
+from gateway.plugins.websocket.translate import ContextSession, WebsocketSession, deflating
 from gateway.plugins.websocket.transport import WebsocketWire
+
+MOST_TOLD: Final = 16
+"""Foreign origins that are logged by name: anybody can make up more."""
 
 
 class Door:
@@ -24,7 +33,14 @@ class Door:
         self.drop = context.drop
         self.longest = min(config.max_frame, config.max_message, 65535)
         """Bytes of a frame that need no look at the limits."""
+        self.recording = context.recording
+        self.burst = config.message_burst if config.message_rate else math.inf
+        """Messages that may come at once."""
         self._context = context
+        self._origins = Origins(config.origins)
+        self._told: set[bytes] = set()
+        self._classes: dict[int, type[WebsocketSession]] = {}
+        """The classes of sessions that share compressed frames, by their window."""
 
     def matches(self, head: Head) -> bool:
         """Return whether a request is a handshake for one of ``paths``."""
@@ -39,17 +55,60 @@ class Door:
             self._context.count("bad_handshakes_total")
             self.refuse(exchange, error.answer)
             return
+        origin = head.header(b"origin")
+        if origin is not None and not self._origins.allow(origin, head.header(b"host")):
+            self._tell(origin, head)
+            # RFC 6455 section 4.2.2: "an appropriate HTTP error code (e.g., 403 Forbidden)"
+            self.refuse(exchange, handshake.refusal(403, "not for pages of another site"))
+            return
         if self.pending >= self.config.max_pending:
             self.drop(Drop.LIMITED)
-            busy = handshake.refusal(
-                503, "too many handshakes wait for a decision", ((b"retry-after", b"1"),)
-            )
+            busy = handshake.refusal(503, "too many handshakes wait for a decision")
             self.refuse(exchange, busy)
             return
-        wire = WebsocketWire(self, exchange, offer.key)
-        session = WebsocketSession(self.config, head, offer.subprotocols, self.drop)
-        peer = Peer(head.client, head.server, head.scheme == "https")
-        wire.begin(self._context.attach(session, wire, peer), session)
+        agreed = self._agree(offer)
+        wire = WebsocketWire(self, exchange, offer.key, agreed)
+        session = self._session(head, offer, agreed)
+        peer = Peer(head.client, head.server, head.scheme == "https", head.identity)
+        wire.begin(self._context.attach(session, wire, peer, exchange), session)
+
+    def _tell(self, origin: bytes, head: Head) -> None:
+        """Count a page that may not, and say in the log how it could."""
+        self._context.count("foreign_origins_total")
+        if origin not in self._told and len(self._told) < MOST_TOLD:
+            self._told.add(origin)
+            self._context.log.warning(
+                "a page of %r asked for a WebSocket at %r and was refused; if it is one of yours, "
+                "add it to websocket.origins",
+                origin[:200].decode("latin-1"),
+                (head.header(b"host") or b"")[:200].decode("latin-1"),
+            )
+
+    def _agree(self, offer: Offer) -> Agreed | None:
+        config = self.config
+        if config.compression == "off" or not offer.extensions:
+            return None
+        return deflate.agree(
+            offer.extensions, config.compression_window, context=config.compression_context
+        )
+
+    def _session(self, head: Head, offer: Offer, agreed: Agreed | None) -> WebsocketSession:
+        config = self.config
+        if agreed is None:
+            return WebsocketSession(config, head, offer.subprotocols, self.drop)
+        how = agreed.window, config.compression_level, config.compression_min
+        if agreed.context:
+            deflater = ContextDeflater(*how)
+            return ContextSession(config, head, offer.subprotocols, self.drop, deflater)
+        found = self._classes.get(agreed.window)
+        if found is None:
+            found = self._classes[agreed.window] = deflating(Deflater(*how))
+        return found(config, head, offer.subprotocols, self.drop)
+
+    def inflater(self, agreed: Agreed) -> Inflater:
+        """Return what inflates the messages of one connection."""
+        most = self.config.max_message
+        return Inflater(agreed.their_window, most, context=agreed.their_context)
 
     def fault(self) -> None:
         """Count a peer that broke the rules."""
@@ -61,12 +120,11 @@ class Door:
             self._respond(exchange, answer)
         except LocalProtocolError as error:
             self.drop(Drop.INVALID)
-            self._context.log.warning("a refusal of %s: %s", exchange.head.path, error)
+            self._context.log.warning("a refusal of %s: %s", escaped(exchange.head.path), error)
             self._respond(exchange, handshake.refusal(500, "the refusal cannot be sent"))
 
     @staticmethod
     def _respond(exchange: Exchange, answer: Refuse) -> None:
-        length = (b"content-length", b"%d" % len(answer.content))
-        exchange.respond(answer.status, (*answer.headers, length))
+        exchange.respond(answer.status, answer.headers)
         exchange.write(answer.content)
         exchange.end()

@@ -16,7 +16,9 @@ from typing import Any, ClassVar, Final
 from autobahn.asyncio.websocket import WebSocketServerProtocol
 from autobahn.websocket.protocol import TrafficStats
 
+from gateway.core.errors import RemoteProtocolError
 from gateway.plugins.websocket.config import WebsocketConfig
+from gateway.plugins.websocket.deflate import Inflater
 from gateway.plugins.websocket.frames import (
     NO_CODE,
     Closed,
@@ -64,11 +66,30 @@ class _Utf8:
         return True, not rest, 0, self._total
 
 
+class _Inflation:
+    """A connection's `Inflater` in the shape that autobahn asks for."""
+
+    EXTENSION_NAME = "permessage-deflate"
+    __slots__ = ("_inflater",)
+
+    def __init__(self, inflater: Inflater) -> None:
+        self._inflater = inflater
+
+    def start_decompress_message(self) -> None:
+        self._inflater.begin()
+
+    def decompress_message_data(self, data: bytes, max_output_len: int | None = None) -> bytes:
+        return self._inflater.feed(data)
+
+    def end_decompress_message(self) -> None:
+        self._inflater.end()
+
+
 class Engine(WebSocketServerProtocol):
     """An open autobahn connection without transport, timers and handshake.
 
     What a connection's life would set in an autobahn protocol stands here, on the class: the
-    state after a handshake without extensions.
+    state after a handshake. ``inflater`` is that of a connection that agreed on compression.
     """
 
     factory: ClassVar[Any] = SimpleNamespace(isServer=True)
@@ -87,13 +108,18 @@ class Engine(WebSocketServerProtocol):
     requireMaskedClientFrames = True
     utf8validateIncoming = True
     maxMessagePayloadSize = 0
+    message_data_total_length = 0
     autoPingPending = None
     autoPingTimeoutCall = None
-    _perMessageCompress = None
+    _perMessageCompress: Any = None
     _isMessageCompressed = False
+    continued = 0
+    """Fragments that went on with a message; whoever counts them sets it back."""
 
-    def __init__(self, config: WebsocketConfig) -> None:
+    def __init__(self, config: WebsocketConfig, inflater: Inflater | None = None) -> None:
         self.utf8validator: Any = _Utf8()
+        if inflater is not None:
+            self._perMessageCompress = _Inflation(inflater)
         self._config = config
         self._events: list[Event] = []
 
@@ -107,12 +133,15 @@ class Engine(WebSocketServerProtocol):
         self.data += data[pos:stop]
         self._events = events
         more = True
-        while more and self.state == self.STATE_OPEN:
-            more = self.processData()
-            if more and self.current_frame is None and not self.inside_message:
-                stop -= len(self.data)
-                self.data = b""
-                break
+        try:
+            while more and self.state == self.STATE_OPEN:
+                more = self.processData()
+                if more and self.current_frame is None and not self.inside_message:
+                    stop -= len(self.data)
+                    self.data = b""
+                    break
+        except RemoteProtocolError as error:  # what the inflater says
+            self._fail_connection(error.answer.code, error.answer.reason)
         return stop
 
     @property
@@ -140,11 +169,15 @@ class Engine(WebSocketServerProtocol):
 
     def onMessageFrameBegin(self, length: int) -> None:
         """Refuse a frame for what its head says."""
+        if self._frames:
+            self.continued += 1
         self._frames += 1
         config = self._config
-        if length > config.max_frame:
+        # What cannot be compressed grows by a thousandth; how large it was, the inflater sees.
+        spare = (length >> 7) + 64 if self._isMessageCompressed else 0
+        if length - spare > config.max_frame:
             self._fail_connection(1009, f"a frame of over {config.max_frame} bytes")
-        elif len(self._buffer) + length > config.max_message:
+        elif not spare and len(self._buffer) + length > config.max_message:
             self._fail_connection(1009, f"a message of over {config.max_message} bytes")
         elif self._frames > config.max_fragments:
             self._fail_connection(1009, f"a message of over {config.max_fragments} frames")

@@ -21,7 +21,7 @@ rest are the structs below.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 
@@ -31,6 +31,8 @@ CLOSE: Final = 0x88
 PING: Final = 0x89
 PONG: Final = 0x8A
 """The first byte of a frame that is final and has no reserved bit set."""
+RSV1: Final = 0x40
+"""The bit that marks a compressed message (RFC 7692 section 6)."""
 
 SHORT: Final = 2048
 """Longest payload that is unmasked as one large integer; from here on a masker in C is faster
@@ -41,6 +43,7 @@ NO_CODE: Final = 1005
 ABNORMAL: Final = 1006
 """The peer left without a close frame (RFC 6455 section 7.1.5)."""
 
+_COMPRESSED: Final = (TEXT | RSV1, BINARY | RSV1)
 _MAX_REASON: Final = 123  # RFC 6455 section 5.5: control frames carry 125 bytes, 2 are the code
 _SHORT_TEXT: Final = tuple(bytes((TEXT, n)) for n in range(126))
 _SHORT_BINARY: Final = tuple(bytes((BINARY, n)) for n in range(126))
@@ -75,6 +78,16 @@ Event = str | bytes | Ping | Pong | Closed | Fault
 _PONG: Final = Pong()
 
 
+class Inflates(Protocol):
+    """What inflates whole messages; None where something is wrong with one."""
+
+    def text(self, payload: bytes) -> str | None:
+        """Return a text message."""
+
+    def binary(self, payload: bytes) -> bytes | None:
+        """Return a binary message."""
+
+
 def text_frame(text: str) -> bytes:
     """Return a text message as one unmasked frame; UnicodeEncodeError for lone surrogates."""
     payload = text.encode()
@@ -90,6 +103,14 @@ def binary_frame(payload: bytes) -> bytes:
     if size < 126:
         return _SHORT_BINARY[size] + payload
     return _long_head(BINARY, size) + payload
+
+
+def data_frame(first: int, payload: bytes) -> bytes:
+    """Return a message as one unmasked frame with a first byte of its own."""
+    size = len(payload)
+    if size < 126:
+        return bytes((first, size)) + payload
+    return _long_head(first, size) + payload
 
 
 def _long_head(first: int, size: int) -> bytes:
@@ -125,13 +146,21 @@ def may_be_sent(code: int) -> bool:
     return 3000 <= code <= 4999 or (1000 <= code <= 1014 and code not in (1004, 1005, 1006))
 
 
-def split(data: bytes, pos: int, most: int, biggest: int, events: list[Event]) -> int:
+def split(
+    data: bytes,
+    pos: int,
+    most: int,
+    biggest: int,
+    events: list[Event],
+    inflater: Inflates | None = None,
+) -> int:
     """Append the events of the simple frames in ``data`` from ``pos`` on; return where it stopped.
 
     Simple is: final, no reserved bit, masked, opcode text, binary, ping or pong, payload
     length in its minimal form and at most ``biggest`` (itself at most 65,535), all of it
-    there. It stops at the first frame that is not, or after ``most`` events; text that is
-    not UTF-8 is left where it is, too.
+    there. With ``inflater`` RSV1 may mark a compressed message (RFC 7692 section 6). It stops at
+    the first frame that is not, or after ``most`` events; text that is not UTF-8, and what
+    cannot be inflated, are left where they are, too.
     """
     end = len(data)
     while end - pos >= 6:
@@ -169,6 +198,11 @@ def split(data: bytes, pos: int, most: int, biggest: int, events: list[Event]) -
             events.append(Ping(payload))
         elif first == PONG and size < 126:
             events.append(_PONG)
+        elif inflater is not None and first in _COMPRESSED:
+            found = inflater.text(payload) if first & 1 else inflater.binary(payload)
+            if found is None:
+                break
+            events.append(found)
         else:
             break
         pos = stop

@@ -1,7 +1,6 @@
 """The opening handshake of RFC 6455 section 4, the server's side. Pure.
 
 A request is checked before the application is asked, the answer made after it has said yes.
-Extensions are not negotiated: a server may ignore them all (section 9.1).
 """
 
 from __future__ import annotations
@@ -16,10 +15,14 @@ from typing import Final
 import msgspec
 
 from gateway.core.errors import LocalProtocolError, RemoteProtocolError
-from gateway.core.web import Head, Header
+from gateway.core.web import Head, Header, plain
 
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 section 1.3
 _TOKEN: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")  # RFC 9110 section 5.6.2
+_EXTENSION_PART: Final = re.compile(
+    rb"[ \t]*([!#$%&'*+.^_`|~0-9A-Za-z-]+)"
+    rb"(?:[ \t]*=[ \t]*([!#$%&'*+.^_`|~0-9A-Za-z-]+|\"(?:[^\"\\]|\\.)*\"))?[ \t]*"
+)
 _UNFIT: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")  # RFC 9110 section 5.5; a tab may be
 _OURS: Final = frozenset(
     (b"connection", b"upgrade", b"content-length", b"transfer-encoding", b"trailer", b"te")
@@ -41,21 +44,26 @@ class Refuse(msgspec.Struct, frozen=True):
     headers: Sequence[Header] = ()
 
 
+Parameter = tuple[bytes, bytes | None]
+"""A parameter of an extension: its name, its value, None for one without."""
+Extension = tuple[bytes, list[Parameter]]
+"""An extension by its name, with its parameters as they stand there."""
+
+
 class Offer(msgspec.Struct, frozen=True):
-    """What a valid handshake brings: the client's key, the subprotocols it offers."""
+    """What a valid handshake brings: the client's key, and what it offers, best liked first."""
 
     key: bytes
     """Empty over HTTP/2, which needs none (RFC 8441 section 5)."""
     subprotocols: list[str]
+    extensions: list[Extension] = []
 
 
 def refusal(status: int, reason: str, headers: Sequence[Header] = ()) -> Refuse:
-    """Return a refusal with a text for people; whatever ``reason`` holds, it is a body."""
-    text = (
-        (b"content-type", b"text/plain; charset=utf-8"),
-        (b"x-content-type-options", b"nosniff"),
-    )
-    return Refuse(status, reason.encode("utf-8", "replace"), (*headers, *text))
+    """Return a refusal with a text for people, and ``headers`` before those of such answers."""
+    own = {name for name, _ in headers}
+    more, content = plain(status, reason)
+    return Refuse(status, content, (*headers, *(item for item in more if item[0] not in own)))
 
 
 def asks(head: Head) -> bool:
@@ -78,7 +86,7 @@ def check(head: Head) -> Offer:
     RFC 6455 section 4.2.1.
     """
     if head.protocol:
-        return Offer(b"", _checked_offer(head))
+        return Offer(b"", _checked_offer(head), _extended(head))
     if head.method != "GET":
         # "An HTTP/1.1 or higher GET request"
         raise _bad("a WebSocket is opened with GET", 405, ((b"allow", b"GET"),))
@@ -93,7 +101,7 @@ def check(head: Head) -> Offer:
     if len(keys) != 1 or not _is_key(keys[0]):
         # "a base64-encoded value that, when decoded, is 16 bytes in length"
         raise _bad("one Sec-WebSocket-Key of 16 bytes in base64 is needed")
-    return Offer(keys[0], names)
+    return Offer(keys[0], names, _extended(head))
 
 
 def _checked_offer(head: Head) -> list[str]:
@@ -125,6 +133,36 @@ def _checked_offer(head: Head) -> list[str]:
     return names
 
 
+def _extended(head: Head) -> list[Extension]:
+    """Return what the lines of Sec-WebSocket-Extensions offer.
+
+    Section 9.1: "If a value is received by either the client or the server during negotiation
+    that does not conform to the ABNF below, the recipient of such malformed data MUST immediately
+    _Fail the WebSocket Connection_." Empty elements of a list are no elements (RFC 9110 section
+    5.6.1.2).
+    """
+    found: list[Extension] = []
+    for value in _values(head, b"sec-websocket-extensions"):
+        for item in value.split(b","):
+            if not item.strip(b" \t"):
+                continue
+            name, *parameters = [_EXTENSION_PART.fullmatch(part) for part in item.split(b";")]
+            if name is None or name[2] is not None or None in parameters:
+                raise _bad("a Sec-WebSocket-Extensions that is no list of extensions")
+            found.append((name[1], [(m[1], _unquoted(m[2])) for m in parameters if m]))
+    return found
+
+
+def _unquoted(value: bytes | None) -> bytes | None:
+    """Return a parameter's value. A quoted one has to be a token as well (section 9.1)."""
+    if value is None or not value.startswith(b'"'):
+        return value
+    value = re.sub(rb"\\(.)", rb"\1", value[1:-1])
+    if not _TOKEN.match(value):
+        raise _bad("a Sec-WebSocket-Extensions with a quoted value that is no token")
+    return value
+
+
 def _bad(reason: str, status: int = 400, headers: Sequence[Header] = ()) -> RemoteProtocolError:
     return RemoteProtocolError(reason, refusal(status, reason, headers))
 
@@ -153,11 +191,13 @@ def accept_key(key: bytes) -> bytes:
     return base64.b64encode(digest)
 
 
-def fields(key: bytes, accept: Accept) -> list[Header]:
+def fields(key: bytes, accept: Accept, extensions: bytes = b"") -> list[Header]:
     """Return the headers of the answer that opens the connection."""
     found = [(b"Sec-WebSocket-Accept", accept_key(key))] if key else []
     if accept.subprotocol is not None:
         found.append((b"Sec-WebSocket-Protocol", accept.subprotocol.encode()))
+    if extensions:
+        found.append((b"Sec-WebSocket-Extensions", extensions))
     return [*found, *accept.headers]
 
 

@@ -9,14 +9,14 @@
 ``received`` takes the events of `frames`; ``Write`` carries ready frames, or the `Accept`
 that opens the connection; ``Close`` carries our close frame, or the `Refuse` of a handshake.
 The transport ends the closing handshake: it goes on handing over events while the state is
-CLOSING, though the core counts the connection as ended and asks for no more actions.
+CLOSING, and writes what is to be written, though the core counts the connection as ended.
 """
 
 from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Iterable
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from gateway.core.errors import LocalProtocolError
 from gateway.core.plugin import (
@@ -40,6 +40,7 @@ from gateway.core.plugin import (
 from gateway.core.web import Head
 from gateway.plugins.websocket import frames
 from gateway.plugins.websocket.config import WebsocketConfig
+from gateway.plugins.websocket.deflate import ContextDeflater, Deflater
 from gateway.plugins.websocket.frames import Closed, Event, Fault, Ping
 from gateway.plugins.websocket.handshake import Accept, Refuse, checked_headers, refusal
 
@@ -57,7 +58,6 @@ RESTART: Final = 1012
 TRY_LATER: Final = 1013
 """Close codes (RFC 6455 section 7.4.1, and IANA's registry for 1012 and 1013)."""
 
-_RETRY: Final = ((b"retry-after", b"1"),)  # a second: what lacked room or a worker, comes back soon
 _PING_FRAME: Final = frames.control_frame(frames.PING)
 
 _UNREACHED: Final = {
@@ -177,6 +177,10 @@ class WebsocketSession(Session):
                 self._code, self._reason = event.code, event.reason
             elif isinstance(event, Fault):
                 self.state = CLOSED
+            elif isinstance(event, Ping) and self.state is CLOSING:
+                # RFC 6455 section 5.5.2: "unless it already received a Close frame"; after ours
+                # only data frames are forbidden (section 5.5.1).
+                actions.append(Write(frames.control_frame(frames.PONG, event.payload)))
             elif kind is str or kind is bytes:
                 self._drop(Drop.CLOSED)
         return actions
@@ -204,6 +208,8 @@ class WebsocketSession(Session):
 
     heeds_accepted = False
     frames_replies = True
+    text_frame: ClassVar[Callable[[str], bytes]] = staticmethod(frames.text_frame)
+    binary_frame: ClassVar[Callable[[bytes], bytes]] = staticmethod(frames.binary_frame)
 
     @classmethod
     def frame(cls, reply: Message) -> bytes | None:
@@ -211,33 +217,26 @@ class WebsocketSession(Session):
         if len(reply) != 1:
             return None
         if (text := reply.get("text")) is not None:
-            return frames.text_frame(text)
+            return cls.text_frame(text)
         if (payload := reply.get("bytes")) is not None:
-            return frames.binary_frame(payload)
+            return cls.binary_frame(payload)
         return None
 
     def send(self, conversation: str | None, reply: Message, token: Any) -> Iterable[Action]:
         """Do what a reply says. Raises `LocalProtocolError` where it makes no sense now."""
         if self.state is OPEN and (output := self.frame(reply)) is not None:
             return (Write(output),)
-        text, payload = reply.get("text"), reply.get("bytes")
-        output = (
-            frames.text_frame(text)
-            if text is not None
-            else None
-            if payload is None
-            else frames.binary_frame(payload)
-        )
+        talks = reply.get("text") is not None or reply.get("bytes") is not None
         close = reply.get("close", False)
         actions: list[Action] = []
         if self.state is PENDING:
             if (
                 reply.get("accept") is False
                 or "status" in reply
-                or (close is not False and output is None and not reply.get("accept"))
+                or (close is not False and not talks and not reply.get("accept"))
             ):
-                return self._refused_by(reply, output, close)
-            if output is not None or reply.get("accept"):
+                return self._refused_by(reply, close, talks=talks)
+            if talks or reply.get("accept"):
                 actions += self._accept(reply)
             elif "subprotocol" in reply or "headers" in reply:
                 raise LocalProtocolError("subprotocol and headers go with accept")
@@ -245,17 +244,23 @@ class WebsocketSession(Session):
             ("subprotocol", "headers", "status", "content")
         ):
             raise LocalProtocolError("the connection is accepted already")
-        if output is not None:
-            actions.append(Write(output))
+        if talks:
+            actions.append(Write(self._data(reply)))
         if close is not False:
             actions += self._close(self._code_of(close, NORMAL), reply.get("reason", ""))
         return actions
+
+    def _data(self, reply: Message) -> bytes:
+        """Return the frame of a reply's data, which is sure to be sent."""
+        cls = type(self)
+        text = reply.get("text")
+        return cls.binary_frame(reply["bytes"]) if text is None else cls.text_frame(text)
 
     def _accept(self, reply: Message) -> list[Action]:
         subprotocol = reply.get("subprotocol")
         if subprotocol is not None and subprotocol not in self._offered:
             # RFC 6455 section 4.2.2: "The value chosen MUST be derived from the client's handshake"
-            raise LocalProtocolError(f"the client did not offer the subprotocol {subprotocol!r}")
+            raise LocalProtocolError("the client did not offer the subprotocol")
         if "content" in reply:
             raise LocalProtocolError("content goes with a refusal")
         answer = Accept(subprotocol, checked_headers(reply.get("headers", ())))
@@ -266,8 +271,8 @@ class WebsocketSession(Session):
             actions.append(Timer("ping", self._config.ping_interval))
         return actions
 
-    def _refused_by(self, reply: Message, output: bytes | None, close: Any) -> list[Action]:
-        if output is not None or reply.get("accept") or "subprotocol" in reply:
+    def _refused_by(self, reply: Message, close: Any, *, talks: bool) -> list[Action]:
+        if talks or reply.get("accept") or "subprotocol" in reply:
             raise LocalProtocolError("a reply accepts or refuses, not both")
         if close is not False and close is not True and not frames.may_be_sent(close):
             self._drop(Drop.FOREIGN_CODE)
@@ -319,7 +324,7 @@ class WebsocketSession(Session):
         if kind == UNROUTED:
             return self._refuse(refusal(404, "nothing is here"))
         if kind == RELEASED:
-            return self._refuse(refusal(503, "nobody was there to answer", _RETRY))
+            return self._refuse(refusal(503, "nobody was there to answer"))
         return self._refuse(refusal(500, "the application failed"))
 
     def _open_outcome(self, outcome: Outcome) -> Iterable[Action]:
@@ -340,7 +345,7 @@ class WebsocketSession(Session):
         if self.state is OPEN:
             return self._close(code, reason)
         if self.state is PENDING and token == CONNECT:
-            return self._refuse(refusal(status, reason, _RETRY if status == 503 else ()))
+            return self._refuse(refusal(status, reason))
         return ()
 
     # ------------------------------------------------ time
@@ -348,7 +353,7 @@ class WebsocketSession(Session):
     def timeout(self, name: str) -> Iterable[Action]:
         """Refuse what nobody decided, ping who is silent, cut off who does not answer."""
         if self.state is PENDING:
-            return self._refuse(refusal(503, "nobody decided in time", _RETRY))
+            return self._refuse(refusal(503, "nobody decided in time"))
         if self.state is not OPEN:
             return ()
         if name == "ping":
@@ -369,7 +374,50 @@ class WebsocketSession(Session):
     def draining(self) -> Iterable[Action]:
         """Refuse what is pending, begin to close what is open."""
         if self.state is PENDING:
-            return self._refuse(refusal(503, "the gateway is shutting down", _RETRY))
+            return self._refuse(refusal(503, "the gateway is shutting down"))
         if self.state is OPEN:
             return self._close(GOING_AWAY, "the gateway is shutting down")
         return ()
+
+
+def deflating(deflater: Deflater) -> type[WebsocketSession]:
+    """Return the class of sessions that agreed on the same parameters of compression.
+
+    A group's message is framed once for each class of its members: so it is compressed once for
+    each set of parameters.
+    """
+    namespace = {
+        "__slots__": (),
+        "text_frame": deflater.text_frame,
+        "binary_frame": deflater.binary_frame,
+    }
+    return type("DeflatingSession", (WebsocketSession,), namespace)
+
+
+class ContextSession(WebsocketSession):
+    """A connection whose messages refer to those before: no frame of it serves another."""
+
+    __slots__ = ("_deflater",)
+
+    frames_replies = False
+
+    def __init__(
+        self,
+        config: WebsocketConfig,
+        head: Head,
+        subprotocols: list[str],
+        drop: Callable[[Drop], None],
+        deflater: ContextDeflater,
+    ) -> None:
+        super().__init__(config, head, subprotocols, drop)
+        self._deflater = deflater
+
+    @classmethod
+    def frame(cls, reply: Message) -> None:
+        """Return None: each session makes its own."""
+
+    def _data(self, reply: Message) -> bytes:
+        text = reply.get("text")
+        if text is None:
+            return self._deflater.binary_frame(reply["bytes"])
+        return self._deflater.text_frame(text)

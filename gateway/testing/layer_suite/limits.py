@@ -85,6 +85,18 @@ class Expiry(Harness):
         assert layer.receive([reader, "y!"]) == (None, None)
         self.dropped(layer, expired=3)
 
+    def test_a_single_reader_used_again(self) -> None:
+        """The lifetime of what a single reader has read ends nothing of what comes after."""
+        layer = self.join(expiry=60.0)
+        reader = layer.new_channel("x?")
+        layer.send(reader, {"n": 1})
+        assert self.drained(layer, reader) == numbers(1, 1)
+        self.advance(30)
+        layer.send(reader, {"n": 2})
+        self.advance(31)
+        layer.send(reader, {"n": 3})
+        assert self.drained(layer, reader) == numbers(2, 2)
+
 
 class Capacity(Harness):
     """Room is counted in messages and in bytes; nobody waits for it."""

@@ -11,6 +11,7 @@ import pytest
 from gateway.core.errors import MessageTooLarge
 from gateway.core.layers import codec
 from gateway.core.layers.base import RELEASED, Message, Outcome
+from gateway.core.layers.base import send as sending
 from gateway.testing.layer_suite.harness import Harness, numbers, own
 
 BAD_CHANNELS = ["", "?x", "!x", "a b", "a/b", "ä", "a\n", "a!b!c", "a?b!c", "a" * 201]
@@ -300,7 +301,9 @@ class Refusals(Harness):
                 verb(channels)
 
     def test_too_large(self) -> None:
-        """A message over one MiB encoded raises MessageTooLarge; nothing is sent."""
+        """A message over ``message_bytes`` encoded, one MiB unless the layer is told otherwise,
+        raises MessageTooLarge; nothing is sent.
+        """  # noqa: D205 - one sentence
         layer = self.join()
         layer.group_add("g", "x")
         big = {"data": b"x" * codec.MAX_MESSAGE}
@@ -320,3 +323,23 @@ class Refusals(Harness):
         spare = codec.MAX_MESSAGE - len(codec.encode({"data": b"x" * 70_000})) + 70_000
         layer.send("x", {"data": b"x" * spare})
         assert len(self.received(layer, "x")["data"]) == spare
+
+    def test_larger_messages(self) -> None:
+        """With ``message_bytes`` raised, messages of that size go every way that there is."""
+        size = 3 * 1024 * 1024
+        layer = self.join(message_bytes=size, channel_bytes=6 * size)
+        other = self.join()
+        large = {"data": bytes(size - 16)}
+        name = own(other)
+        layer.group_add("g", name)
+        layer.send("x", large)
+        layer.send_many("x", [large, {}])
+        layer.send(name, large)
+        layer.send_group("g", large)
+        layer.apply([sending("x", large, size)])
+        found = [self.received(other, "x").get("data", b"") for _ in range(4)]
+        assert [len(data) for data in found] == [size - 16, size - 16, 0, size - 16]
+        for _ in range(2):
+            assert len(self.received(other, name)["data"]) == size - 16
+        with pytest.raises(MessageTooLarge, match="message_bytes"):
+            layer.send("x", {"data": bytes(size)})

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 from gateway.core.errors import ChannelFull
 from gateway.core.layers.base import OK
@@ -82,6 +84,25 @@ class Threads(Harness):
 
         self.together(write, read, read, read)
         assert sorted(found) == list(range(2 * EACH))
+
+    def test_a_long_wait_holds_up_nobody(self) -> None:
+        """While threads wait for what does not come, another one takes what does."""
+        layer, writer = self.join(), self.join()
+        with closing(layer.intake(["x"])) as intake, ThreadPoolExecutor(THREADS) as pool:
+            waits = [
+                pool.submit(layer.receive, [f"reply?{n}"], block=2 * self.patience)
+                for n in range(THREADS - 1)
+            ]
+            for n in range(3):
+                taking = pool.submit(intake.take, self.patience)
+                writer.send("x", {"n": n})
+                delivery = taking.result(self.patience)
+                assert delivery is not None
+                assert delivery.messages == [{"n": n}]
+                layer.settle(delivery, [OK])
+            for n in range(THREADS - 1):
+                writer.send(f"reply?{n}", {"n": n})
+            assert [wait.result()[1] for wait in waits] == [{"n": n} for n in range(THREADS - 1)]
 
     def test_one_inbox(self) -> None:
         """Several threads may read the inbox of their process: each message once."""

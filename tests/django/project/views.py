@@ -12,6 +12,7 @@ from django.http.request import UnreadablePostError
 from django.views.decorators.csrf import csrf_exempt
 
 from django_gateway import Channel, ConsumeLater, Reject, ResponseLater
+from django_gateway.decorators import stream_body
 
 noted: deque = deque()
 """What views noted, in order; cleared before each test."""
@@ -73,6 +74,33 @@ def body(request):
     return HttpResponse(f"{len(data)} {sum(data)}")
 
 
+@csrf_exempt
+@stream_body
+def streamed_body(request):
+    return body(request)
+
+
+@csrf_exempt
+@stream_body
+def streamed_upload(request):
+    return upload(request)
+
+
+@csrf_exempt
+@stream_body
+def unread_body(request):
+    return HttpResponse("no, thank you", status=403)
+
+
+@csrf_exempt
+def thread_of_body(request):
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 42")
+    noted.append(connection._connections[connection._alias])
+    Channel("elsewhere").send({"bytes": len(request.body)})
+    return HttpResponse(threading.current_thread().name)
+
+
 def cookies(request):
     response = HttpResponse()
     response.set_cookie("one", "1", httponly=True)
@@ -128,12 +156,27 @@ def stream(request, count):
     return StreamingHttpResponse(parts())
 
 
+def short_stream(request):
+    def parts():
+        try:
+            yield b"x" * 200_000
+            yield b"y" * 200_000
+        finally:
+            noted.append(threading.current_thread().name)
+
+    return StreamingHttpResponse(parts())
+
+
 def broken_stream(request):
     def parts():
         yield b"begun"
         raise RuntimeError("broken stream")
 
     return StreamingHttpResponse(parts())
+
+
+def small_file(request):
+    return FileResponse(BytesIO(bytes(range(256))))
 
 
 def file(request):
@@ -143,6 +186,10 @@ def file(request):
     response.thread = threading.current_thread().name
     noted.append(content)
     return response
+
+
+async def async_small_file(request):
+    return small_file(request)
 
 
 async def async_hello(request):
@@ -211,6 +258,11 @@ def database(request):
         (found,) = cursor.fetchone()
     noted.append(connection._connections[connection._alias])
     return HttpResponse(str(found))
+
+
+def database_file(request):
+    database(request)
+    return file(request)
 
 
 async def async_database(request):

@@ -6,7 +6,7 @@ import signal
 import time
 from pathlib import Path
 
-from django_gateway import Channel, ConsumeLater, Group, Reject, route
+from django_gateway import Channel, ConsumeLater, Group, Reject, include, route
 
 SEEN = os.environ.get("E2E_SEEN", "")
 
@@ -41,6 +41,12 @@ def connect(message):
 
 def disconnect(message):
     seen(f"disconnect {message.content['path']} {message.content.get('code')}")
+
+
+def where(message):
+    """Say where the connection came from."""
+    content = message.content
+    message.reply(f"{content['client']} {content['scheme']} {content['root_path']}")
 
 
 def refuse(message):
@@ -84,7 +90,9 @@ def burst(message):
 
 
 routing = [
+    include("transfers.routing"),
     route("websocket.connect", refuse, path=r"^/refused$"),
+    route("websocket.connect", where, path=r"^/where$"),
     route("websocket.connect", connect),
     route("websocket.disconnect", disconnect),
     route("websocket.receive", ordered, path=r"^/ordered"),

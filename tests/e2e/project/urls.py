@@ -2,8 +2,8 @@ import os
 import signal
 import time
 
-from django.http import HttpResponse, StreamingHttpResponse
-from django.urls import path
+from django.http import HttpResponse, JsonResponse, StreamingHttpResponse
+from django.urls import include, path, reverse
 
 from django_gateway import Group
 
@@ -38,6 +38,22 @@ def shout(request, group):
     return HttpResponse("sent")
 
 
+def where(request):
+    """Say where the request came from and was sent to, as Django sees it."""
+    return JsonResponse(
+        {
+            "address": request.META["REMOTE_ADDR"],
+            "secure": request.is_secure(),
+            "host": request.get_host(),
+            "url": request.build_absolute_uri(),
+            "script_name": request.META["SCRIPT_NAME"],
+            "path_info": request.path_info,
+            "reversed": reverse("where"),
+            "forwarded": {key: value for key, value in request.META.items() if "FORWARD" in key},
+        }
+    )
+
+
 urlpatterns = [
     path("pid", pid),
     path("slow/<int:milliseconds>", slow),
@@ -46,4 +62,6 @@ urlpatterns = [
     path("echo", echo),
     path("stream/<int:pieces>", stream),
     path("shout/<group>", shout),
+    path("where", where, name="where"),
+    path("transfers/", include("transfers")),
 ]

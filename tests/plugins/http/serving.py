@@ -8,18 +8,20 @@ import itertools
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Self
 
 import h11
 import uvloop
 
 from gateway import open_layer
+from gateway.core.access import AccessLog
 from gateway.core.config import GatewaySettings
 from gateway.core.connection import Engine
 from gateway.core.layers.base import FAILED, OK, Layer, Outcome, send
 from gateway.core.listen import parse
 from gateway.core.metrics import Metrics
+from gateway.core.tls import Tls
 from gateway.core.web import Claim
 from gateway.plugins.http import HttpPlugin
 from gateway.plugins.http.config import HttpConfig
@@ -51,10 +53,12 @@ class Served:
         *,
         config: HttpConfig | None = None,
         claims: Iterable[Claim] = (),
-        listen: str = "127.0.0.1:0",
+        listen: str | Sequence[str] = "127.0.0.1:0",
+        tls: Tls | None = None,
         threads: int = 4,
         gateway: GatewaySettings | None = None,
         loop_factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop,
+        access: AccessLog | None = None,
         **layer_options: Any,
     ) -> None:
         self.config = config or HttpConfig()
@@ -68,9 +72,11 @@ class Served:
         """Every message that a consumer took, with its channel."""
         self._consumers = consumers
         self._claims = list(claims)
-        self._listen = parse(listen)
+        self._listen = [parse(text) for text in ([listen] if isinstance(listen, str) else listen)]
+        self.tls = tls
         self._gateway = gateway or GatewaySettings()
         self._threads = threads
+        self._access = access
         self._loop_factory = loop_factory
         self._running: list[threading.Thread] = []
         self._started = threading.Event()
@@ -114,14 +120,26 @@ class Served:
     async def _main(self) -> None:
         self.loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
-        self.engine = Engine(self._edge_layer, self._gateway, self.metrics, self.loop)
+        self.engine = Engine(
+            self._edge_layer, self._gateway, self.metrics, self.loop, access=self._access
+        )
         self.context = self.engine.context(
-            HttpPlugin, self.config, listeners=[self._listen], claims=self._claims
+            HttpPlugin, self.config, listeners=self._listen, claims=self._claims, tls=self.tls
         )
         self.plugin = HttpPlugin(self.config, self.context)
         await self.plugin.start()
-        if self.plugin._servers:
-            self.address = self.plugin._servers[0].sockets[0].getsockname()
+        plain = iter(self.plugin._servers)
+        arriving = iter(self.plugin._acceptors)
+        self.addresses = [
+            (
+                next(arriving).socket
+                if endpoint.tls or self.config.proxy_protocol
+                else next(plain).sockets[0]
+            ).getsockname()
+            for endpoint in self._listen
+        ]
+        """Where it listens, in the order of ``listen``."""
+        self.address = self.addresses[0] if self.addresses else None
         # One turn for the layer to say what is announced.
         await asyncio.sleep(0.02)
         self._started.set()
@@ -206,6 +224,13 @@ class Client:
         while piece := self.sock.recv(65536):
             pieces.append(piece)
         return b"".join(pieces)
+
+    def head(self) -> bytes:
+        """Return the head of a response."""
+        data = b""
+        while not data.endswith(b"\r\n\r\n"):
+            data += self.take(1)
+        return data
 
     def take(self, count: int) -> bytes:
         """Return so many bytes."""

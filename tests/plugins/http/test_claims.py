@@ -226,6 +226,20 @@ def test_a_body_that_is_cut_off(site, talk, claims):
     assert isinstance(error, ConnectionError)
 
 
+def test_a_body_that_is_refused_before_it_is_read(site, claims):
+    """Whoever begins to read it too late gets ConnectionError, and the client no 100."""
+    with site.connect() as client:
+        head = b"POST /hold HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n"
+        client.send(head + b"Expect: 100-continue\r\n\r\nzz\r\n")
+        (exchange,) = wait_until(lambda: claims.exchanges)
+        response = client.response()
+        assert (response.status, response.informational) == (400, [])
+        reading = asyncio.run_coroutine_threadsafe(anext(exchange.body()), site.loop)
+        with pytest.raises(ConnectionError):
+            reading.result(5)
+        assert client.rest() == b""
+
+
 def test_a_claim_hears_that_the_client_left(site, talk, claims):
     """``on_gone`` calls back once; what is written afterwards is ignored."""
     client = talk(site)

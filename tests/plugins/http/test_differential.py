@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from random import Random
+from typing import Any
+
 import h11
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -11,6 +15,8 @@ from gateway.plugins.http.body import ChunkedBody, LengthBody
 from gateway.plugins.http.config import HttpConfig
 from gateway.plugins.http.head import CHUNKED, HeadReader
 from gateway.plugins.http.refusals import Refused
+from tests.plugins.http import grammar
+from tests.plugins.http.driven import Driven, seen
 from tests.plugins.http.refused import CASES
 
 CHUNKS = b'5;x="y"\r\nhello\r\n0\r\nT: u\r\n\r\nGET'
@@ -91,3 +97,74 @@ def test_what_is_accepted_means_the_same_to_h11(data):
     read = ours(data)
     if read is not None:
         assert read == theirs(data)
+
+
+# ---------------------------------------------------------------- whole connections
+
+SPACED = re.compile(rb"[0-9A-Fa-f][\t ]+;").search
+"""Whitespace before a chunk's extension, which RFC 9112 7.1.1 has read and h11 does not."""
+
+
+def their_requests(data: bytes, count: int) -> list[tuple[Any, ...]]:
+    """Return the first requests that h11 reads, ``count`` of them; it raises where it refuses.
+
+    Fewer, where one has trailers that h11 takes for framing.
+    """
+    found: list[tuple[Any, ...]] = []
+    while len(found) < count:
+        server = h11.Connection(h11.SERVER, max_incomplete_event_size=1 << 20)
+        # h11 ignores no empty line before a request; RFC 9112 2.2 asks for it.
+        server.receive_data(data.removeprefix(b"\r\n"))
+        head = server.next_event()
+        assert isinstance(head, h11.Request)
+        body = b""
+        try:
+            while isinstance(event := server.next_event(), h11.Data):
+                body += bytes(event.data)
+        except h11.RemoteProtocolError as error:
+            # h11 believes framing in trailers; RFC 9110 6.5.1 has it ignored.
+            if "Content-Length" not in str(error) and "Transfer-Encoding" not in str(error):
+                raise
+            return found
+        assert isinstance(event, h11.EndOfMessage)
+        headers = [(bytes(name), bytes(value)) for name, value in head.headers]
+        if head.target[:1] not in {b"/", b"*"} and b"host" not in dict(headers):
+            # RFC 9112 3.2.2, which is not h11's business.
+            headers.append((b"host", re.split(rb"[/?]", head.target)[2]))
+        found.append((head.method.decode(), path_of(head.target), headers, body))
+        data = server.trailing_data[0]
+    return found
+
+
+def path_of(target: bytes) -> bytes:
+    """Return path and query of a target in any form, a question mark between them."""
+    if target[:1] not in {b"/", b"*"}:
+        target = re.sub(rb"^[^:]*://[^/?]*", b"", target)
+        target = target if target[:1] == b"/" else b"/" + target
+    path, _, query = target.partition(b"?")
+    return path + b"?" + query
+
+
+@settings(max_examples=600, deadline=None)
+@given(st.integers(0, 2**32).map(Random))
+def test_a_pipeline_means_the_same_to_h11(rng):
+    """Where each request ends and the next begins, and what it says: no two readings."""
+    data = b"".join(each.data for each in grammar.pipeline(rng, 5))
+    if rng.random() < 0.7:
+        data = grammar.mutate(rng, data)
+    if SPACED(data):
+        return
+    driven = Driven(seen, http2=False)
+    driven.feed([data])
+    ours = []
+    for message in driven.requests:
+        # h11 writes the coding in small letters.
+        headers = [
+            (name, value.lower() if name == b"transfer-encoding" else value)
+            for name, value in map(tuple, message["headers"])
+        ]
+        target = message["raw_path"] + b"?" + message["query_string"]
+        ours.append((message["method"], target, headers, bytes(message["body"])))
+    other = their_requests(data, len(ours))
+    assert ours[: len(other)] == other
+    driven.close()

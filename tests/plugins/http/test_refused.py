@@ -12,6 +12,7 @@ from gateway.plugins.http.config import HttpConfig
 from gateway.plugins.http.head import CHUNKED, HeadReader
 from gateway.plugins.http.http2.faults import FAULTS
 from gateway.plugins.http.refusals import RULES, Refused
+from tests.plugins.http import own
 from tests.plugins.http.http2 import refused as http2
 from tests.plugins.http.http2.peer import Http2Client
 from tests.plugins.http.refused import CASES, PAGE, page
@@ -37,6 +38,7 @@ def test_refused(site, refusal, case, data):
         assert response.status == RULES[refusal].status
         assert response.content == f"{RULES[refusal].sentence} ({refusal})\n".encode()
         assert response.header(b"connection") == b"close"
+        own.check(response.status, response.headers, response.content)
         assert client.rest() == b""
     assert site.seen[before:] == []
     series = f'gateway_http_refused_total{{why="{refusal}"}}'
@@ -53,6 +55,7 @@ def test_refused_over_http2(site, refusal, case, fields):
         answer = client.ask(fields)
         assert answer.status == RULES[refusal].status
         assert answer.content == f"{RULES[refusal].sentence} ({refusal})\n".encode()
+        own.check(answer.status, answer.headers, answer.content)
         assert site.seen[before:] == []
         assert client.ask(http2.request("/next")).content == b"hello /next"
     series = f'gateway_http_refused_total{{why="{refusal}"}}'

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from typing import ClassVar
 
+from gateway.core.access import AccessLog
+from gateway.core.config import LogSettings
 from gateway.core.layers.base import FAILED, OK, REJECTED, RELEASED, Outcome, group_add, group_send
 from gateway.core.plugin import Peer
 from gateway.testing.plugin_suite import PluginSuite, Turn
@@ -186,3 +189,51 @@ def test_session_is_pure():
     assert connect.kind == "connect"
     [emit] = session.received(b"S 1 2.5\n")
     assert (emit.kind, emit.message, emit.token) == ("receive", {"seq": 1, "value": 2.5}, 1)
+
+
+def ended(lines, before):
+    """The record of the one connection that ended since there were ``before``."""
+    wait_until(lambda: len(lines) > before)
+    return json.loads(lines[-1])
+
+
+def test_access_log():
+    """Who brings a protocol gets its access log without a line of code."""
+    lines: list[bytes] = []
+    log = AccessLog(LogSettings(access="-", access_format="json"), lines.append)
+    with Staged(Sensor, SensorConfig(max_connections=1), access=log) as staged:
+        client, message = greeted(staged)
+        with staged.connect() as crowded:
+            assert staged.read_all(crowded) == b"BUSY\n"
+        record = ended(lines, 0)
+        assert (record["end"], record["sent"]) == ("refused", len("BUSY\n"))
+        client.sendall(b"S 1 20.5\n")
+        staged.hear().settle(OK)
+        assert staged.read(client, 5) == b"OK 1\n"
+        client.close()
+        record = ended(lines, 1)
+        assert record.pop("time").endswith("Z")
+        assert 0 <= record.pop("seconds") < 5
+        assert record == {
+            "protocol": "sensor",
+            "client": message["client"],
+            "end": "client",
+            "received": len("S 1 20.5\n"),
+            "sent": len("HELLO\nOK 1\n"),
+            "reply_channel": message["reply_channel"],
+        }
+        assert staged.hear().kind == "disconnect"
+        client, message = greeted(staged)
+        staged.worker.send(message["reply_channel"], {"text": "enough", "close": True})
+        assert staged.read_all(client) == b"T enough\nBYE\n"
+        client.close()
+        record = ended(lines, 2)
+        assert record["end"] == "application"
+        assert record["sent"] == len("HELLO\nT enough\nBYE\n")
+        assert staged.hear().kind == "disconnect"
+        refused = staged.connect()
+        staged.hear().settle(Outcome(REJECTED))
+        assert staged.read_all(refused) == b"BYE\n"
+        refused.close()
+        assert ended(lines, 3)["end"] == "refused"
+        assert len(lines) == 4

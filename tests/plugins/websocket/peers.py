@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import base64
 import struct
+import zlib
 from collections.abc import Iterable
 from types import SimpleNamespace
 from typing import Any
 
+from gateway.core.deadlines import Deadline
 from gateway.core.metrics import Drop
 from gateway.core.plugin import Action, Close, Peer, Timer
 from gateway.core.web import Exchange, Head
 from gateway.plugins.websocket.config import WebsocketConfig
+from gateway.plugins.websocket.deflate import Agreed
+from gateway.plugins.websocket.door import Door
 from gateway.plugins.websocket.frames import Event
 from gateway.plugins.websocket.handshake import Accept
 from gateway.plugins.websocket.translate import WebsocketSession
@@ -44,6 +48,7 @@ def head(
     found.headers = list(headers)
     found.http_version = version
     found.scheme = scheme
+    found.identity = None
     found.root_path = ""
     found.protocol = ""
     found.client = ("127.0.0.1", 5000)
@@ -69,6 +74,12 @@ def frame(
     else:
         start = struct.pack("!BBQ", first, 0xFF, size)
     return start + mask + bytes(byte ^ mask[i & 3] for i, byte in enumerate(payload))
+
+
+def deflated(payload: bytes, window: int = 15) -> bytes:
+    """Return what zlib makes of a message that stands alone (RFC 7692 section 7.2.1)."""
+    codec = zlib.compressobj(wbits=-window)
+    return (codec.compress(payload) + codec.flush(zlib.Z_SYNC_FLUSH))[:-4]
 
 
 def server_frames(data: bytes) -> list[tuple[int, bytes]]:
@@ -126,6 +137,7 @@ class FakeTransport:
         self.written: list[bytes] = []
         self.protocol: Any = None
         self.closing = self.shut = self.aborted = self.paused = False
+        self.halves = True
 
     def write(self, data: bytes) -> None:
         assert not self.closing
@@ -148,7 +160,7 @@ class FakeTransport:
         self.paused = False
 
     def can_write_eof(self) -> bool:
-        return True
+        return self.halves
 
     def write_eof(self) -> None:
         self.shut = True
@@ -163,27 +175,35 @@ class FakeTransport:
 class Line:
     """An accepted `WebsocketWire` between a fake transport and a session of its own."""
 
-    def __init__(self, unread: bytes = b"", **settings: Any) -> None:
+    def __init__(
+        self, unread: bytes = b"", *, agreed: Agreed | None = None, **settings: Any
+    ) -> None:
         talk = Talk(**settings).open()
         self.session = talk.session
         self.soon: list[tuple[Any, ...]] = []
         self.events: list[Event] = []
         self.batches: list[int] = []
         self.lost_times = 0
+        self.now = 0.0
         self.transport = FakeTransport()
         config = WebsocketConfig(**settings)
         door: Any = SimpleNamespace(
             config=config,
-            loop=SimpleNamespace(call_soon=lambda *call: self.soon.append(call)),
-            deadlines=SimpleNamespace(set=lambda *_: None, forget=lambda _: None),
+            loop=SimpleNamespace(
+                call_soon=lambda *call: self.soon.append(call), time=lambda: self.now
+            ),
+            deadlines=SimpleNamespace(set=self._set, forget=lambda _: None),
             longest=min(config.max_frame, config.max_message, 65535),
+            burst=config.message_burst,
             pending=0,
-            drop=talk.drops.append,
+            drop=lambda cause, n=1: talk.drops.append(cause),
             fault=lambda: None,
+            recording=False,
+            inflater=lambda agreed: Door.inflater(door, agreed),
         )
         self.drops = talk.drops
         exchange = FakeExchange(head(), self.transport, unread)
-        self.wire = WebsocketWire(door, exchange, KEY)
+        self.wire = WebsocketWire(door, exchange, KEY, agreed)
         connection: Any = self
         self.wire.begin(connection, self.session)
         self.wire.write(Accept())
@@ -192,6 +212,9 @@ class Line:
         assert b"Sec-WebSocket-Accept" in exchange.headers
         if not unread:
             self.turn()
+
+    def _set(self, deadline: Deadline, seconds: float) -> None:
+        self.deadline = (deadline, seconds)
 
     def turn(self) -> None:
         """Run what was put off."""
@@ -238,6 +261,14 @@ class FakeExchange(Exchange):
         self.content = b""
         self.ended = self.aborted = self.upgraded = False
         self.gone: Any = None
+        self.released = 0
+
+    @property
+    def release(self) -> Any:
+        return self._release
+
+    def _release(self) -> None:
+        self.released += 1
 
     def body(self) -> Any:
         raise NotImplementedError

@@ -5,18 +5,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import ssl
 from collections.abc import Awaitable, Callable
 from typing import Any, Self
 
 import uvloop
 
 from gateway import open_layer
+from gateway.core.access import AccessLog
 from gateway.core.config import GatewaySettings
 from gateway.core.connection import Engine
 from gateway.core.layers.base import FAILED, OK, Outcome, send
 from gateway.core.listen import parse
 from gateway.core.metrics import Metrics
 from gateway.core.names import new_process
+from gateway.core.tls import Tls
 from gateway.plugins.http import HttpPlugin
 from gateway.plugins.http.config import HttpConfig
 from gateway.plugins.websocket import WebsocketPlugin, gateway_http_claims
@@ -67,19 +70,25 @@ class Serving:
         consumers: dict[str, Consumer],
         *,
         settings: GatewaySettings | None = None,
-        capacity: int = 100,
+        options: dict[str, Any] | None = None,
         routed: bool = True,
+        access: AccessLog | None = None,
+        tls: Tls | None = None,
+        trust: ssl.SSLContext | None = None,
         **config: Any,
     ) -> None:
         self.config = WebsocketConfig(**config)
         self.settings = settings or GatewaySettings()
         url = f"memory://{new_process()}"
-        self.layer = open_layer(url, capacity=capacity, capacities={})
+        self.layer = open_layer(url, capacities={}, **options or {})
         """The workers' end of it."""
         self.own_layer = open_layer(url)
         self.metrics = Metrics()
         self.consumers = consumers
         self.routed = routed
+        self.access = access
+        self.tls = tls
+        self.trust = trust
         self.seen: list[tuple[str, dict[str, Any]]] = []
         """Every message that a consumer took, with its channel."""
         self.peers: list[Raw] = []
@@ -88,18 +97,23 @@ class Serving:
         loop = asyncio.get_running_loop()
         if self.routed:
             await self.layer.aannounce(self.consumers)
-        self.engine = Engine(self.own_layer, self.settings, self.metrics, loop)
+        self.engine = Engine(self.own_layer, self.settings, self.metrics, loop, access=self.access)
         claims: list[Any] = []
         self.context = self.engine.context(WebsocketPlugin, self.config)
         self.plugin = WebsocketPlugin(self.config, self.context)
         claims += gateway_http_claims(self.config, self.context)
+        listen = "127.0.0.1:0" if self.tls is None else "tls:127.0.0.1:0"
         http = self.engine.context(
-            HttpPlugin, HttpConfig(), listeners=[parse("127.0.0.1:0")], claims=claims
+            HttpPlugin, HttpConfig(), listeners=[parse(listen)], claims=claims, tls=self.tls
         )
         self.http = HttpPlugin(HttpConfig(), http)
         await self.plugin.start()
         await self.http.start()
-        self.port: int = self.http._servers[0].sockets[0].getsockname()[1]
+        if self.tls is None:
+            (sock,) = self.http._servers[0].sockets
+        else:
+            sock = self.http._acceptors[0].socket
+        self.port: int = sock.getsockname()[1]
         self.workers = [loop.create_task(self._work(name)) for name in self.consumers]
         await asyncio.sleep(0)
         return self
@@ -140,7 +154,8 @@ class Serving:
             return Outcome(FAILED, cause=type(error).__name__), []
         if isinstance(result, Outcome):
             return result, []
-        return OK, [send(message["reply_channel"], reply) for reply in result or ()]
+        most = self.layer.options.message_bytes
+        return OK, [send(message["reply_channel"], reply, most) for reply in result or ()]
 
     def messages(self, kind: str) -> list[dict[str, Any]]:
         """Return the messages that consumers took, by kind."""
@@ -153,7 +168,10 @@ class Serving:
 
     async def raw(self, path: str = "/chat", *headers: str, sent: bytes = b"") -> Raw:
         """Return a connection that has sent a handshake, and ``sent`` in the same write."""
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        name = None if self.trust is None else "localhost"
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", self.port, ssl=self.trust, server_hostname=name
+        )
         writer.write(request(path, *headers) + sent)
         self.peers.append(peer := Raw(reader, writer))
         return peer
@@ -168,7 +186,8 @@ class Serving:
     @property
     def url(self) -> str:
         """Where it serves."""
-        return f"ws://127.0.0.1:{self.port}/chat"
+        secure = "" if self.tls is None else "s"
+        return f"ws{secure}://127.0.0.1:{self.port}/chat"
 
 
 def request(path: str = "/chat", *headers: str) -> bytes:
@@ -233,5 +252,5 @@ class Raw:
         """Close the socket."""
         self.writer.transport.resume_reading()
         self.writer.close()
-        with contextlib.suppress(ConnectionError):
+        with contextlib.suppress(OSError):
             await self.writer.wait_closed()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from gateway.core.errors import LocalProtocolError, RemoteProtocolError
@@ -32,16 +34,63 @@ def test_accept_key() -> None:
     ],
 )
 def test_good(headers: list[tuple[bytes, bytes]]) -> None:
-    """Tokens are compared without case, in lists and on several lines; extensions are ignored."""
+    """Tokens are compared without case, in lists and on several lines."""
     request = head(headers)
     assert handshake.asks(request)
-    assert handshake.check(request) == handshake.Offer(KEY, [])
+    found = handshake.check(request)
+    assert (found.key, found.subprotocols) == (KEY, [])
 
 
 def test_subprotocols() -> None:
     """Offered subprotocols come in the client's order, from several lines."""
     request = head(with_(b"sec-websocket-protocol", b"chat.v2 , chat.v1", b"wamp"))
     assert handshake.check(request).subprotocols == ["chat.v2", "chat.v1", "wamp"]
+
+
+@pytest.mark.parametrize(
+    ("values", "extensions"),
+    [
+        ((), []),
+        ((b"",), []),
+        ((b" , ,",), []),
+        ((b"a",), [(b"a", [])]),
+        ((b"a;b;c=1 ; d = x",), [(b"a", [(b"b", None), (b"c", b"1"), (b"d", b"x")])]),
+        ((b"a, b;c", b"a;x=2"), [(b"a", []), (b"b", [(b"c", None)]), (b"a", [(b"x", b"2")])]),
+        ((b'a;b="c"; d="\\1\\2"',), [(b"a", [(b"b", b"c"), (b"d", b"12")])]),
+        ((b"a;b;b=1",), [(b"a", [(b"b", None), (b"b", b"1")])]),
+    ],
+)
+def test_extensions(values: tuple[bytes, ...], extensions: list[Any]) -> None:
+    """Offered extensions come in the client's order, from several lines, with their parameters."""
+    request = head(with_(b"sec-websocket-extensions", *values))
+    assert handshake.check(request).extensions == extensions
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"a;",
+        b"a;;b",
+        b";a",
+        b"a=1",
+        b"a b",
+        b"a;b=",
+        b"a;=b",
+        b"a;b=c d",
+        b'a;b="c',
+        b'a;b="c d"',
+        b'a;b=""',
+        b'a;b="c"d',
+        b'a;b="c,d"',
+        b"a/b",
+        b"permessage-deflate, b\x80",
+    ],
+)
+def test_bad_extensions(value: bytes) -> None:
+    """What does not conform to the grammar fails the handshake (RFC 6455 section 9.1): 400."""
+    with pytest.raises(RemoteProtocolError) as caught:
+        handshake.check(head(with_(b"sec-websocket-extensions", value)))
+    assert caught.value.answer.status == 400
 
 
 @pytest.mark.parametrize(

@@ -118,11 +118,11 @@ async def test_accept_with_words() -> None:
 @pytest.mark.parametrize(
     ("result", "status", "content"),
     [
-        ([{"accept": False}], 403, b""),
+        ([{"accept": False}], 403, b"403 Forbidden\n"),
         ([{"status": 401, "content": b"<who?>", "headers": [(b"x-a", b"b")]}], 401, b"<who?>"),
-        ([{"close": True, "reason": "a\r\nb"}], 403, b"a\r\nb"),
-        (Outcome(REJECTED, 429, "slow\r\nSet-Cookie: x"), 429, b"slow\r\nSet-Cookie: x"),
-        (Outcome(REJECTED), 403, b""),
+        ([{"close": True, "reason": "a\r\nb"}], 403, b"a\r\nb\n"),
+        (Outcome(REJECTED, 429, "slow\r\nSet-Cookie: x"), 429, b"slow\r\nSet-Cookie: x\n"),
+        (Outcome(REJECTED), 403, b"403 Forbidden\n"),
     ],
 )
 @on_loop
@@ -545,7 +545,7 @@ async def test_slow_consumer() -> None:
 @on_loop
 async def test_flood_of_pings() -> None:
     """A peer that pings and never reads has its last ping answered, and fills nothing."""
-    async with Serving(ECHO) as gateway:
+    async with Serving(ECHO, message_rate=0) as gateway:
         peer = await gateway.open()
         peer.writer.transport.pause_reading()
         (connection,) = gateway.engine.by_channel.values()

@@ -105,13 +105,14 @@ def test_accepting_replies(reply: dict[str, Any], expected: list[Any]) -> None:
 @pytest.mark.parametrize(
     ("reply", "status", "content"),
     [
-        ({"accept": False}, 403, b""),
-        ({"close": True}, 403, b""),
-        ({"close": 4001}, 403, b""),
-        ({"close": True, "reason": "go away"}, 403, b"go away"),
+        ({"accept": False}, 403, b"403 Forbidden\n"),
+        ({"close": True}, 403, b"403 Forbidden\n"),
+        ({"close": 4001}, 403, b"403 Forbidden\n"),
+        ({"close": True, "reason": "go away"}, 403, b"go away\n"),
         ({"accept": False, "status": 401, "content": b"who?"}, 401, b"who?"),
-        ({"status": 404}, 404, b""),
-        ({"status": 302, "headers": [(b"location", b"/login")]}, 302, b""),
+        ({"accept": False, "status": 401, "content": b""}, 401, b""),
+        ({"status": 404}, 404, b"404 Not Found\n"),
+        ({"status": 302, "headers": [(b"location", b"/login")]}, 302, b"302 Found\n"),
     ],
 )
 def test_refusing_replies(reply: dict[str, Any], status: int, content: bytes) -> None:
@@ -386,7 +387,8 @@ def test_we_end() -> None:
     """After our close the peer's data is dropped, counted, and its close taken down."""
     talk = Talk().open()
     talk.send(close=4000)
-    assert list(talk.session.received(["late", b"late", Ping(b"x"), Closed(4000, "ok")])) == []
+    late = ["late", b"late", Ping(b"x"), Closed(4000, "ok")]
+    assert list(talk.session.received(late)) == [Write(b"\x8a\x01x")]
     assert talk.drops == [Drop.CLOSED, Drop.CLOSED]
     assert talk.session.state is CLOSED
     assert talk.session.ended() == {"path": "/chat", "code": 4000, "reason": "ok"}

@@ -8,6 +8,7 @@ import pytest
 
 from gateway.core.metrics import Drop
 from gateway.plugins.websocket import frames
+from gateway.plugins.websocket.frames import Fault
 from gateway.plugins.websocket.handshake import Refuse
 from gateway.plugins.websocket.transport import BATCH
 from tests.plugins.websocket.peers import Line, frame, server_frames
@@ -56,15 +57,31 @@ def test_pause_in_the_middle_of_a_read() -> None:
     assert line.events == [str(number) for number in range(count)]
 
 
-def test_nothing_after_our_close() -> None:
-    """After a close frame nothing is sent (RFC 6455 section 5.5.1)."""
+def test_nothing_but_pongs_after_our_close() -> None:
+    """After our close frame nothing is sent but pongs, until the peer's (RFC 6455 section 5.5)."""
     line = Line()
-    line.session.send(None, {"close": True}, None)
+    list(line.session.send(None, {"close": True}, None))
     line.wire.close(frames.close_frame(1000), abort=False)
     line.wire.write(b"\x81\x01x")
-    line.feed(frame(9, b"ping"))
-    assert server_frames(b"".join(line.written)) == [(8, b"\x03\xe8")]
+    line.feed(frame(9, b"1"), frame(1, b"late"))
+    assert server_frames(b"".join(line.written)) == [(8, b"\x03\xe8"), (10, b"1")]
     assert not line.transport.closing
+    line.feed(frame(8), frame(9, b"2"))
+    assert line.transport.closing
+    assert len(line.written) == 2
+
+
+def test_pongs_after_our_close_to_a_congested_peer() -> None:
+    """What does not read has its last ping answered after our close, too, and once it reads."""
+    line = Line()
+    line.writable = lambda _: None  # type: ignore[attr-defined]
+    list(line.session.send(None, {"close": True}, None))
+    line.wire.close(frames.close_frame(1000), abort=False)
+    line.wire.pause_writing()
+    line.feed(frame(9, b"1"), frame(9, b"2"))
+    assert len(line.written) == 1
+    line.wire.resume_writing()
+    assert line.written[1:] == [b"\x8a\x012"]
 
 
 def test_our_close_answered() -> None:
@@ -99,6 +116,21 @@ def test_a_fault_is_read_to_the_end(fault: bytes) -> None:
     assert len(line.events) == 1
     line.wire.connection_lost(None)
     assert line.lost_times == 1
+
+
+def test_a_fault_over_tls() -> None:
+    """TLS is closed behind the close frame of a fault, and has ``close_timeout`` to be so."""
+    line = Line(close_timeout=7)
+    line.transport.halves = False
+    line.feed(frame(3), frame(1, b"x") * 1000)
+    assert server_frames(b"".join(line.written))[0][0] == 8
+    assert line.lost_times == 1
+    assert line.transport.closing
+    assert not line.transport.aborted
+    deadline, seconds = line.deadline
+    assert seconds == 7
+    deadline.due()
+    assert line.transport.aborted
 
 
 def test_a_session_that_fails() -> None:
@@ -159,3 +191,19 @@ def test_refusal_comes_too_late() -> None:
     line = Line()
     line.wire.close(Refuse(403), abort=False)
     assert server_frames(b"".join(line.written)) == [(8, b"\x03\xf3")]
+
+
+def test_rate() -> None:
+    """What a client may send grows with time, up to a burst; after that it is a fault: 1008."""
+    line = Line(message_rate=10, message_burst=5)
+    line.feed(frame(1, b"x") * 5)
+    line.now = 0.4
+    line.feed(frame(1, b"x") * 4)
+    assert line.events == ["x"] * 9
+    line.now = 100.0
+    line.feed(frame(1, b"x") * 5)
+    line.now = 100.05
+    line.feed(frame(1, b"x"))
+    assert line.events[14:] == [Fault(1008, "over 10 messages a second")]
+    assert line.transport.shut
+    assert line.drops == [Drop.LIMITED]

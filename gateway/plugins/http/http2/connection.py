@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from h2.errors import ErrorCodes
@@ -19,11 +19,11 @@ from h2.events import (
 from hyperframe.frame import RstStreamFrame, WindowUpdateFrame
 
 from gateway.core.deadlines import Deadline
-from gateway.core.plugin import Drop, Peer
+from gateway.core.plugin import End, Peer
 from gateway.core.web import Header
 from gateway.plugins.http.http2.faults import FAULTS, Fault, goaway
 from gateway.plugins.http.http2.guard import HEAD, Act, Guard
-from gateway.plugins.http.http2.head import read_head
+from gateway.plugins.http.http2.head import glimpse, read_head
 from gateway.plugins.http.http2.library import CONNECTION_WINDOW, Library
 from gateway.plugins.http.http2.outflow import TURN, Outflow
 from gateway.plugins.http.http2.stream import Http2Stream
@@ -37,8 +37,16 @@ _DEAD: Final = frozenset((Phase.LINGER, Phase.OVER))
 class Http2Protocol(asyncio.Protocol):
     """The connection: bytes and timers. Its requests are `Http2Stream` objects."""
 
-    def __init__(self, port: Port, transport: asyncio.Transport, peer: Peer) -> None:
+    def __init__(
+        self,
+        port: Port,
+        transport: asyncio.Transport,
+        peer: Peer,
+        release: Callable[[], None],
+    ) -> None:
         config = port.config
+        self._release = release
+        """Gives back the place of the connection."""
         self.port = port
         self.peer = peer
         self.transport = transport
@@ -57,6 +65,8 @@ class Http2Protocol(asyncio.Protocol):
         self._deadline = Deadline(self._due)
         self._busy = False
         """Whether a flush is to come: bytes are being taken, or it is scheduled."""
+        self._left = config.max_requests
+        """How many requests the client may still make."""
         self._goodbye = False
         """Whether the client was told that nothing more is begun."""
         self._owed = 0
@@ -76,11 +86,6 @@ class Http2Protocol(asyncio.Protocol):
         if self.port.draining:
             self.drain()
         self.data_received(data)
-
-    def turn_away(self) -> None:
-        """Refuse the connection: there are too many."""
-        self.transport.set_protocol(self)
-        self._fall(Fault("connections"))
 
     # ------------------------------------------------ asyncio's calls
 
@@ -127,6 +132,7 @@ class Http2Protocol(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End; let go of what points back at us too, so that no cycle is left."""
+        self._release()
         self._phase = Phase.OVER
         self._lose_streams()
         self.port.context.deadlines.forget(self._deadline)
@@ -154,7 +160,7 @@ class Http2Protocol(asyncio.Protocol):
         if self.guard.partial_data:
             stream = self.streams.get(self.guard.partial_data)
             if stream is not None:
-                stream.coming()
+                stream.coming(self.guard.partial_bytes)
 
     def _take(self, events: Sequence[Event]) -> None:
         streams = self.streams
@@ -182,9 +188,12 @@ class Http2Protocol(asyncio.Protocol):
         try:
             head = read_head(self._h2.fields, self.port.config, self.peer, ended=ended)
         except Refused as refused:
-            stream.refuse(refused)
-        else:
-            stream.begin(head)
+            stream.refuse(refused, glimpse(self._h2.fields))
+            return
+        stream.begin(head)
+        self._left -= 1
+        if not self._left:
+            self.drain()
 
     def _reset_received(self, event: StreamReset) -> None:
         stream = self.streams[event.stream_id]
@@ -271,7 +280,7 @@ class Http2Protocol(asyncio.Protocol):
         self._say_goodbye(code, text)
         late = transport.get_write_buffer_size()
         self._enter(Phase.LINGER, self.port.config.write_timeout if late else LINGER)
-        self._lose_streams()
+        self._lose_streams("cut")
         if transport.is_closing():
             return
         if self.outflow.full:
@@ -288,9 +297,9 @@ class Http2Protocol(asyncio.Protocol):
             self._extra += goaway(self.guard.highest, code, text)
         self._flush()
 
-    def _lose_streams(self) -> None:
+    def _lose_streams(self, end: End = "client") -> None:
         for stream in list(self.streams.values()):
-            stream.lost()
+            stream.lost(end=end)
 
     # ------------------------------------------------ writing and time
 
@@ -359,8 +368,10 @@ class Http2Protocol(asyncio.Protocol):
         phase = self._phase
         if phase is Phase.LINGER:
             self.abort()
-        elif phase is Phase.WRITE:
-            self.port.context.drop(Drop.SLOW)
+            return
+        self.port.count_timeout(phase)
+        if phase is Phase.WRITE:
+            self._lose_streams("cut")
             self.abort()
         elif phase is Phase.HEAD:
             self._fall(Fault("header-block-time"))

@@ -84,7 +84,6 @@ FAULTS: Final[dict[str, FaultRule]] = {
     "control-frames": FaultRule(
         _CALM, "too many frames that carry nothing", "http.http2_control_frames"
     ),
-    "connections": FaultRule(_CALM, "too many connections", "http.max_connections"),
     "protocol": FaultRule(_PROTOCOL, "the protocol is broken", "RFC 9113 5.4.1"),
 }
 """Every fault by its id."""

@@ -170,6 +170,11 @@ class Guard:
         """Hear of a frame of content sent: the client may open windows for it."""
         self._updates += _UPDATES
 
+    @property
+    def partial_bytes(self) -> int:
+        """How many bytes of that frame's payload have come."""
+        return len(self._rest) - HEAD
+
     def close(self, stream: int) -> None:
         """Hear that a stream is closed, which the client may not know yet."""
         sending = self._live.pop(stream, None)

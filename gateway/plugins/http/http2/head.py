@@ -13,16 +13,24 @@ from functools import lru_cache
 from typing import Final
 
 from gateway.core.plugin import Peer
-from gateway.core.web import Header
+from gateway.core.web import Head, Header
+from gateway.plugins.http import authority as authorities
 from gateway.plugins.http.config import HttpConfig
-from gateway.plugins.http.head import CHUNKED, RequestHead, read_length, set_path, valid_host
+from gateway.plugins.http.head import (
+    CHUNKED,
+    METHODS,
+    RequestHead,
+    read_length,
+    refuse_method,
+    set_path,
+    valid_target,
+)
 from gateway.plugins.http.http2.fields import ENTRY
 from gateway.plugins.http.refusals import Refused
 from gateway.plugins.http.response import FIELD_BYTES
 
 _NAME: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9a-z-]+").fullmatch
 _METHOD: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch
-_TARGET: Final = re.compile(rb"[!-\"$-~]+").fullmatch
 _PSEUDO: Final = frozenset((b":method", b":scheme", b":authority", b":path", b":protocol"))
 _SPECIAL: Final = frozenset((b"cookie", b"host", b"content-length", b"expect"))
 _SHORT: Final = 256
@@ -31,12 +39,6 @@ _SECRET: Final = frozenset((b"authorization", b"cookie", b"proxy-authorization")
 # RFC 9113 section 8.2.2: what says something of a connection has no place here.
 _CONNECTION: Final = frozenset(
     (b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade")
-)
-# What llhttp knows: so a method is served over both versions of HTTP or over none.
-_METHODS: Final = frozenset(
-    b"ACL BIND CHECKOUT COPY DELETE GET HEAD LINK LOCK M-SEARCH MERGE MKACTIVITY MKCALENDAR "
-    b"MKCOL MOVE NOTIFY OPTIONS PATCH POST PROPFIND PROPPATCH PURGE PUT QUERY REBIND REPORT "
-    b"SEARCH SOURCE SUBSCRIBE TRACE UNBIND UNLINK UNLOCK UNSUBSCRIBE".split()
 )
 
 
@@ -101,6 +103,7 @@ def read_head(
     head.headers = headers
     # What carries the request decides, not what it says of itself (:scheme).
     head.scheme = "https" if peer.tls else "http"
+    head.identity = peer.identity
     head.client = peer.client
     head.server = peer.server
     head.root_path = config.root_path
@@ -119,6 +122,18 @@ def read_head(
             raise Refused("body-length")
         if not ended and not head.length:
             head.length = CHUNKED  # an empty DATA frame is to come
+    return head
+
+
+def glimpse(fields: Iterable[Header]) -> Head:
+    """Return what can be said of a request that was refused; see the one of HTTP/1."""
+    pseudo = {name: value for name, value in fields if name in {b":method", b":path"}}
+    method, target = pseudo.get(b":method", b""), pseudo.get(b":path", b"")
+    head = Head()
+    head.method = method.decode() if _METHOD(method) else ""
+    head.raw_path = target.partition(b"?")[0] if target[:1] == b"/" else b""
+    head.http_version = "2"
+    head.headers = []
     return head
 
 
@@ -161,18 +176,17 @@ def _set_request(head: RequestHead, pseudo: dict[bytes, bytes], config: HttpConf
         if method != b"CONNECT":
             raise Refused("pseudo-header")
         head.protocol = protocol.decode("latin-1").lower()
-    elif method == b"CONNECT":
-        # RFC 9113 section 8.5: scheme and path "MUST be omitted"
-        raise Refused("connect" if scheme is None and target is None else "pseudo-header")
-    elif method not in _METHODS:
-        raise Refused("method-unknown")
+    elif method == b"CONNECT" and not (scheme is None and target is None):
+        raise Refused("pseudo-header")  # RFC 9113 section 8.5: they "MUST be omitted"
+    elif method not in METHODS:
+        refuse_method(method)
     if scheme is None or target is None:
         raise Refused("pseudo-header-missing")
     if scheme.lower() not in {b"http", b"https"}:
         raise Refused("scheme")
     if len(target) > config.request_line:
         raise Refused("request-line-size")
-    if _TARGET(target) is None or not (
+    if valid_target(target) is None or not (
         target[:1] == b"/" or (target == b"*" and method == b"OPTIONS")
     ):
         raise Refused("target")  # RFC 9113 section 8.3.1
@@ -186,12 +200,12 @@ def _set_host(head: RequestHead, authority: bytes | None, host: bytes | None) ->
     if authority is None:
         if host is None:
             raise Refused("host-missing")
-        if not valid_host(host):
+        if not authorities.valid(host):
             raise Refused("host")
         return
-    if not valid_host(authority):
+    if not authorities.valid(authority):
         raise Refused("host")
     if host is None:
         head.headers.insert(0, (b"host", authority))
-    elif host.lower() != authority.lower():
+    elif not authorities.same(host, authority, head.scheme):
         raise Refused("target-host")

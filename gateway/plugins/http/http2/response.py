@@ -18,7 +18,6 @@ from gateway.plugins.http.head import RequestHead
 from gateway.plugins.http.response import (
     FIELD_BYTES,
     SILENT,
-    TEXT,
     own_length,
     own_name,
     sized,
@@ -125,8 +124,10 @@ class stream:  # noqa: N801 - a constructor in the place of a function
                 raise LocalProtocolError("the content is not as long as Content-Length says")
 
 
-def refusal(status: int, sentence: str, stamp: Stamp) -> Part:
-    """Return the gateway's own answer to what it cannot read or serve."""
-    content = sentence.encode() + b"\n"
-    length = (b"content-length", b"%d" % len(content))
-    return Part([(b":status", b"%d" % status), *TEXT, length, *stamp], content, end=True)
+def refusal(
+    status: int, headers: Iterable[Header], content: bytes, stamp: Stamp, *, bare: bool
+) -> Part:
+    """Return the gateway's own answer; see `Framing.refusal`."""
+    fields = [(b":status", b"%d" % status), *headers]
+    fields.append((b"content-length", b"%d" % len(content)))
+    return Part([*fields, *stamp], b"" if bare else content, end=True)

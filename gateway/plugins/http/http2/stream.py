@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Final
 from h2.errors import ErrorCodes
 
 from gateway.core.deadlines import Deadline
-from gateway.core.plugin import Drop
-from gateway.core.web import Header
+from gateway.core.plugin import End
+from gateway.core.web import Head, Header
 from gateway.plugins.http.head import CHUNKED, RequestHead
 from gateway.plugins.http.http2.head import check_trailers
 from gateway.plugins.http.http2.response import CONTINUE, Part
 from gateway.plugins.http.http2.tunnel import Tunnel
+from gateway.plugins.http.pace import Pace
 from gateway.plugins.http.phase import FOREVER, LINGER, Phase
 from gateway.plugins.http.refusals import Refused
 from gateway.plugins.http.service import Service
@@ -37,6 +38,7 @@ class Http2Stream(Service):
 
     __slots__ = (
         "_begun",
+        "_coming",
         "_complete",
         "_content",
         "_deadline",
@@ -45,9 +47,11 @@ class Http2Stream(Service):
         "_held",
         "_http2",
         "_left",
+        "_malformed",
         "_mark",
         "_open",
         "_owed",
+        "_pace",
         "_taken",
         "_unread",
         "ended",
@@ -78,6 +82,12 @@ class Http2Stream(Service):
         """Bytes of content that the window is not opened for yet."""
         self._owed = 0
         """Bytes of content worked on for which its window is not opened again."""
+        self._pace: Pace | None = None
+        """The time that the content has left, once it takes more than one frame."""
+        self._coming = 0
+        """Bytes of a frame of content that have come already."""
+        self._malformed = False
+        """Whether the request is at fault, so that its stream is reset behind the answer."""
         self._full = False
         self.waiting = bytearray()
         """Content that waits for the client's window, or for the transport."""
@@ -114,7 +124,7 @@ class Http2Stream(Service):
     def _ask(self) -> None:
         if self.request.protocol:
             # RFC 8441 section 4: nobody here speaks what the extended CONNECT asks for.
-            self.refuse(Refused("protocol"))
+            self.refuse(Refused("protocol"), self.request)
         else:
             super()._ask()
 
@@ -139,16 +149,17 @@ class Http2Stream(Service):
         if self._left is not None:
             self._left -= len(data)
             if self._left < 0 or (ended and self._left):
-                self.refuse(Refused("body-length"))
+                self.refuse(Refused("body-length"), self.request)
                 return
         elif self._content > self._port.config.max_body:
-            self.refuse(Refused("body-size"))
+            self.refuse(Refused("body-size"), self.request)
             return
         if self._phase is Phase.BODY:
             if ended:
                 self._await_response()
             else:
-                self._enter(Phase.BODY, self._port.config.body_timeout)
+                self._enter(Phase.BODY, self._paced(max(0, len(data) - self._coming)))
+                self._coming = 0
         if data:
             self._pass_on(data)
         if ended:
@@ -160,14 +171,22 @@ class Http2Stream(Service):
         try:
             check_trailers(fields)
         except Refused as refused:
-            self.refuse(refused)
+            self.refuse(refused, self.request)
         else:
             self.received(b"", 0, ended=True)
 
-    def coming(self) -> None:
-        """Hear that a part of a frame of content has come."""
+    def coming(self, size: int) -> None:
+        """Hear that ``size`` bytes have come of a frame of content whose rest has not."""
         if self._phase is Phase.BODY:
-            self._enter(Phase.BODY, self._port.config.body_timeout)
+            self._enter(Phase.BODY, self._paced(size - self._coming))
+            self._coming = size
+
+    def _paced(self, size: int) -> float:
+        """Return the seconds that the content has left after so many more bytes of it."""
+        now = self._http2.loop.time()
+        if self._pace is None:
+            self._pace = Pace(self._port.config, now)
+        return self._pace.read(size, now)
 
     def hold_body(self, yes: bool) -> None:
         """Open the window for more content no further, or do."""
@@ -185,6 +204,8 @@ class Http2Stream(Service):
         was, self._held = self._held, self._held | bit if yes else self._held & ~bit
         if self._held and not was:
             if self._phase is Phase.BODY:
+                if self._pace is not None:
+                    self._pace.stop(self._http2.loop.time())
                 self._await_response()
         elif was and not self._held:
             self._give_window()
@@ -263,7 +284,10 @@ class Http2Stream(Service):
     def _go_on(self) -> None:
         """Wait for what is to come next, now that nothing waits to be sent."""
         if not (self._complete or self._held or self.tunnel or self._early is not None):
-            self._enter(Phase.BODY, self._port.config.body_timeout)
+            now = self._http2.loop.time()
+            if self._pace is None:
+                self._pace = Pace(self._port.config, now)
+            self._enter(Phase.BODY, self._pace.go(now))
         else:
             self._enter(Phase.STREAM)
 
@@ -297,8 +321,10 @@ class Http2Stream(Service):
         if self._early is None or self.request.protocol != protocol.decode("latin-1").lower():
             raise RuntimeError("only an extended CONNECT for the protocol can be answered so")
         early, self._early = bytes(self._early), None
-        stamp = self.site.stamp()
-        fields = [(b":status", b"200"), *((name.lower(), value) for name, value in headers), *stamp]
+        own = [(name.lower(), value) for name, value in headers]
+        said = {name for name, _ in own}
+        stamp = [field for field in self.site.stamp() if field[0] not in said]
+        fields = [(b":status", b"200"), *own, *stamp]
         self._exchange = None
         self._held = 0
         self._begun = True
@@ -327,44 +353,39 @@ class Http2Stream(Service):
 
     # ------------------------------------------------ the end
 
-    def refuse(self, refused: Refused) -> None:
-        """Answer a request that is malformed or goes beyond a limit."""
+    def refuse(self, refused: Refused, head: Head | None) -> None:
+        """Answer a request that is malformed or goes beyond a limit; ``head`` is what is known."""
         self._port.context.count("refused_total", why=refused.id)
-        if refused.status != 400:
-            self._give_up(refused.status, str(refused))
-            return
-        # RFC 9113 section 8.1.1: a malformed request is a stream error of type PROTOCOL_ERROR;
-        # "a server MAY send an HTTP response prior to closing or resetting the stream".
-        begun = self.begun
-        self._gone()
-        if not begun:
-            answer = self.site.framing.refusal(refused.status, str(refused), self.site.stamp())
-            self.send(Part(answer.fields, answer.content, end=False))
-        self.abort(ErrorCodes.PROTOCOL_ERROR)
-        self._http2.guard.pay_reset()
+        self._malformed = refused.status == 400
+        self._give_up(refused.status, str(refused), head)
 
-    def _give_up(self, status: int, sentence: str) -> None:
-        begun = self.begun
-        self._gone()
+    def _say_last(self, output: Part) -> None:
+        """Send an answer of the gateway's own."""
         self._early = None
-        if begun:
+        if self._malformed:
+            # RFC 9113 section 8.1.1: a malformed request is a stream error; "a server MAY send
+            # an HTTP response prior to closing or resetting the stream".
+            self.send(Part(output.fields, output.content, end=False))
             self.abort()
             return
-        self.send(self.site.framing.refusal(status, sentence, self.site.stamp()))
+        self.send(output)
         if not self._open:
             self.forget()
 
     def abort(self, code: ErrorCodes = ErrorCodes.INTERNAL_ERROR) -> None:
         """Reset the stream."""
+        if self._malformed:
+            code = ErrorCodes.PROTOCOL_ERROR
+            self._http2.guard.pay_reset()
         if self._open or not self._complete:
             self._http2.reset(self.id, code)
-        self.lost()
+        self.lost(end="cut")
 
-    def lost(self, error: Exception | None = None) -> None:
-        """Hear that the stream is gone: the client, or a fault of it, ended it."""
+    def lost(self, error: Exception | None = None, end: End = "client") -> None:
+        """Hear that the stream is gone, the client's doing unless ``end`` says otherwise."""
         self._open = False
         self._complete = True
-        self._gone()
+        self._gone(end)
         if self.tunnel is not None:
             self.tunnel.over(error)
         self.forget()
@@ -398,7 +419,8 @@ class Http2Stream(Service):
     def _due(self) -> None:
         phase = self._phase
         if phase is Phase.BODY:
-            self.refuse(Refused("body-timeout"))
+            self._port.count_timeout(phase)
+            self.refuse(Refused("body-timeout"), self.request)
         elif phase is Phase.RESPONSE:
             self._response_due()
         elif phase is Phase.LINGER:
@@ -408,5 +430,5 @@ class Http2Stream(Service):
             if not outflow.shut(self) and outflow.total - self._mark >= PROGRESS:
                 self.wait_for_client()  # it waits for its turn behind others, which move
                 return
-            self._port.context.drop(Drop.SLOW)
+            self._port.count_timeout(phase)
             self.abort(ErrorCodes.CANCEL)

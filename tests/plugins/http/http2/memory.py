@@ -25,13 +25,6 @@ from tests.plugins.http.http2.wire import (
 )
 
 
-class Tls:
-    """What TLS negotiated."""
-
-    def selected_alpn_protocol(self) -> str:
-        return "h2"
-
-
 class Transport:
     """Keeps what is written, and is as strict as asyncio's."""
 
@@ -39,13 +32,11 @@ class Transport:
         self.clock = clock
         self.protocol: Any = None
         self.written = bytearray()
-        self.tls = Tls() if tls else None
+        self.tls = tls
         self.reading = True
         self.ended = self.closing = self.lost = False
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        if name == "ssl_object":
-            return self.tls
         return ("127.0.0.1", 50000)
 
     def set_protocol(self, protocol: Any) -> None:
@@ -62,10 +53,10 @@ class Transport:
         return 0
 
     def can_write_eof(self) -> bool:
-        return self.tls is None
+        return not self.tls
 
     def write_eof(self) -> None:
-        assert self.tls is None
+        assert not self.tls
         self.ended = True
 
     def is_closing(self) -> bool:
@@ -112,7 +103,8 @@ class Room:
     def connect(self, *, tls: bool = False) -> Transport:
         """Return the transport of a new connection."""
         transport = Transport(self.clock, tls=tls)
-        protocol = HttpProtocol(self.port)
+        arrived = self.port.arrived(transport)  # type: ignore[arg-type]
+        protocol = HttpProtocol(self.port, arrived._replace(alpn="h2" if tls else None))
         transport.protocol = protocol
         protocol.connection_made(transport)  # type: ignore[arg-type]
         return transport

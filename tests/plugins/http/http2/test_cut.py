@@ -20,8 +20,6 @@ from tests.plugins.http.http2.wire import (
     DATA,
     END_HEADERS,
     END_STREAM,
-    ENHANCE_YOUR_CALM,
-    GOAWAY,
     HEADERS,
     PADDED,
     PROTOCOL_ERROR,
@@ -307,21 +305,6 @@ def test_a_preface_that_tls_did_not_promise():
     room.work()
     assert transport.lost
     assert room.empty
-
-
-def test_too_many_connections():
-    """Where TLS negotiated h2, a connection too many hears so as HTTP/2, counted."""
-    room = Room(max_connections=1)
-    first = room.connect(tls=True)
-    second = room.connect(tls=True)
-    heard = Heard(second.written)
-    assert [found.kind for found in heard.frames] == [4, 8, GOAWAY]
-    assert heard.goaway[0].code == ENHANCE_YOUR_CALM
-    assert room.metrics.dropped() == {"limited": 1}
-    room.work()
-    assert second.lost
-    room.feed(first, WIDE + headers(1))
-    assert Heard(first.written).content == {1: b"/"}
 
 
 def test_goodbye_over_tls():

@@ -1,0 +1,92 @@
+"""A whole gateway over TLS: Django over https, and certificates that change while it runs."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import ssl
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from tests.certificates import Authority
+from tests.e2e.serving import Served, wait_until
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory):
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture
+def certificate(authority, tmp_path):
+    """The path of a certificate and its key, to be written over."""
+    path = tmp_path / "site.pem"
+    shutil.copy(authority.issue("site", "127.0.0.1"), path)
+    return path
+
+
+def secure(folder, certificate, *options, **more):
+    listen = ("--listen", "tls:127.0.0.1:0", "--set", f"tls.certificate={certificate}")
+    return Served(folder, *listen, *options, **more)
+
+
+def port(site):
+    return int(re.search(r"https://127\.0\.0\.1:(\d+)", site.text())[1])
+
+
+def serial(site, authority):
+    """The serial number of the certificate that a new connection is shown."""
+    with (
+        ssl.create_connection(("127.0.0.1", port(site)), 5) as plain,
+        authority.client().wrap_socket(plain, server_hostname="127.0.0.1") as sock,
+    ):
+        return sock.getpeercert()["serialNumber"]
+
+
+def test_django_over_https(tmp_path, certificate, authority):
+    """A Django view answers over https; the same gateway serves http beside it."""
+    with secure(tmp_path, certificate) as site:
+        url = f"https://127.0.0.1:{port(site)}/pid"
+        with urllib.request.urlopen(url, context=authority.client(), timeout=10) as response:
+            assert response.read() == site.get("/pid")[1]
+
+
+@pytest.mark.parametrize("how", ["SIGHUP", "watch"])
+def test_new_certificate(tmp_path, certificate, authority, how):
+    """A new certificate is shown after SIGHUP, or once the files have changed; a broken one not."""
+    with secure(
+        tmp_path, certificate, "--set", f"tls.watch={0.1 if how == 'watch' else 0}"
+    ) as site:
+        first = serial(site, authority)
+        shutil.copy(authority.issue("fresh", "127.0.0.1"), certificate)
+        if how == "SIGHUP":
+            site._process.send_signal(signal.SIGHUP)
+        wait_until(lambda: serial(site, authority) != first)
+        second = serial(site, authority)
+        certificate.write_text("no certificate at all")
+        if how == "SIGHUP":
+            site._process.send_signal(signal.SIGHUP)
+        wait_until(lambda: "the certificate in use stays" in site.text())
+        assert serial(site, authority) == second
+        assert site.numbers()['gateway_tls_reloads_total{result="done"}'] == 1
+        assert site.numbers()['gateway_tls_reloads_total{result="failed"}'] >= 1
+        assert site.stop() == 0
+
+
+def test_hangup_of_everything(tmp_path, certificate, authority):
+    """A SIGHUP to every process at once, as a terminal sends it, ends none of them."""
+    with secure(tmp_path, certificate) as site:
+        pid = site._process.pid
+        children = Path(f"/proc/{pid}/task/{pid}/children")
+        everybody = [pid, *map(int, children.read_text().split())]
+        assert len(everybody) == 3
+        for one in everybody:
+            os.kill(one, signal.SIGHUP)
+        wait_until(lambda: "reloaded" in site.text())
+        assert site.get("/pid")[0] == 200
+        assert sorted([pid, *map(int, children.read_text().split())]) == sorted(everybody)
+        assert serial(site, authority)
