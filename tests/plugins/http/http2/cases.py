@@ -451,7 +451,6 @@ ELSEWHERE = {
         *("empty DATA", "padding", "requests reset at once", "requests made to be reset"),
         "malformed requests",
     ),
-    "connections": ("one more than allowed, where TLS negotiated h2",),
     "protocol": ("what nothing but the library finds",),
 }
 """Faults that need a time, a limit or a shutdown, with their cases, in other tests."""

@@ -152,8 +152,8 @@ def test_a_client_that_never_reads():
     with Served(consumers, config=config) as site, Wire(site) as neighbour:
         with Wire(site, (WINDOW, 2**31 - 1), buffer=4096) as wire:
             wire.send(window(0, 2**30), *[headers(n) for n in itertools.islice(numbers(), 100)])
-            protocols = wait_until(lambda: [c for c in site.plugin._port.connections if c.streams])
-            protocol = protocols[0]
+            everybody = site.plugin._port.connections
+            (protocol,) = wait_until(lambda: [c for c in everybody if getattr(c, "streams", None)])
             wait_until(lambda: protocol.outflow.full)
             most = site.call(protocol.transport.get_write_buffer_size)
             assert most <= 65536 + 2 * TURN
