@@ -1,4 +1,4 @@
-"""HTTP/1.1 and HTTP/1.0, for views and for any consumer.
+"""HTTP/2, HTTP/1.1 and HTTP/1.0, for views and for any consumer.
 
 A request becomes one message on ``http.request``; whoever consumes it answers on its
 ``reply_channel``, at once or later, from anywhere::
@@ -36,11 +36,17 @@ closes its sending side has left if the answer does not begin within a second.
 **Over TLS** it is served at endpoints that begin with ``tls:``, with the site's certificate (the
 table ``[tls]``), and ``scheme`` is ``https``; a client's certificate becomes ``identity``.
 
-**Over TLS** it is served at endpoints that begin with ``tls:``, with the site's certificate (the
-table ``[tls]``), and ``scheme`` is ``https``; a client's certificate becomes ``identity``.
+**HTTP/2** is spoken where TLS agreed on it, and with clients that begin with its preface. Each
+stream is a request like any other: the same messages, of ``http_version`` "2", the same answers,
+limits and timeouts, for that stream alone. ``:authority`` stands among the headers as ``host``,
+and a ``cookie`` in pieces is put together. A response goes as the client's windows open, and an
+``ack`` comes when it has taken the piece; a response that is cut off is a stream that is reset.
+A client that resets a stream has left that request. Server push and priorities are not spoken;
+trailers of a request are checked and dropped. Frames that are wrong or too many end the stream
+or the connection: `gateway.plugins.http.http2.faults` lists every case.
 
-**What is ambiguous is refused**, with an id in the answer, and the connection ends:
-`gateway.plugins.http.refusals` lists every case.
+**What is ambiguous is refused**, with an id in the answer, and the connection, over HTTP/2 the
+stream, ends: `gateway.plugins.http.refusals` lists every case.
 
 Other plugins claim requests of this port (`gateway.core.web`): WebSocket handshakes do not
 come to ``http.request`` where ``websocket`` runs.

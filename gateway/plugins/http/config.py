@@ -213,8 +213,8 @@ class HttpConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             ge=65535,
             le=2**24,
             description="Bytes of one request's body that an HTTP/2 client may send ahead. "
-            "262144: fills a line of 20 Mbit/s and 100 ms; all streams of a connection together "
-            "may send 1 MiB ahead.",
+            "262144: fills a line of 20 Mbit/s and 100 ms. All streams of a connection together "
+            "may send 1 MiB ahead, or as much as one where that is more.",
         ),
     ] = 262144
     http2_control_frames: Annotated[

@@ -24,7 +24,7 @@ from gateway.core.web import Header
 from gateway.plugins.http.http2.faults import FAULTS, Fault, goaway
 from gateway.plugins.http.http2.guard import HEAD, Act, Guard
 from gateway.plugins.http.http2.head import glimpse, read_head
-from gateway.plugins.http.http2.library import CONNECTION_WINDOW, Library
+from gateway.plugins.http.http2.library import Library
 from gateway.plugins.http.http2.outflow import TURN, Outflow
 from gateway.plugins.http.http2.stream import Http2Stream
 from gateway.plugins.http.phase import FOREVER, LINGER, Phase
@@ -59,7 +59,7 @@ class Http2Protocol(asyncio.Protocol):
             self.loop.time(),
         )
         self._h2 = Library(config)
-        self.guard.window = CONNECTION_WINDOW
+        self.guard.window = self._h2.window
         self.outflow = Outflow(self._h2, self.guard)
         self._phase = Phase.IDLE
         self._deadline = Deadline(self._due)
@@ -243,7 +243,7 @@ class Http2Protocol(asyncio.Protocol):
     def worked_on(self, size: int) -> None:
         """Hear that content was worked on, or is not wanted any more."""
         self._retained -= size
-        if self._owed >= CONNECTION_WINDOW // 2:
+        if self._owed >= self._h2.window // 2:
             self.flush_soon()
 
     def open_window(self, number: int, size: int) -> None:
@@ -278,17 +278,19 @@ class Http2Protocol(asyncio.Protocol):
         """Say GOAWAY, and close so that it arrives."""
         transport = self.transport
         self._say_goodbye(code, text)
-        late = transport.get_write_buffer_size()
+        plain = transport.can_write_eof()
+        # A transport with TLS does not count all that waits in it.
+        late = transport.get_write_buffer_size() if plain else self._phase is not Phase.IDLE
         self._enter(Phase.LINGER, self.port.config.write_timeout if late else LINGER)
         self._lose_streams("cut")
         if transport.is_closing():
             return
         if self.outflow.full:
             transport.resume_reading()
-        if transport.can_write_eof():
+        if plain:
             transport.write_eof()
         else:
-            transport.close()
+            transport.close()  # TLS closes by halves of its own accord
 
     def _say_goodbye(self, code: ErrorCodes, text: str) -> None:
         # By hand: after a GOAWAY of its own the library refuses to send what was begun.
@@ -319,7 +321,7 @@ class Http2Protocol(asyncio.Protocol):
         self.outflow.go()
         owed = self._owed + self._spent
         # Unless too much waits in streams that are held.
-        if owed >= CONNECTION_WINDOW // 2 and self._retained <= CONNECTION_WINDOW:
+        if owed >= self._h2.window // 2 and self._retained <= self._h2.window:
             self._open_connection(owed)
         self._settle()
         self._flush()

@@ -27,7 +27,7 @@ from gateway.plugins.http.http2.guard import DATA, WINDOW
 from gateway.plugins.http.port import PREFACE
 
 CONNECTION_WINDOW: Final = 1024 * 1024
-"""Bytes that a client may send ahead on all its streams together."""
+"""Bytes that a client may send ahead on all its streams together, unless one alone may more."""
 _CONFIG: Final = H2Configuration(
     client_side=False,
     header_encoding=False,
@@ -67,8 +67,10 @@ class Library(H2Connection):
         self.decoder: Any = self.unpacker
         self.encoder: Any = FieldEncoder()
         self._failed = False
+        self.window = max(CONNECTION_WINDOW, config.http2_window)
+        """Bytes that the client may send ahead on all streams together."""
         self.initiate_connection()
-        self.increment_flow_control_window(CONNECTION_WINDOW - WINDOW)
+        self.increment_flow_control_window(self.window - WINDOW)
         self.receive_data(PREFACE)
 
     def read(self, frames: bytes) -> list[Event]:

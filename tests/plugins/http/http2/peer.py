@@ -17,6 +17,7 @@ from h2.events import (
 )
 from hyperframe.frame import Frame
 
+from tests.plugins.http.http2.serving import connect2
 from tests.plugins.http.http2.wire import GOAWAY, Fields, cut
 from tests.plugins.http.serving import Served
 
@@ -54,7 +55,7 @@ class Http2Client:
     """One connection. ``take`` gives windows back as it reads, unless ``greedy`` is False."""
 
     def __init__(self, served: Served | socket.socket, *, greedy: bool = True) -> None:
-        self.sock = served if isinstance(served, socket.socket) else served.connect().sock
+        self.sock = served if isinstance(served, socket.socket) else connect2(served)
         self.h2 = H2Connection(_LAX)
         self.greedy = greedy
         self.answers: dict[int, Answer] = {}

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from gateway.core.layers.base import REJECTED, Outcome
-from tests.plugins.http.serving import Served
+from tests.certificates import Authority
+from tests.plugins.http.serving import Client, Served
 
 
 def answer(message: dict[str, Any]) -> Any:
@@ -59,3 +60,22 @@ def leftovers(site: Served) -> list[Any]:
 def later(site: Served, before: int, kind: str = "request") -> list[dict[str, Any]]:
     """Return the messages of a kind that came after the first ``before``."""
     return site.messages(f"http.{kind}")[before:]
+
+
+class Secure(Served):
+    """A site with TLS."""
+
+    def __init__(self, authority: Authority, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, listen="tls:127.0.0.1:0", tls=authority.tls(), **kwargs)
+        self._authority = authority
+
+    def connect(self, *alpn: str) -> Client:
+        """Return a new connection, over which HTTP/1 is spoken if nothing is agreed on."""
+        sock = super().connect().sock
+        context = self._authority.client(None, *alpn)
+        return Client(context.wrap_socket(sock, server_hostname="localhost"))
+
+
+def connect2(served: Served) -> Any:
+    """Return the socket of a new connection for HTTP/2."""
+    return (served.connect("h2") if isinstance(served, Secure) else served.connect()).sock

@@ -45,12 +45,6 @@ GET = block(request())
 SILENCE = request("/silence")
 
 
-@pytest.fixture(scope="module")
-def site():
-    with Served(CONSUMERS) as served:
-        yield served
-
-
 def numbers() -> Iterator[int]:
     return itertools.count(1, 2)
 

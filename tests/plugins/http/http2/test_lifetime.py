@@ -6,8 +6,6 @@ import asyncio
 import gc
 import threading
 
-import pytest
-
 from gateway.core.config import GatewaySettings
 from gateway.plugins.http.config import HttpConfig
 from gateway.plugins.http.exchange import HttpExchange
@@ -35,12 +33,6 @@ from tests.plugins.http.http2.wire import (
 from tests.plugins.http.serving import Served, wait_until
 
 NO_ERROR = 0
-
-
-@pytest.fixture(scope="module")
-def site():
-    with Served(CONSUMERS) as served:
-        yield served
 
 
 # ---------------------------------------------------------------- limits and times

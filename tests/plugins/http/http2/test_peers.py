@@ -28,8 +28,8 @@ def needs(program: str) -> pytest.MarkDecorator:
 class Site(Served):
     """A site that takes and gives large bodies, at the client's pace."""
 
-    def __init__(self) -> None:
-        super().__init__({**CONSUMERS, "http.request": self.consume})
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__({**CONSUMERS, "http.request": self.consume}, **kwargs)
 
     def consume(self, message: dict[str, Any]) -> Any:
         match message["path"]:
@@ -53,17 +53,20 @@ class Site(Served):
         return OK
 
 
-@pytest.fixture(scope="module")
-def site():
-    with Site() as served:
+@pytest.fixture(scope="module", params=["http", "https"])
+def site(request, authority):
+    secure = {"listen": "tls:127.0.0.1:0", "tls": authority.tls()}
+    with Site(**(secure if request.param == "https" else {})) as served:
         yield served
         wait_until(lambda: not leftovers(served))
         assert not faults(served, "control-frames")
 
 
 @pytest.fixture
-def url(site) -> str:
-    return "http://{}:{}".format(*site.address)
+def url(site, authority, monkeypatch) -> str:
+    for name in ("SSL_CERT_FILE", "CURL_CA_BUNDLE"):
+        monkeypatch.setenv(name, authority.path)
+    return f"{'https' if site.tls else 'http'}://localhost:{site.address[1]}"
 
 
 @pytest.fixture
@@ -157,7 +160,9 @@ def test_h2load_with_small_windows(url):
 
 
 def curl(*options: object) -> str:
-    return run("curl", "-sS", "--http2-prior-knowledge", "--max-time", 15, *options)
+    secure = any(str(option).startswith("https:") for option in options)
+    version = "--http2" if secure else "--http2-prior-knowledge"
+    return run("curl", "-sS", version, "--max-time", 15, *options)
 
 
 @needs("curl")
@@ -198,4 +203,4 @@ def test_curl_in_parallel(url):
 def test_curl_upgrade_is_not_offered(url):
     """Upgrade: h2c is gone from RFC 9113; who asks for it is served over HTTP/1.1."""
     said = run("curl", "-sS", "--http2", f"{url}/a", "-w", " %{http_code} %{http_version}")
-    assert said == "/a 200 1.1"
+    assert said == f"/a 200 {'2' if url.startswith('https') else '1.1'}"

@@ -12,7 +12,7 @@ import pytest
 from gateway.core.layers.base import FAILED, Outcome
 from gateway.plugins.http.http2.connection import Http2Protocol
 from tests.plugins.http.http2.peer import Http2Client
-from tests.plugins.http.http2.serving import CONSUMERS, later, leftovers
+from tests.plugins.http.http2.serving import later, leftovers
 from tests.plugins.http.http2.wire import (
     CANCEL,
     DATA,
@@ -32,12 +32,6 @@ from tests.plugins.http.test_bodies import read_body
 NO_ERROR = 0
 
 
-@pytest.fixture(scope="module")
-def site():
-    with Served(CONSUMERS) as served:
-        yield served
-
-
 # ---------------------------------------------------------------- messages and responses
 
 
@@ -55,7 +49,7 @@ def test_a_request(site):
         assert {key: message[key] for key in ("http_version", "method", "scheme", "path")} == {
             "http_version": "2",
             "method": "GET",
-            "scheme": "http",
+            "scheme": "https" if site.tls else "http",
             "path": "/a b",
         }
         assert (message["raw_path"], message["query_string"]) == (b"/a%20b", b"c=d")

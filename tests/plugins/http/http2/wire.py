@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
 from collections.abc import Callable, Iterable
 from typing import NamedTuple, Self
 
 from hpack import Decoder
 
 from gateway.plugins.http.port import PREFACE
+from tests.plugins.http.http2.serving import connect2
 from tests.plugins.http.serving import Served
 
 Fields = list[tuple[bytes, bytes]]
@@ -162,7 +164,7 @@ class Wire:
     def __init__(
         self, served: Served, *pairs: tuple[int, int], begin: bool = True, buffer: int = 0
     ) -> None:
-        self.sock = served.connect().sock
+        self.sock = connect2(served)
         if buffer:  # so small that the server soon notices who does not read
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -185,7 +187,7 @@ class Wire:
 
     def send(self, *pieces: bytes) -> Wire:
         """Send bytes; what the server does not want to hear any more is lost."""
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError, ssl.SSLError):
             self.sock.sendall(b"".join(pieces))
         return self
 
@@ -194,7 +196,7 @@ class Wire:
         while self._read >= len(self.seen):
             try:
                 piece = self.sock.recv(65536)
-            except ConnectionResetError:
+            except (ConnectionResetError, ssl.SSLError):
                 piece = b""
             if not piece:
                 return Frame(CLOSED, 0, 0, b"")
