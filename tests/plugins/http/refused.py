@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from gateway.plugins.http.http2.faults import FAULTS
 from gateway.plugins.http.refusals import RULES
+from tests.plugins.http.http2 import cases as faulty
 from tests.plugins.http.http2 import refused as http2
 
 PAGE = Path(__file__).parents[3] / "docs" / "reference" / "http-refusals.md"
@@ -377,10 +379,11 @@ def page() -> str:
         "# What HTTP refuses",
         "",
         "Input that two programs could read in two ways is refused, never guessed at: that is how",
-        "requests are smuggled past a proxy. The answer's text ends with the refusal's id, the",
-        "connection (over HTTP/2: the stream) is closed, and `gateway_http_refused_total{why=…}` counts it. The application hears",
-        "nothing of it, unless a body that it is reading turns out to be malformed: then it is cut",
-        "off.",
+        "requests are smuggled past a proxy. The answer's text ends with the refusal's id, and",
+        "`gateway_http_refused_total{why=…}` counts it. Over HTTP/1 the connection is closed. Over",
+        "HTTP/2 it is the stream that ends, with RST_STREAM and PROTOCOL_ERROR behind a 400. The",
+        "application hears nothing of it, unless a body that it is reading turns out to be",
+        "malformed: then it is cut off.",
         "",
         "Each case below is a test (`tests/plugins/http/test_refused.py`). The page is written by",
         "`python -m tests.plugins.http.refused`.",
@@ -389,9 +392,28 @@ def page() -> str:
         "| --- | --- | --- | --- | --- |",
     ]
     for refusal, rule in RULES.items():
-        found = (case for name, case, _ in (*CASES, *http2.CASES) if name == refusal)
-        cases = "; ".join(found)
+        named = ((name, case) for name, case, _ in (*CASES, *http2.CASES))
+        cases = "; ".join(case for name, case in named if name == refusal)
         lines.append(f"| `{refusal}` | {rule.status} | {rule.sentence} | {rule.source} | {cases} |")
+    lines += [
+        "",
+        "## What ends streams and connections of HTTP/2",
+        "",
+        "Frames that are wrong end their stream (RST_STREAM) where they concern one request, and the",
+        "connection (GOAWAY) where nobody knows what the client means, or it goes too far. GOAWAY",
+        "carries the sentence and the id for people; `gateway_http_faults_total{why=…}` counts both.",
+        "Each case is a test (`tests/plugins/http/http2/`); the number before it is the section that",
+        "it is about.",
+        "",
+        "| id | code | what is wrong | rule | cases |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for fault, rule in FAULTS.items():
+        found = [case.id for case in (*faulty.ENDING, *faulty.COSTING) if case.fault == fault]
+        cases = "; ".join([*found, *faulty.ELSEWHERE.get(fault, ())])
+        lines.append(
+            f"| `{fault}` | {rule.code.name} | {rule.sentence} | {rule.source} | {cases} |"
+        )
     return "\n".join(lines) + "\n"
 
 

@@ -10,6 +10,7 @@ from gateway.core.plugin import Peer
 from gateway.plugins.http.body import ChunkedBody
 from gateway.plugins.http.config import HttpConfig
 from gateway.plugins.http.head import CHUNKED, HeadReader
+from gateway.plugins.http.http2.faults import FAULTS
 from gateway.plugins.http.refusals import RULES, Refused
 from tests.plugins.http import own
 from tests.plugins.http.http2 import refused as http2
@@ -100,7 +101,7 @@ def test_each_refusal_has_a_case_and_each_case_a_row():
     """The rules, the cases and the table of the documentation name the same refusals."""
     assert {refusal for refusal, _, _ in (*CASES, *http2.CASES)} == set(RULES)
     rows = re.findall(r"^\| `([^`]+)` \|", PAGE.read_text(), re.MULTILINE)
-    assert rows == list(RULES)
+    assert rows == [*RULES, *FAULTS]
     assert len(IDS) == len(set(IDS))
 
 

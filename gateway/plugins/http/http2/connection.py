@@ -255,6 +255,7 @@ class Http2Protocol(asyncio.Protocol):
         """Forget a stream that is over."""
         self.outflow.forget(stream)
         self.guard.close(stream.id)
+        self._h2.forget(stream.id)
         del self.streams[stream.id]
         if not self.streams:
             self.flush_soon()
@@ -354,7 +355,6 @@ class Http2Protocol(asyncio.Protocol):
         elif self.guard.draining or self.guard.leaving:
             self._end(ErrorCodes.NO_ERROR)
         elif self._phase is not Phase.IDLE:
-            self._h2.tidy()
             self._enter(Phase.IDLE, self.port.config.idle_timeout)
 
     def _enter(self, phase: Phase, seconds: float = FOREVER) -> None:

@@ -56,8 +56,6 @@ _RESET_PRICE: Final = 5
 """A reset throws away work; an answered request earns as much."""
 _UPDATES: Final = 2
 """WINDOW_UPDATE frames that a frame of content may be answered with: stream and connection."""
-_MORSEL: Final = 64
-"""Bytes of content; a frame cut shorter, because the window is no wider, earns no updates."""
 _MOST_SETTINGS: Final = 32
 """Settings of one frame; there are not ten that anybody knows."""
 _MOST_CONTINUATIONS: Final = 60
@@ -168,10 +166,9 @@ class Guard:
         """Hear of a request that was answered."""
         self._allowance = min(self._allowance + amount, self._rate * BURST)
 
-    def sent(self, size: int, *, whole: bool) -> None:
-        """Hear of a frame of content sent; ``whole`` if the window did not cut it short."""
-        if whole or size >= _MORSEL:
-            self._updates += _UPDATES
+    def sent(self) -> None:
+        """Hear of a frame of content sent: the client may open windows for it."""
+        self._updates += _UPDATES
 
     @property
     def partial_bytes(self) -> int:

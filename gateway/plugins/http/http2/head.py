@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Final
 
 from gateway.core.plugin import Peer
@@ -31,6 +32,10 @@ from gateway.plugins.http.response import FIELD_BYTES
 _NAME: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9a-z-]+").fullmatch
 _METHOD: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch
 _PSEUDO: Final = frozenset((b":method", b":scheme", b":authority", b":path", b":protocol"))
+_SPECIAL: Final = frozenset((b"cookie", b"host", b"content-length", b"expect"))
+_SHORT: Final = 256
+"""Bytes of a value that may be kept, so that all of them need no more than 2 MB."""
+_SECRET: Final = frozenset((b"authorization", b"cookie", b"proxy-authorization"))
 # RFC 9113 section 8.2.2: what says something of a connection has no place here.
 _CONNECTION: Final = frozenset(
     (b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade")
@@ -63,7 +68,13 @@ def read_head(
                 raise Refused("pseudo-header-repeated")
             pseudo[name] = value
             continue
-        _check(name, value)
+        if len(value) > _SHORT or name in _SECRET:
+            _check(name, value)
+        else:
+            _check_once(name, value)
+        if name not in _SPECIAL:
+            headers.append(field)
+            continue
         if name == b"cookie":
             # RFC 9113 section 8.2.3: the pieces of a Cookie are put together again.
             cookies.append(value)
@@ -76,11 +87,11 @@ def read_head(
             if length is not None:
                 raise Refused("content-length-repeated")
             length = value
-        elif name == b"expect":
+        else:
             if value.lower() != b"100-continue":
                 raise Refused("expect")
             expects = True
-        headers.append((name, value))
+        headers.append(field)
     if size > config.header_bytes:
         raise Refused("header-size")
     if len(headers) + len(cookies) > config.header_count:
@@ -142,6 +153,10 @@ def _check(name: bytes, value: bytes) -> None:
         raise Refused("header-value")
     if name in _CONNECTION or (name == b"te" and value.lower() != b"trailers"):
         raise Refused("connection-header")
+
+
+_check_once = lru_cache(maxsize=4096)(_check)
+"""Most fields are the same in each request of a client, and of many: these are checked once."""
 
 
 def _set_request(head: RequestHead, pseudo: dict[bytes, bytes], config: HttpConfig) -> None:

@@ -38,7 +38,7 @@ class Outflow:
         """Send what a stream has to send now, and let it queue for the rest."""
         if stream.queued:
             return
-        while self._send(stream):
+        while stream.pending and self._send(stream):
             pass
         if stream.pending and not stream.queued:
             stream.queued = True
@@ -62,7 +62,7 @@ class Outflow:
             stream = queue.popleft()
             # It may be closed within, and must not look for itself in the queue then.
             stream.queued = False
-            idle = 0 if self._send(stream) else idle + 1
+            idle = 0 if stream.pending and self._send(stream) else idle + 1
             if stream.pending and not stream.queued:
                 stream.queued = True
                 queue.append(stream)
@@ -79,10 +79,10 @@ class Outflow:
         return h2.local_flow_control_window(stream.id) <= 0 < h2.outbound_flow_control_window
 
     def _send(self, stream: Http2Stream) -> bool:
-        """Send a frame of a stream; return whether that was possible."""
-        waiting = stream.waiting
-        if not stream.pending or self.full or self.left <= 0:
+        """Send a frame of a stream that has something to send; return whether it went."""
+        if self.full or self.left <= 0:
             return False
+        waiting = stream.waiting
         wanted = min(len(waiting), FRAME_BYTES)
         size = min(wanted, self._h2.local_flow_control_window(stream.id)) if wanted else 0
         if size <= 0 < wanted:
@@ -96,7 +96,7 @@ class Outflow:
                 piece = bytes(view[:size])
             del waiting[:size]
         self._h2.send_data(stream.id, piece, end_stream=done)
-        self._guard.sent(size, whole=size == wanted)
+        self._guard.sent()
         self.left -= size
         self.total += size
         stream.moved(size, done=done)

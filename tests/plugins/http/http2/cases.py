@@ -441,3 +441,16 @@ MALFORMED = [
     costs(1, "pseudo-header", "8.5", "CONNECT with a path", headers(1, request(method=b"CONNECT"))),
 ]
 """The stream is answered 400, and reset: beside `tests.plugins.http.http2.refused`."""
+
+ELSEWHERE = {
+    "header-block-time": ("a byte now and then",),
+    "stream-refused": ("one more than allowed",),
+    "stream-late": ("a request during a shutdown",),
+    "control-frames": (
+        *("PING", "SETTINGS", "ACK", "PRIORITY", "WINDOW_UPDATE", "GOAWAY", "unknown types"),
+        *("empty DATA", "padding", "requests reset at once", "requests made to be reset"),
+        "malformed requests",
+    ),
+    "protocol": ("what nothing but the library finds",),
+}
+"""Faults that need a time, a limit or a shutdown, with their cases, in other tests."""

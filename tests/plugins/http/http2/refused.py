@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from tests.plugins.http.http2.wire import Fields, request
 
+_TALK = request(method=b"CONNECT", protocol=b"talk", path=None)
+
 CASES: list[tuple[str, str, Fields]] = [
     ("pseudo-header", "unknown", request(other=b"x")),
     ("pseudo-header", ":status", request(status=b"200")),
@@ -18,7 +20,8 @@ CASES: list[tuple[str, str, Fields]] = [
     ("pseudo-header-repeated", ":path", [*request(), (b":path", b"/other")]),
     ("pseudo-header-missing", ":method", request(method=None)),
     ("pseudo-header-missing", ":scheme", request(scheme=None)),
-    ("pseudo-header-missing", ":path", [f for f in request() if f[0] != b":path"]),
+    ("pseudo-header-missing", ":path", request(path=None)),
+    ("pseudo-header-missing", ":path of an extended CONNECT", _TALK),
     ("scheme", "ftp", request(scheme=b"ftp")),
     ("scheme", "empty", request(scheme=b"")),
     ("header-case", "one capital", request("/", (b"Accept", b"x"))),
@@ -37,7 +40,10 @@ CASES: list[tuple[str, str, Fields]] = [
     ("connection-header", "te other than trailers", request("/", (b"te", b"gzip"))),
     ("body-length", "no body", request("/", (b"content-length", b"3"), method=b"POST")),
     ("protocol", "one that nobody speaks", request(method=b"CONNECT", protocol=b"chat")),
-    ("connect", "over HTTP/2", request(method=b"CONNECT", scheme=None)[:-1]),
+    ("connect", "over HTTP/2", request(method=b"CONNECT", scheme=None, path=None)),
+    ("pseudo-header", "CONNECT with a scheme", request(method=b"CONNECT", path=None)),
+    ("method-unknown", "over HTTP/2", request(method=b"BREW")),
+    ("method-unknown", "lower-case, over HTTP/2", request(method=b"get")),
     ("method", "not a token, over HTTP/2", request(method=b"G T")),
     ("method", "empty, over HTTP/2", request(method=b"")),
     ("method-unknown", "over HTTP/2", request(method=b"get")),

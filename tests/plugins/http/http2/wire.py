@@ -57,13 +57,16 @@ def block(fields: Iterable[tuple[bytes, bytes]]) -> bytes:
 
 
 def request(
-    path: str = "/", *fields: tuple[bytes, bytes], method: bytes = b"GET", **pseudo: bytes | None
+    target: str = "/",
+    *fields: tuple[bytes, bytes],
+    method: bytes | None = b"GET",
+    **pseudo: bytes | None,
 ) -> Fields:
     """Return a request's fields; ``pseudo`` exchanges some, or leaves them out (None)."""
-    found = {b"method": method, b"scheme": b"http", b"authority": b"localhost"}
-    found[b"path"] = path.encode()
-    found |= {name.encode(): value for name, value in pseudo.items()}  # type: ignore[dict-item]
-    return [(b":" + name, value) for name, value in found.items() if value is not None] + [*fields]
+    found = {"method": method, "scheme": b"http", "authority": b"localhost"}
+    found |= {"path": target.encode()} | pseudo
+    named = [(b":" + name.encode(), value) for name, value in found.items() if value is not None]
+    return [*named, *fields]
 
 
 def headers(
