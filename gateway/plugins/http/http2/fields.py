@@ -21,7 +21,6 @@ without bound (SETTINGS_HEADER_TABLE_SIZE), and forgets to tell a size that was 
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable
 from typing import Final
 
@@ -76,13 +75,11 @@ class FieldEncoder:
     costs more than all the rest.
     """
 
-    __slots__ = ("_entries", "_most", "_number", "_resized", "_room", "_table")
+    __slots__ = ("_most", "_number", "_resized", "_room", "_table")
 
     def __init__(self) -> None:
         self._table: dict[Header, int] = {}
-        """Numbers of the fields that the client remembers."""
-        self._entries: deque[tuple[Header, int]] = deque()
-        """These fields and their sizes, oldest first."""
+        """The fields that the client remembers, oldest first, and their numbers."""
         self._number = 0
         """How many fields were remembered so far."""
         self._room = self._most = TABLE
@@ -96,7 +93,6 @@ class FieldEncoder:
     @header_table_size.setter
     def header_table_size(self, size: int) -> None:
         self._table.clear()
-        self._entries.clear()
         self._room = self._most = min(size, TABLE)
         self._resized = True
 
@@ -141,12 +137,11 @@ class FieldEncoder:
     def _remember(self, field: Header, size: int) -> None:
         self._room -= size
         while self._room < 0:
-            oldest, its_size = self._entries.popleft()
+            name, value = oldest = next(iter(self._table))
             del self._table[oldest]
-            self._room += its_size
+            self._room += len(name) + len(value) + ENTRY
         self._number += 1
         self._table[field] = self._number
-        self._entries.append((field, size))
 
 
 class FieldDecoder:

@@ -8,6 +8,7 @@ it would end the connection for a Content-Length that is no number.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any, Final
 
 from h2.config import H2Configuration
@@ -39,19 +40,27 @@ _CONFIG: Final = H2Configuration(
 _GOAWAY_BYTES: Final = 17
 
 
+@lru_cache(maxsize=16)
+def _settings(streams: int, window: int, header_bytes: int) -> Settings:
+    """Return our settings, one object for all connections: nothing changes it, and it is large."""
+    return Settings(
+        client=False,
+        initial_values={
+            SettingCodes.MAX_CONCURRENT_STREAMS: streams,
+            SettingCodes.INITIAL_WINDOW_SIZE: window,
+            SettingCodes.MAX_HEADER_LIST_SIZE: header_bytes,
+            SettingCodes.ENABLE_CONNECT_PROTOCOL: 1,  # RFC 8441 section 3
+        },
+    )
+
+
 class Library(H2Connection):
     """One connection's h2: begun, with our settings to be sent."""
 
     def __init__(self, config: HttpConfig) -> None:
         super().__init__(_CONFIG)
-        self.local_settings = Settings(
-            client=False,
-            initial_values={
-                SettingCodes.MAX_CONCURRENT_STREAMS: config.http2_streams,
-                SettingCodes.INITIAL_WINDOW_SIZE: config.http2_window,
-                SettingCodes.MAX_HEADER_LIST_SIZE: config.header_bytes,
-                SettingCodes.ENABLE_CONNECT_PROTOCOL: 1,  # RFC 8441 section 3
-            },
+        self.local_settings = _settings(
+            config.http2_streams, config.http2_window, config.header_bytes
         )
         # Beyond what is answered 431; a block that unfolds further ends the connection.
         self.unpacker = FieldDecoder(2 * config.header_bytes)

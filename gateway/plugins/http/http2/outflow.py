@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from gateway.plugins.http.http2.guard import FRAME_BYTES, Guard
@@ -24,7 +23,7 @@ class Outflow:
     def __init__(self, h2: Library, guard: Guard) -> None:
         self._h2 = h2
         self._guard = guard
-        self._queue: deque[Http2Stream] = deque()
+        self._queue: list[Http2Stream] = []
         self.full = False
         """Whether the transport takes no more now."""
         self.opened = False
@@ -59,7 +58,7 @@ class Outflow:
             if self.left <= 0:
                 self.opened = True
                 return
-            stream = queue.popleft()
+            stream = queue.pop(0)
             # It may be closed within, and must not look for itself in the queue then.
             stream.queued = False
             idle = 0 if stream.pending and self._send(stream) else idle + 1

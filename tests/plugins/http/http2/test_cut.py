@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
+import tracemalloc
 from itertools import pairwise
 from typing import Any
 
@@ -359,3 +361,25 @@ def test_a_connection_that_comes_while_we_leave():
     room.feed(transport, HELLO)
     assert Heard(transport.written).goaway[0].code == 0
     assert transport.lost
+
+
+def test_an_idle_connection_is_small():
+    """Between two requests a connection keeps less than 12 KB, half of it the library's."""
+    room = Room(max_connections=1000, max_connections_per_address=1000)
+
+    def serve() -> Transport:
+        transport = room.connect()
+        room.feed(transport, PREFACE + set_to((3, 100), (4, 65535), (9, 1)) + headers(1))
+        transport.written.clear()
+        room.messages.clear()
+        return transport
+
+    kept = [serve()]  # what is made once
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        kept += [serve() for _ in range(100)]
+        gc.collect()
+        assert (tracemalloc.get_traced_memory()[0] - before) / 100 < 12_000
+    finally:
+        tracemalloc.stop()

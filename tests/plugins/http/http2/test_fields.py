@@ -86,7 +86,7 @@ def test_a_table_without_bound():
     ours.header_table_size = 2**32 - 1
     for number in range(1000):
         ours.encode([(b"x-request-id", b"%d" % number)])
-    assert len(ours._table) == len(ours._entries) <= TABLE // 45
+    assert 80 < len(ours._table) <= TABLE // 45
     assert ours._room >= 0
 
 
