@@ -74,7 +74,7 @@ endef
 # level 1 Debian starts no service that it installs.
 .PHONY: peers
 peers: $(VENV)/.test
-	@missing=; for peer in chromium curl openssl nginx h2load:nghttp2-client; do \
+	@missing=; for peer in chromium curl openssl nginx haproxy h2load:nghttp2-client; do \
 		command -v $${peer%%:*} >/dev/null || missing="$$missing $${peer##*:}"; \
 	done; \
 	if test -n "$$missing" && test "$$(id -u)" = 0 && command -v apt-get >/dev/null; then \

@@ -94,6 +94,11 @@ def read_pairs(settings: TlsSettings) -> tuple[Pair, ...]:
             says = x509.read(der)
         except ValueError as error:
             raise ConfigError(f"tls.certificate: {certificate!r}: {error}") from None
+        except ModuleNotFoundError as error:
+            raise ConfigError(
+                f"tls.certificate: TLS needs {error.name!r}; install it with: "
+                "pip install 'gateway[tls]'"
+            ) from None
         _check_key(certificate, key, text if key == certificate else _text(key, "tls.key"))
         pairs.append(Pair(certificate, key, says))
     return tuple(pairs)

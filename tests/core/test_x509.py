@@ -1,4 +1,4 @@
-"""What a certificate says of itself, against another reader of certificates."""
+"""What a certificate says of itself."""
 
 from __future__ import annotations
 
@@ -65,12 +65,9 @@ EXAMPLE = attribute(NameOID.ORGANIZATION_NAME, "Example")
         ),
         (
             [[attribute(NameOID.EMAIL_ADDRESS, "a@b.c")], [ALICE]],
-            "CN=alice,1.2.840.113549.1.9.1=#16056140622e63",
+            "CN=alice,1.2.840.113549.1.9.1=a@b.c",
         ),
-        (
-            [[attribute(NameOID.TITLE, "x" * 200)]],
-            "2.5.4.12=#0c81c8" + b"x".hex() * 200,
-        ),
+        ([[attribute(NameOID.TITLE, "Dr, the")]], r"2.5.4.12=Dr\, the"),
     ],
 )
 def test_identity(relatives, identity):
@@ -119,13 +116,12 @@ NAMES = [NameOID.COMMON_NAME, NameOID.ORGANIZATION_NAME, NameOID.LOCALITY_NAME, 
 
 @settings(max_examples=60)
 @given(st.lists(st.tuples(st.sampled_from(NAMES), TEXT), max_size=4))
-def test_identity_as_others_write_it(parts):
-    """Another library's RFC 4514 writer gives the same text, and its reader the same names."""
+def test_identity_is_unambiguous(parts):
+    """From the identity the subject can be read back: no two have the same."""
     name = other.Name([attribute(oid, text) for oid, text in parts])
     der = made(*[[attribute(oid, text)] for oid, text in parts], alternatives=[SPIFFE])
     identity = x509.read(der).identity
     if parts:
-        assert identity == name.rfc4514_string()
         assert other.Name.from_rfc4514_string(identity) == name
     else:
         assert identity == f"URI:{SPIFFE.value}"

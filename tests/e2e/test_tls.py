@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
+import json
 import os
 import re
 import shutil
 import signal
 import ssl
+import subprocess
 import urllib.request
 from pathlib import Path
 
@@ -14,6 +18,7 @@ import pytest
 
 from tests.certificates import Authority
 from tests.e2e.serving import Served, wait_until
+from tests.house.serving import free_port, wait_for_listener
 
 
 @pytest.fixture(scope="module")
@@ -90,3 +95,66 @@ def test_hangup_of_everything(tmp_path, certificate, authority):
         assert site.get("/pid")[0] == 200
         assert sorted([pid, *map(int, children.read_text().split())]) == sorted(everybody)
         assert serial(site, authority)
+
+
+HAPROXY = shutil.which("haproxy", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
+SENDS = {"v1": "send-proxy", "v2": "send-proxy-v2 proxy-v2-options crc32c,authority,unique-id"}
+CONFIGURATION = """
+defaults
+  mode tcp
+  timeout connect 5s
+  timeout client 10s
+  timeout server 10s
+"""
+LISTENER = """
+listen {name}
+  bind 127.0.0.1:{port}
+  unique-id-format %ci-%cp
+  server gateway 127.0.0.1:{gateway} {sends} check inter 100ms
+"""
+
+
+@pytest.mark.skipif(HAPROXY is None, reason="haproxy is not installed")
+def test_haproxy(tmp_path, certificate, authority):
+    """Behind haproxy, which hands on TCP and TLS, Django sees the client that it speaks for."""
+    options = ("--set", "http.trusted_proxies=127.0.0.1", "--set", "http.proxy_protocol=true")
+    with secure(tmp_path, certificate, "--listen", "127.0.0.1:0", *options) as site:
+        plain = int(re.findall(r"http://127\.0\.0\.1:(\d+)", site.text())[-1])
+        ports = {}
+        text = CONFIGURATION
+        for version, sends in SENDS.items():
+            for kind, gateway in (("plain", plain), ("tls", port(site))):
+                ports[kind, version] = found = free_port()
+                text += LISTENER.format(
+                    name=f"{kind}-{version}", port=found, gateway=gateway, sends=sends
+                )
+        (tmp_path / "haproxy.cfg").write_text(text)
+        command = [HAPROXY, "-db", "-f", str(tmp_path / "haproxy.cfg")]
+        with (tmp_path / "haproxy.log").open("wb") as log:
+            haproxy = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        try:
+            for found in ports.values():
+                wait_for_listener(found, None)
+            for (kind, _), found in ports.items():
+                source = ("127.0.0.2", 0)
+                client = (
+                    http.client.HTTPConnection("127.0.0.1", found, 10, source)
+                    if kind == "plain"
+                    else http.client.HTTPSConnection(
+                        "127.0.0.1",
+                        found,
+                        timeout=10,
+                        source_address=source,
+                        context=authority.client(),
+                    )
+                )
+                with contextlib.closing(client):
+                    client.request("GET", "/where")
+                    answer = json.load(client.getresponse())
+                assert (answer["address"], answer["secure"]) == ("127.0.0.2", kind == "tls")
+            # Its checks of health come with a header of their own, or leave at once.
+            assert "gateway_http_proxy_errors_total" not in site.numbers()
+        finally:
+            haproxy.terminate()
+            haproxy.wait(10)
+        assert "is DOWN" not in (tmp_path / "haproxy.log").read_text()
