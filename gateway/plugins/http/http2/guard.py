@@ -325,12 +325,12 @@ class Guard:
             elif len(self._live) > self._most_streams:
                 fault = "stream-refused"
             else:
-                return (Act.TAKE, stream, block, "")
+                return (Act.TAKE, stream, _plain(flags, stream, block), "")
             return (Act.UNPACK, stream, _fragments(block), self.blame(stream, fault))
         if self._live.get(stream):
             if ends:
                 self._live[stream] = False
-                return (Act.TAKE, stream, block, "")
+                return (Act.TAKE, stream, _plain(flags, stream, block), "")
             return (Act.UNPACK, stream, _fragments(block), self.blame(stream, "trailers"))
         self._pay(1)
         if stream not in self._live:
@@ -490,6 +490,27 @@ def _fragments(block: bytes) -> bytes:
                 start += 5
         found.append(block[start:stop])
         pos += HEAD + length
+    return b"".join(found)
+
+
+def _plain(flags: int, stream: int, block: bytes) -> bytes:
+    """Return the frames of a header block without padding and priority.
+
+    The library takes a HEADERS frame for malformed that is all padding, as it may be before
+    CONTINUATION.
+    """
+    if not flags & (_PADDED | _PRIORITIZED):
+        return block
+    fields = _fragments(block)
+    found = []
+    kind, flags = _HEADERS, flags & _END_STREAM
+    for start in range(0, len(fields) or 1, FRAME_BYTES):
+        piece = fields[start : start + FRAME_BYTES]
+        if start + FRAME_BYTES >= len(fields):
+            flags |= _END_HEADERS
+        found.append(len(piece).to_bytes(3, "big") + bytes((kind, flags)))
+        found.append(stream.to_bytes(4, "big") + piece)
+        kind, flags = _CONTINUATION, 0
     return b"".join(found)
 
 

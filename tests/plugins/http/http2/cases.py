@@ -46,6 +46,7 @@ SILENCE = request("/silence")
 """A request that is never answered."""
 TRAILERS = [(b"x-checksum", b"1")]
 GET = block(request())
+LARGE = block([(b"x-large", b"x" * 40_000)])
 REST = block(request()[1:])
 """The same but for its method."""
 XTEST = b"\0\x85\xf2\xb2\x4a\x84\xff"
@@ -159,6 +160,21 @@ RIGHT = [
         "6.2",
         "padding and a priority",
         headers(1, b"\x02\0\0\0\0\x0f" + GET + b"\0\0", flags=ALL | PADDED | PRIORITIZED),
+        s1=b"/",
+    ),
+    fine(
+        "6.2",
+        "nothing but padding, before CONTINUATION",
+        headers(1, b"\x02\0\0", flags=END_STREAM | PADDED) + frame(CONTINUATION, 4, 1, GET),
+        s1=b"/",
+    ),
+    fine(
+        "6.2",
+        "padding before CONTINUATION, 40 KB",
+        headers(1, b"\x01" + GET + b"\0", flags=END_STREAM | PADDED)
+        + frame(CONTINUATION, 0, 1, LARGE[:16384])
+        + frame(CONTINUATION, 0, 1, LARGE[16384:32768])
+        + frame(CONTINUATION, 4, 1, LARGE[32768:]),
         s1=b"/",
     ),
     fine("6.5", "no settings", settings()),
@@ -450,6 +466,7 @@ MALFORMED = [
     ),
     costs(1, "body-length", "8.1.1", "none", headers(1, request("/", (b"content-length", b"2")))),
     costs(1, "content-length", "8.1.1", "no number", post(1, "/", (b"content-length", b"a"))),
+    costs(1, "pseudo-header-missing", "8.3.1", "no field at all", headers(1, b"")),
     costs(1, "pseudo-header", "8.3.1", ":status", headers(1, request(status=b"100"))),
     costs(1, "pseudo-header", "8.5", "CONNECT with a path", headers(1, request(method=b"CONNECT"))),
 ]

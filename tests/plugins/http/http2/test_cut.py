@@ -288,6 +288,8 @@ def test_fuzz(seed, caplog):
     assert answers.content == {2 * number + 1: b"/" for number in range(80)}
     neighbour.lose()
     room.work()
+    # Nothing has reached the library that it objects to.
+    assert 'gateway_http_faults_total{why="protocol"}' not in room.metrics.snapshot()
     assert not caplog.records
     assert room.empty
 
