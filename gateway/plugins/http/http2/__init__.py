@@ -2,11 +2,16 @@
 
 ::
 
-    connection   Http2Protocol: bytes, timers, the library
-    guard        what a client may send how often; frames as far as that needs them
+    connection   Http2Protocol: bytes, timers, whose turn it is
+    frames       frames as bytes
+    faults       what ends a stream or a connection, and why
+    guard        what a client may send, where and how often
+    library      h2: the state of streams, windows, settings
+    fields       HPACK
     head         header fields of a request to a `RequestHead`
     stream       Http2Stream: one request in hand
     response     responses as header fields and content
+    outflow      how the content of all streams shares windows and transport
     tunnel       a stream as the transport of another protocol (RFC 8441)
 
 A client begins it in TLS, where ALPN chose ``h2``, or by the preface alone (section 3.3). Each

@@ -21,8 +21,9 @@ from hyperframe.frame import RstStreamFrame, WindowUpdateFrame
 from gateway.core.deadlines import Deadline
 from gateway.core.plugin import End, Peer
 from gateway.core.web import Header
-from gateway.plugins.http.http2.faults import FAULTS, Fault, goaway
-from gateway.plugins.http.http2.guard import HEAD, Act, Guard
+from gateway.plugins.http.http2.faults import FAULTS, Fault
+from gateway.plugins.http.http2.frames import HEAD, goaway
+from gateway.plugins.http.http2.guard import Act, Guard
 from gateway.plugins.http.http2.head import glimpse, read_head
 from gateway.plugins.http.http2.library import Library
 from gateway.plugins.http.http2.outflow import TURN, Outflow

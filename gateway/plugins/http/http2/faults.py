@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from h2.errors import ErrorCodes
-from hyperframe.frame import GoAwayFrame
 
 from gateway.core.errors import RemoteProtocolError
 
@@ -97,9 +96,3 @@ class Fault(RemoteProtocolError):  # noqa: N818 - whose fault it is that a conne
         super().__init__(f"{rule.sentence} ({id})")
         self.id = id
         self.code = rule.code
-
-
-def goaway(last: int, code: ErrorCodes, text: str = "") -> bytes:
-    """Return a GOAWAY frame; ``text`` is for people (RFC 9113 section 6.8)."""
-    frame = GoAwayFrame(0, last_stream_id=last, error_code=int(code), additional_data=text.encode())
-    return frame.serialize()

@@ -1,17 +1,5 @@
 """What a client may send, where and how often: judged before the library reads it. Pure.
 
-::
-
-    +-----------------------------------------------+
-    |                 Length (24)                   |
-    +---------------+---------------+---------------+
-    |   Type (8)    |   Flags (8)   |
-    +-+-------------+---------------+-------------------------------+
-    |R|                 Stream Identifier (31)                      |
-    +=+=============================================================+
-    |                   Frame Payload (0...)                      ...
-    +---------------------------------------------------------------+
-
 The library ends the connection, and all of its requests, for much that costs one stream by RFC
 9113, and overlooks a few things that end a connection. So it gets whole frames that are right
 where they stand, and only those; what else comes is judged here.
@@ -25,39 +13,44 @@ paid for out of an allowance that time and answered requests fill up again.
 from __future__ import annotations
 
 import enum
-import struct
 from collections.abc import Iterator
 from typing import Final
 
 from gateway.plugins.http.http2.faults import Fault
+from gateway.plugins.http.http2.frames import (
+    ACK,
+    CONTINUATION,
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    FRAME_BYTES,
+    GOAWAY,
+    HEAD,
+    HEADERS,
+    PADDED,
+    PING,
+    PRIORITY,
+    PUSH_PROMISE,
+    RST_STREAM,
+    SETTINGS,
+    WINDOW_UPDATE,
+    check_fields,
+    checked_settings,
+    fragments,
+    plain,
+    resets,
+)
 from gateway.plugins.http.port import PREFACE
 
-FRAME_BYTES: Final = 16384
-"""The largest payload of a frame that we take: the least that RFC 9113 section 4.2 allows."""
 BURST: Final = 10
 """Seconds of allowance that may be saved up: a page's worth of resets when a tab is closed."""
 WINDOW: Final = 65535
 """Bytes of content that a client may send ahead before any WINDOW_UPDATE (section 6.9.2)."""
 
-HEAD: Final = 9
-DATA, _HEADERS, _PRIORITY, _RST_STREAM, _SETTINGS = 0, 1, 2, 3, 4
-_PUSH_PROMISE, _PING, _GOAWAY, _WINDOW_UPDATE, _CONTINUATION = 5, 6, 7, 8, 9
-_END_STREAM: Final = 0x01
-_ACK: Final = 0x01
-_END_HEADERS: Final = 0x04
-_PADDED: Final = 0x08
-_PRIORITIZED: Final = 0x20
-
-_HEADER_TABLE_SIZE, _ENABLE_PUSH, _INITIAL_WINDOW_SIZE, _MAX_FRAME_SIZE = 1, 2, 4, 5
-_ENABLE_CONNECT_PROTOCOL: Final = 8
-_SETTING: Final = struct.Struct(">HL")
-
 _RESET_PRICE: Final = 5
 """A reset throws away work; an answered request earns as much."""
 _UPDATES: Final = 2
 """WINDOW_UPDATE frames that a frame of content may be answered with: stream and connection."""
-_MOST_SETTINGS: Final = 32
-"""Settings of one frame; there are not ten that anybody knows."""
 _MOST_CONTINUATIONS: Final = 60
 """CONTINUATION frames of one header block; even at 1 KiB each it is large enough."""
 _REMEMBERED: Final = 100
@@ -154,7 +147,7 @@ class Guard:
         """Whether the rest of a header block, or of the preface, is to come."""
         return bool(
             self._block
-            or self._partial in {_HEADERS, _CONTINUATION}
+            or self._partial in {HEADERS, CONTINUATION}
             or 0 < len(self._preface) < len(PREFACE)
         )
 
@@ -210,11 +203,11 @@ class Guard:
             frame = data if size == length + HEAD else data[start:stop]
             if kind == DATA:
                 yield self._data(flags, stream, frame)
-            elif kind in {_HEADERS, _CONTINUATION}:
+            elif kind in {HEADERS, CONTINUATION}:
                 block = self._collect(kind, flags, stream, frame)
                 if block:
                     if doomed is None:
-                        doomed = _resets(data, pos)
+                        doomed = resets(data, pos)
                     yield self._headers(block, doomed)
             else:
                 yield self._other(kind, flags, stream, frame)
@@ -233,14 +226,14 @@ class Guard:
         if length > FRAME_BYTES:
             raise Fault("frame-size")
         if not self._greeted:
-            if kind != _SETTINGS or flags & _ACK:
+            if kind != SETTINGS or flags & ACK:
                 raise Fault("preface")
             self._greeted = True
         if self._block:
             # RFC 9113 section 6.10: nothing else may come in between, not even what is unknown.
-            if kind != _CONTINUATION or stream != self._block_stream:
+            if kind != CONTINUATION or stream != self._block_stream:
                 raise Fault("header-block")
-        elif kind == _CONTINUATION:
+        elif kind == CONTINUATION:
             raise Fault("header-block")
 
     # ------------------------------------------------ content
@@ -249,13 +242,13 @@ class Guard:
         length = len(frame) - HEAD
         self._check_number(stream)
         padding = 0
-        if flags & _PADDED:
+        if flags & PADDED:
             if not length:
                 raise Fault("frame-length")
             padding = 1 + frame[HEAD]
             if padding > length:
                 raise Fault("padding")  # RFC 9113 section 6.1
-        ends = flags & _END_STREAM
+        ends = flags & END_STREAM
         if length == padding and not ends:
             self._pay(1)
         self.window -= length
@@ -285,7 +278,7 @@ class Guard:
     def _collect(self, kind: int, flags: int, stream: int, frame: bytes) -> bytes:
         """Return the frames of a header block once it is complete."""
         length = len(frame) - HEAD
-        if kind == _HEADERS:
+        if kind == HEADERS:
             if not stream:
                 raise Fault("frame-stream")
             self._block_flags = flags
@@ -296,7 +289,7 @@ class Guard:
             self._block_bytes += length
         if self._block_bytes > self._most_block or len(self._block) > _MOST_CONTINUATIONS:
             raise Fault("header-block-size")
-        if not flags & _END_HEADERS:
+        if not flags & END_HEADERS:
             self._block.append(frame)
             return b""
         if self._block:
@@ -308,15 +301,15 @@ class Guard:
         """Judge a whole header block; ``doomed`` streams are reset right behind it."""
         stream = self._block_stream
         flags = self._block_flags
-        ends = bool(flags & _END_STREAM)
-        itself = _check_fields(flags, block)
+        ends = bool(flags & END_STREAM)
+        itself = check_fields(flags, block)
         if stream > self.highest:
             if not stream & 1:
                 raise Fault("stream-number")  # RFC 9113 section 5.1.1
             self.highest = stream
             if stream in doomed:
                 self._remember(stream, unaware=True)
-                return (Act.UNPACK, stream, _fragments(block), "")
+                return (Act.UNPACK, stream, fragments(block), "")
             self._live[stream] = not ends
             if itself == stream:
                 fault = "dependency"
@@ -325,13 +318,13 @@ class Guard:
             elif len(self._live) > self._most_streams:
                 fault = "stream-refused"
             else:
-                return (Act.TAKE, stream, _plain(flags, stream, block), "")
-            return (Act.UNPACK, stream, _fragments(block), self.blame(stream, fault))
+                return (Act.TAKE, stream, plain(flags, stream, block), "")
+            return (Act.UNPACK, stream, fragments(block), self.blame(stream, fault))
         if self._live.get(stream):
             if ends:
                 self._live[stream] = False
-                return (Act.TAKE, stream, _plain(flags, stream, block), "")
-            return (Act.UNPACK, stream, _fragments(block), self.blame(stream, "trailers"))
+                return (Act.TAKE, stream, plain(flags, stream, block), "")
+            return (Act.UNPACK, stream, fragments(block), self.blame(stream, "trailers"))
         self._pay(1)
         if stream not in self._live:
             unaware = self._closed.get(stream)
@@ -339,43 +332,43 @@ class Guard:
                 raise Fault("stream-number")
             if not unaware:
                 raise Fault("stream-closed")
-        return (Act.UNPACK, stream, _fragments(block), self._misplaced(stream, ends=ends))
+        return (Act.UNPACK, stream, fragments(block), self._misplaced(stream, ends=ends))
 
     # ------------------------------------------------ the other frames
 
     def _other(self, kind: int, flags: int, stream: int, frame: bytes) -> Ruling:
         length = len(frame) - HEAD
-        if kind == _WINDOW_UPDATE:
+        if kind == WINDOW_UPDATE:
             return self._window_update(stream, frame)
-        self._pay(_RESET_PRICE if kind == _RST_STREAM else 1)
-        if kind in {_SETTINGS, _PING, _GOAWAY}:
+        self._pay(_RESET_PRICE if kind == RST_STREAM else 1)
+        if kind in {SETTINGS, PING, GOAWAY}:
             if stream:
                 raise Fault("frame-stream")
             return self._about_connection(kind, flags, frame)
-        if kind == _RST_STREAM:
+        if kind == RST_STREAM:
             self._check_number(stream)
             if length != 4:
                 raise Fault("frame-length")
             alive = self._live.pop(stream, None) is not None
             self._remember(stream, unaware=False)
             return (Act.TAKE, stream, frame, "") if alive else _IGNORED
-        if kind == _PRIORITY:
+        if kind == PRIORITY:
             if not stream:
                 raise Fault("frame-stream")
             return self._priority(stream, frame)
-        if kind == _PUSH_PROMISE:
+        if kind == PUSH_PROMISE:
             raise Fault("push")
         return _IGNORED  # RFC 9113 section 5.5: unknown types
 
     def _about_connection(self, kind: int, flags: int, frame: bytes) -> Ruling:
         length = len(frame) - HEAD
-        if kind == _SETTINGS:
-            if flags & _ACK:
+        if kind == SETTINGS:
+            if flags & ACK:
                 if length:
                     raise Fault("frame-length")  # RFC 9113 section 6.5
             else:
-                frame = _checked_settings(frame)
-        elif kind == _PING:
+                frame = checked_settings(frame)
+        elif kind == PING:
             if length != 8:
                 raise Fault("frame-length")  # RFC 9113 section 6.7
         else:
@@ -444,96 +437,3 @@ class Guard:
         self._allowance -= price
         if self._allowance < 0:
             raise Fault("control-frames")
-
-
-def _resets(data: bytes, pos: int) -> frozenset[int]:
-    """Return the streams that frames behind ``pos`` reset: they need not be begun."""
-    size = len(data)
-    found = []
-    while pos + HEAD <= size:
-        length = int.from_bytes(data[pos : pos + 3], "big")
-        if data[pos + 3] == _RST_STREAM and length == 4:
-            found.append(int.from_bytes(data[pos + 5 : pos + 9], "big") & 0x7FFFFFFF)
-        pos += HEAD + length
-    return frozenset(found)
-
-
-def _check_fields(flags: int, block: bytes) -> int:
-    """Check padding and priority of a HEADERS frame; return what it depends on, or -1."""
-    if not flags & (_PADDED | _PRIORITIZED):
-        return -1
-    length = int.from_bytes(block[:3], "big")
-    start = 1 if flags & _PADDED else 0
-    least = start + (5 if flags & _PRIORITIZED else 0)
-    if length < least:
-        raise Fault("frame-length")
-    if start and length < least + block[HEAD]:
-        raise Fault("padding")  # RFC 9113 section 6.2
-    if not flags & _PRIORITIZED:
-        return -1
-    return int.from_bytes(block[HEAD + start : HEAD + start + 4], "big") & 0x7FFFFFFF
-
-
-def _fragments(block: bytes) -> bytes:
-    """Return the header block of a HEADERS frame and its CONTINUATION frames."""
-    found = []
-    pos = 0
-    while pos < len(block):
-        length = int.from_bytes(block[pos : pos + 3], "big")
-        start, stop = pos + HEAD, pos + HEAD + length
-        flags = block[pos + 4]
-        if block[pos + 3] == _HEADERS:
-            if flags & _PADDED:
-                stop -= block[start]
-                start += 1
-            if flags & _PRIORITIZED:
-                start += 5
-        found.append(block[start:stop])
-        pos += HEAD + length
-    return b"".join(found)
-
-
-def _plain(flags: int, stream: int, block: bytes) -> bytes:
-    """Return the frames of a header block without padding and priority.
-
-    The library takes a HEADERS frame for malformed that is all padding, as it may be before
-    CONTINUATION.
-    """
-    if not flags & (_PADDED | _PRIORITIZED):
-        return block
-    fields = _fragments(block)
-    found = []
-    kind, flags = _HEADERS, flags & _END_STREAM
-    for start in range(0, len(fields) or 1, FRAME_BYTES):
-        piece = fields[start : start + FRAME_BYTES]
-        if start + FRAME_BYTES >= len(fields):
-            flags |= _END_HEADERS
-        found.append(len(piece).to_bytes(3, "big") + bytes((kind, flags)))
-        found.append(stream.to_bytes(4, "big") + piece)
-        kind, flags = _CONTINUATION, 0
-    return b"".join(found)
-
-
-def _checked_settings(frame: bytes) -> bytes:
-    """Return a SETTINGS frame with the settings that concern a server (RFC 9113 section 6.5.2).
-
-    The library keeps every one that it is told, known or not. Of the client's largest frame
-    we make no use: the least that is allowed shares the connection fairly.
-    """
-    size = len(frame) - HEAD
-    if size % _SETTING.size:
-        raise Fault("frame-length")
-    if size > _MOST_SETTINGS * _SETTING.size:
-        raise Fault("settings-count")
-    kept = []
-    for name, value in _SETTING.iter_unpack(frame[HEAD:]):
-        if name == _INITIAL_WINDOW_SIZE and value > 0x7FFFFFFF:
-            raise Fault("settings-window")
-        if name in {_ENABLE_PUSH, _ENABLE_CONNECT_PROTOCOL} and value > 1:
-            raise Fault("settings")
-        if name == _MAX_FRAME_SIZE and not FRAME_BYTES <= value < 1 << 24:
-            raise Fault("settings")
-        if name in {_HEADER_TABLE_SIZE, _INITIAL_WINDOW_SIZE}:
-            kept.append(_SETTING.pack(name, value))
-    payload = b"".join(kept)
-    return len(payload).to_bytes(3, "big") + frame[3:HEAD] + payload

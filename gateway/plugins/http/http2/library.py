@@ -23,7 +23,8 @@ from gateway.core.web import Header
 from gateway.plugins.http.config import HttpConfig
 from gateway.plugins.http.http2.faults import Fault
 from gateway.plugins.http.http2.fields import FieldDecoder, FieldEncoder
-from gateway.plugins.http.http2.guard import DATA, WINDOW
+from gateway.plugins.http.http2.frames import DATA
+from gateway.plugins.http.http2.guard import WINDOW
 from gateway.plugins.http.port import PREFACE
 
 CONNECTION_WINDOW: Final = 1024 * 1024

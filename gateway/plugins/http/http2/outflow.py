@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from gateway.plugins.http.http2.guard import FRAME_BYTES, Guard
+from gateway.plugins.http.http2.frames import FRAME_BYTES
+from gateway.plugins.http.http2.guard import Guard
 from gateway.plugins.http.http2.library import Library
 
 if TYPE_CHECKING:
