@@ -223,12 +223,12 @@ class Guard:
 
     def _check_head(self, kind: int, flags: int, stream: int, length: int) -> None:
         """Check what needs no payload; so nobody waits for one of up to 16 MiB."""
-        if length > FRAME_BYTES:
-            raise Fault("frame-size")
         if not self._greeted:
             if kind != SETTINGS or flags & ACK:
                 raise Fault("preface")
             self._greeted = True
+        if length > FRAME_BYTES:
+            raise Fault("frame-size")
         if self._block:
             # RFC 9113 section 6.10: nothing else may come in between, not even what is unknown.
             if kind != CONTINUATION or stream != self._block_stream:

@@ -266,6 +266,7 @@ ENDING = [
     # ------------------------------------------------ the connection, frames
     ends("preface", "3.4", "HEADERS before SETTINGS", PREFACE, headers(1), raw=True),
     ends("preface", "3.4", "PING before SETTINGS", PREFACE, ping(), raw=True),
+    ends("preface", "3.4", "HTTP/1", PREFACE, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", raw=True),
     ends("preface", "3.4", "ACK before SETTINGS", PREFACE, frame(SETTINGS, ACK), raw=True),
     ends("frame-size", "4.2", "DATA", post(1), frame(DATA, 0, 1, b"x" * 16385)),
     ends("frame-size", "4.2", "HEADERS", frame(HEADERS, 0, 1, b"x" * 16385)),
