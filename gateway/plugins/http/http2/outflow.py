@@ -53,7 +53,7 @@ class Outflow:
         queue = self._queue
         idle = 0
         while idle < len(queue):
-            if self.full or self._h2.outbound_flow_control_window <= 0:
+            if self.full:
                 return
             if self.left <= 0:
                 self.opened = True

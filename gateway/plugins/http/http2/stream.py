@@ -107,6 +107,11 @@ class Http2Stream(Service):
         return self._open and bool(self.waiting or self.ended)
 
     @property
+    def _has_reader(self) -> bool:
+        """Whether anybody reads what the client sends."""
+        return not (self._session is None and self._exchange is None and self.tunnel is None)
+
+    @property
     def begun(self) -> bool:
         """Whether a response has begun."""
         return self._begun or super().begun
@@ -117,6 +122,8 @@ class Http2Stream(Service):
         """Take the request."""
         if head.protocol:
             self._early = bytearray()
+        elif head.length == CHUNKED and head.header(b"content-length") is not None:
+            self._left = 0  # it says so, and has not ended yet
         elif head.length and head.length != CHUNKED:
             self._left = head.length
         self.serve(head)
@@ -139,7 +146,7 @@ class Http2Stream(Service):
         elif self._early is not None:
             self._early += data
             return  # the window stays as it is until it is decided
-        elif self._session is not None or self._exchange is not None:
+        elif self._has_reader:
             self._read(data, ended=ended)
         # Otherwise it is answered: the rest is read past until the client hears of it.
         self._give_window()
@@ -216,7 +223,7 @@ class Http2Stream(Service):
         if self._unread and not self._held:
             size, self._unread = self._unread, 0
             self._http2.worked_on(size)
-            if self._complete or not self._open:
+            if self._complete or not self._open or not self._has_reader:
                 return
             self._owed += size
             if self._owed >= self._port.config.http2_window // 2:

@@ -211,6 +211,12 @@ RIGHT = [
         *(post(1, "/", (b"content-length", b"2")), data(1, b"a"), data(1, b"b", end=True)),
         s1=b"ab",
     ),
+    fine(
+        "8.1.1",
+        "Content-Length: 0, and an empty frame",
+        *(post(1, "/", (b"content-length", b"0")), data(1, end=True)),
+        s1=b"",
+    ),
     fine("8.2.1", "an empty value", headers(1, request("/", (b"a", b""))), s1=b"/"),
     fine("8.2.1", "bytes beyond ASCII", headers(1, request("/", (b"a", b"\xe4\xff"))), s1=b"/"),
     fine("8.2.2", "TE: trailers", headers(1, request("/", (b"te", b"trailers"))), s1=b"/"),
@@ -420,6 +426,13 @@ MALFORMED = [
         "8.1.1",
         "less",
         *(post(1, "/", (b"content-length", b"2")), data(1, b"a", end=True)),
+    ),
+    costs(
+        1,
+        "body-length",
+        "8.1.1",
+        "more than none",
+        *(post(1, "/", (b"content-length", b"0")), data(1, b"a", end=True)),
     ),
     costs(
         1,

@@ -206,6 +206,18 @@ def test_an_unread_body_holds_its_stream_alone(site):
     wait_until(lambda: not leftovers(site))
 
 
+def test_a_body_that_nobody_will_read(site):
+    """Who is answered, and does not take the answer, can send no more than a window of the body."""
+    with Wire(site, (WINDOW, 1)) as wire:
+        wire.send(window(0, MIB), post(1, "/bytes/100"))
+        wire.send(*[data(1, b"x" * 16384)] * 5).until(is_data)  # the answer comes, and waits
+        before = wire.opened(1)
+        wire.send(*[data(1, b"x" * 16384)] * 10).alive()
+        assert wire.opened(1) == before
+        wire.send(window(1, 1000), headers(3)).ended(3)
+        assert wire.content(1) == b"x" * 100
+
+
 # ---------------------------------------------------------------- the client's header table
 
 
