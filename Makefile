@@ -79,9 +79,10 @@ peers: $(VENV)/.test
 	done; \
 	if test -n "$$missing" && test "$$(id -u)" = 0 && command -v apt-get >/dev/null; then \
 		echo "== apt-get install$$missing"; \
-		{ apt-get -qq update; \
-		  RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $$missing; \
-		} </dev/null >/dev/null || echo "could not install$$missing"; \
+		{ apt-get -qq update; for package in $$missing; do \
+			RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get -qq install -y \
+				--no-install-recommends $$package >&2 || echo "could not install $$package"; \
+		done; } </dev/null 2>/dev/null; \
 	fi
 	@python -m tests.plugins.websocket.suite </dev/null || true
 
