@@ -52,6 +52,7 @@ def test_what_ends_the_connection(site, case):
         last = wire.end()
         assert last.code == FAULTS[case.fault].code
         assert last.payload[8:] == f"{FAULTS[case.fault].sentence} ({case.fault})".encode()
+        assert len([found for found in wire.seen if found.kind == GOAWAY]) == 1
         assert wire.sock.recv(1) == b""
     assert faults(site, case.fault) == before + 1
     wait_until(lambda: not leftovers(site))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from hpack import Decoder, Encoder
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.plugins.http.http2.faults import Fault
@@ -30,6 +30,7 @@ def unpacked(decoder: FieldDecoder, data: bytes) -> list[tuple[bytes, bytes]] | 
         return fault.id
 
 
+@settings(deadline=None)
 @given(steps=STEPS)
 def test_the_library_reads_what_we_write(steps):
     """Whatever fields, and whatever sizes of the table in between, they arrive as they were."""
@@ -44,6 +45,7 @@ def test_the_library_reads_what_we_write(steps):
     assert ours.header_table_size <= TABLE
 
 
+@settings(deadline=None)
 @given(steps=STEPS, huffman=st.booleans())
 def test_we_read_what_the_library_writes(steps, huffman):
     """The same in the other direction, in Huffman's code or not."""
@@ -55,6 +57,7 @@ def test_we_read_what_the_library_writes(steps, huffman):
             assert ours.unpack(theirs.encode(step, huffman=huffman)) == step
 
 
+@settings(deadline=None)
 @given(data=st.binary(max_size=200))
 def test_any_bytes_are_a_block_or_a_fault(data):
     """What cannot be unpacked is a fault of the client, and never anything else."""
@@ -65,6 +68,7 @@ def test_any_bytes_are_a_block_or_a_fault(data):
         assert fields in {"compression", "header-block-size"}
 
 
+@settings(deadline=None)
 @given(fields=FIELDS, cut=st.integers(1, 20))
 def test_half_a_block(fields, cut):
     """A block without its end is fewer fields, or a fault."""

@@ -191,7 +191,7 @@ def test_a_window_that_opens_by_a_byte_now_and_then(stream):
 def test_a_window_that_opens_slowly():
     """16 KiB in each ``write_timeout`` are enough, however long it takes in all."""
     pause = threading.Event()
-    config = HttpConfig(write_timeout=0.5)
+    config = HttpConfig(write_timeout=1.5)
     with Served(CONSUMERS, config=config) as site, Wire(site, (WINDOW, 0)) as wire:
         wire.send(window(0, MIB), headers(1, request("/large")))
         for _ in range(300_000 // 12_500):
@@ -204,13 +204,13 @@ def test_a_window_that_opens_slowly():
 def test_a_slow_connection_with_many_streams():
     """Who waits for its turn behind others that move is not cut off, though it moves little."""
     pause = threading.Event()
-    config = HttpConfig(write_timeout=0.4)
+    config = HttpConfig(write_timeout=0.8)
     streams = list(itertools.islice(numbers(), 20))
     with Served(CONSUMERS, config=config) as site, Wire(site, (WINDOW, MIB)) as wire:
         wire.send(*[headers(n, request("/bytes?33000")) for n in streams])
         while sum(sizes(wire, n) for n in streams) < 20 * 33_000:
             wire.send(window(0, 16_384)).alive()
-            pause.wait(0.05)
+            pause.wait(0.06)
         assert {sizes(wire, n) for n in streams} == {33_000}
         assert not site.drops.get("slow")
 

@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import pytest
 from hypothesis import given
+from hypothesis import settings as tried
 from hypothesis import strategies as st
 
 from gateway.plugins.http.http2.faults import Fault
@@ -83,6 +84,7 @@ FRAMES = st.one_of(
 )
 
 
+@tried(deadline=None)
 @given(frames=st.lists(FRAMES, max_size=12), cuts=st.lists(st.integers(0, 600), max_size=8))
 def test_any_cutting_gives_the_same_rulings(frames, cuts):
     """However the bytes of any frames arrive, they are judged alike."""
@@ -90,6 +92,7 @@ def test_any_cutting_gives_the_same_rulings(frames, cuts):
     assert judge(guard(), cut(sent, cuts)) == judge(guard(), [sent])
 
 
+@tried(deadline=None)
 @given(frames=st.lists(FRAMES, max_size=12))
 def test_what_the_library_gets(frames):
     """It is what came, whole frames in order, less what the library is not to see."""

@@ -79,14 +79,14 @@ def test_a_body_that_does_not_come():
 
 
 def test_a_slow_body_comes():
-    """A byte now and then is enough, even within one frame; the whole of it may take longer."""
-    config = HttpConfig(body_timeout=0.4)
+    """Without ``body_rate`` a byte now and then is enough, even within one frame."""
+    config = HttpConfig(body_timeout=0.7, body_rate=0)
     pause = threading.Event()
     with Served(CONSUMERS, config=config) as site, Wire(site) as wire:
         sent = data(1, b"hello world", end=True)
         wire.send(post(1))
         for place in range(len(sent)):
-            pause.wait(0.04)
+            pause.wait(0.05)
             wire.send(sent[place : place + 1])
         wire.ended(1)
         assert wire.content(1) == b"hello world"

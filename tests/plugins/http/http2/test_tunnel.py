@@ -439,6 +439,9 @@ async def test_paused(site, log) -> None:
     async with talk(site) as (_, peer):
         peer.write(b"pause")
         await wait_until(lambda: log == [b"pause"])
+        await say(peer, b"meanwhile", b"MEANWHILE")
+        peer.write(b"pause")
+        await wait_until(lambda: log[-1] == b"pause")
         peer.write(b"x" * 300_000)
         assert not peer._drained.is_set()
         async with asyncio.timeout(5):
