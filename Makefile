@@ -69,24 +69,30 @@ failed=; for check in $(CHECKS); do \
 done 2>&1
 endef
 
-# Programs of users' that the tests talk to. Missing ones are installed where that is
-# possible; where it is not, the tests that need them say so at the end of the run. In run
-# level 1 Debian starts no service that it installs.
+# Programs of users', by their command or by command:package. Missing ones are installed where
+# that is possible; where it is not, who needs them says so at the end. In run level 1 Debian
+# starts no service that it installs.
+define install
+@missing=; for peer in $(1); do \
+	command -v $${peer%%:*} >/dev/null || missing="$$missing $${peer##*:}"; \
+done; \
+if test -n "$$missing" && test "$$(id -u)" = 0 && command -v apt-get >/dev/null; then \
+	echo "== apt-get install$$missing"; \
+	{ apt-get -qq update; for package in $$missing; do \
+		RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get -qq install -y \
+			--no-install-recommends $$package >&2 || echo "could not install $$package"; \
+	done; } </dev/null 2>/dev/null; \
+fi
+endef
+
 .PHONY: peers
 peers: $(VENV)/.test
-	@missing=; for peer in chromium curl openssl nginx haproxy h2load:nghttp2-client; do \
-		command -v $${peer%%:*} >/dev/null || missing="$$missing $${peer##*:}"; \
-	done; \
-	if test -n "$$missing" && test "$$(id -u)" = 0 && command -v apt-get >/dev/null; then \
-		echo "== apt-get install$$missing"; \
-		{ apt-get -qq update; \
-		  RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $$missing; \
-		} </dev/null >/dev/null || echo "could not install$$missing"; \
-	fi
+	$(call install,chromium curl openssl nginx haproxy h2load:nghttp2-client)
 	@python -m tests.plugins.websocket.suite </dev/null || true
 
 .PHONY: bench
-bench: $(VENV)/.bench ## speed against gunicorn, uvicorn, daphne
+bench: $(VENV)/.bench ## speed against the servers that people use
+	$(call install,redis-server h2load:nghttp2-client)
 	@python -m benchmarks
 
 .PHONY: autobahn

@@ -21,7 +21,8 @@ import uvloop
 
 from benchmarks import servers
 from benchmarks.crowd import gathered
-from benchmarks.http_load import http_load, request
+from benchmarks.h2_load import h2_load, missing
+from benchmarks.http_load import handshakes, http_load, request
 from benchmarks.report import Check, Report, Row
 from benchmarks.sample import Sample, Spread
 from benchmarks.servers import Running, Server, running
@@ -178,6 +179,44 @@ def ideal_rate(without_sleep: float) -> float:
     return min(without_sleep, THREADS * SLEEP_EVERY / busy)
 
 
+def tls(plan: Plan) -> Report:
+    """The trivial view over TLS, HTTP/1.1; and what a connection costs that is only opened."""
+    report = Report("tls", "Django view over TLS 1.3, HTTP/1.1, CPU a request")
+    candidates = [
+        servers.gateway(tls=True),
+        servers.uvicorn(tls=True),
+        servers.hypercorn(),
+        servers.granian(),
+    ]
+    load = _http(plan.count(3000))
+    greet = partial(handshakes, count=plan.count(500), connections=CONNECTIONS // 4)
+
+    async def both(server: Running) -> tuple[Sample, Sample]:
+        return await load(server), await greet(server)
+
+    found = interleave(plan, candidates, both, _http(plan.count(500)))
+    requests = {name: [sample for sample, _ in rounds] for name, rounds in found.items()}
+    for row in _rows(requests):
+        opened = Spread.of([sample.cpu_us for _, sample in found[row.name]])
+        report.rows.append(Row(row.name, {**row.figures, "CPU µs a handshake": opened}))
+    report.checks = against(requests, "uvicorn", 0.15)
+    return report
+
+
+def http2(plan: Plan) -> Report:
+    """The trivial view over HTTP/2; uvicorn has none."""
+    report = Report("h2", "Django view over HTTP/2 and TLS 1.3, CPU a request")
+    if missing():
+        report.skipped = "there is no h2load to ask with (apt-get install nghttp2-client)"
+        return report
+    candidates = [servers.gateway(tls=True), servers.hypercorn(), servers.granian()]
+    load, warm = (partial(h2_load, count=plan.count(count)) for count in (2000, 500))
+    found = interleave(plan, candidates, load, warm)
+    report.rows = _rows(found)
+    report.checks = against(found, "hypercorn", 0.25)
+    return report
+
+
 def crowd(plan: Plan) -> Report:
     """Requests beside a crowd of idle and slow clients, which comes and goes with each round."""
     idle, slow = plan.count(5000), plan.count(500)
@@ -307,5 +346,7 @@ CASES: dict[str, Callable[[Plan], Report]] = {
     "idle": idle,
     "layer": layer,
     "sleep": sleep,
+    "tls": tls,
+    "h2": http2,
     "crowd": crowd,
 }

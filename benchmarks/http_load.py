@@ -2,7 +2,9 @@
 
 ``connections`` clients send one request at a time each, wait for the whole response, send
 the next; no pipelining. Where a server closes after the response (gunicorn's sync worker
-knows no keep-alive) the client connects anew, and the latency includes that.
+knows no keep-alive) the client connects anew, and the latency includes that. Over TLS the
+connections are opened, and used once, before what is measured begins; `handshakes` measures
+what opening them costs.
 """
 
 from __future__ import annotations
@@ -11,9 +13,11 @@ import asyncio
 import time
 from collections.abc import Sequence
 
+from benchmarks import certificate
 from benchmarks.sample import Meter, Sample
 from benchmarks.servers import Running
 
+SETTLE_SECONDS = 0.2
 LIMIT_SECONDS = 120.0
 """A load that takes longer is a fault of the server, not a figure."""
 
@@ -41,14 +45,23 @@ def request(path: str) -> bytes:
 class _Load:
     """What the connections share: requests still to send, latencies, the end."""
 
-    def __init__(self, port: int, requests: Sequence[bytes], count: int) -> None:
-        self.port = port
+    def __init__(self, server: Running, requests: Sequence[bytes], count: int) -> None:
+        self.name = server.name
+        self.port = server.port
+        self.tls = certificate.client() if server.tls else None
         self.requests = requests
         self.count = count
         self.sent = 0
         self.latencies: list[float] = []
         self.loop = asyncio.get_running_loop()
         self.done: asyncio.Future[None] = self.loop.create_future()
+
+    def go_on(self, count: int) -> None:
+        """Count anew, for the same connections."""
+        self.count = count
+        self.sent = 0
+        self.latencies = []
+        self.done = self.loop.create_future()
 
     def answered(self, began: float) -> None:
         self.latencies.append(time.perf_counter() - began)
@@ -57,7 +70,7 @@ class _Load:
 
     def fail(self, reason: str) -> None:
         if not self.done.done():
-            self.done.set_exception(LoadError(reason))
+            self.done.set_exception(LoadError(f"{self.name}: {reason}"))
 
 
 class _Client(asyncio.Protocol):
@@ -85,10 +98,11 @@ class _Client(asyncio.Protocol):
             self._send()
 
     async def _connect(self) -> None:
+        load = self._load
         try:
-            await self._load.loop.create_connection(lambda: self, "127.0.0.1", self._load.port)
+            await load.loop.create_connection(lambda: self, "127.0.0.1", load.port, ssl=load.tls)
         except OSError as error:
-            self._load.fail(f"cannot connect: {error}")
+            load.fail(f"cannot connect: {error}")
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self._transport = transport
@@ -136,7 +150,10 @@ class _Client(asyncio.Protocol):
         self._waits = False
         if self._transport is not None:
             self._closed = self._load.loop.create_future()
-            self._transport.close()
+            if self._load.tls is None:
+                self._transport.close()
+            else:
+                self._transport.abort()  # not waiting for the server's farewell
             await self._closed
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -153,15 +170,50 @@ async def http_load(
     server: Running, *, requests: Sequence[bytes], count: int, connections: int
 ) -> Sample:
     """Send ``count`` requests, taken from ``requests`` in turn, over ``connections``."""
-    load = _Load(server.port, requests, count)
+    load = _Load(server, requests, count)
     clients = [_Client(load) for _ in range(connections)]
     try:
+        if server.tls:
+            load.go_on(connections)
+            await _run(load, clients, once=True)
+            load.go_on(count)
         with Meter(server) as meter:
-            for client in clients:
-                client.begin()
-            async with asyncio.timeout(LIMIT_SECONDS):
-                await load.done
+            await _run(load, clients)
     finally:
         async with asyncio.timeout(LIMIT_SECONDS):
             await asyncio.gather(*(client.close() for client in clients))
     return Sample(count, meter.cpu, meter.seconds, load.latencies)
+
+
+async def _run(load: _Load, clients: Sequence[_Client], *, once: bool = False) -> None:
+    for client in clients:
+        client.begin()
+    if once:
+        load.sent = load.count  # one for each: nobody takes another's
+    async with asyncio.timeout(LIMIT_SECONDS):
+        await load.done
+
+
+async def handshakes(server: Running, *, count: int, connections: int) -> Sample:
+    """Open ``count`` connections over TLS, so many at once, and close each; no ticket is used."""
+    loop = asyncio.get_running_loop()
+    latencies: list[float] = []
+    left = count
+
+    async def one_after_another() -> None:
+        nonlocal left
+        while left > 0:
+            left -= 1
+            began = time.perf_counter()
+            transport, _ = await loop.create_connection(
+                asyncio.Protocol, "127.0.0.1", server.port, ssl=certificate.client()
+            )
+            latencies.append(time.perf_counter() - began)
+            transport.abort()
+
+    with Meter(server) as meter:
+        async with asyncio.timeout(LIMIT_SECONDS), asyncio.TaskGroup() as group:
+            for _ in range(connections):
+                group.create_task(one_after_another())
+        await asyncio.sleep(SETTLE_SECONDS)  # what the server does with the last ones
+    return Sample(count, meter.cpu, meter.seconds, latencies)

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks import processes
+from benchmarks import certificate, processes
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = Path(__file__).resolve().parent / "project"
@@ -39,6 +39,7 @@ class Server:
     variant: dict[str, str] = field(default_factory=dict)
     redis: bool = False
     """Whether it needs a Redis of its own, whose CPU then counts as the server's."""
+    tls: bool = False
 
 
 class Running:
@@ -46,6 +47,7 @@ class Running:
 
     def __init__(self, server: Server, roots: list[int], port: int) -> None:
         self.name = server.name
+        self.tls = server.tls
         self.port = port
         self._roots = roots
 
@@ -81,27 +83,30 @@ def running(server: Server) -> Iterator[Running]:
         process = stack.enter_context(child(server.argv, environment, log))
         roots.insert(0, process.pid)
         try:
-            port = _wait_until_ready(process)
+            port = _wait_until_ready(process, tls=server.tls)
         except ServerError as error:
             raise ServerError(f"{server.name}: {error}\n{tail(log)}") from None
         yield Running(server, roots, port)
 
 
-def _wait_until_ready(process: subprocess.Popen[bytes]) -> int:
+def _wait_until_ready(process: subprocess.Popen[bytes], *, tls: bool) -> int:
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         if process.poll() is not None:
             raise ServerError(f"ended with status {process.returncode} before it answered")
         for port in processes.listening_ports(processes.tree(process.pid)):
-            if _answers(port):
+            if _answers(port, tls=tls):
                 return port
         time.sleep(0.1)
     raise ServerError(f"does not answer after {START_SECONDS:.0f} s")
 
 
-def _answers(port: int) -> bool:
+def _answers(port: int, *, tls: bool) -> bool:
     try:
-        with socket.create_connection(("127.0.0.1", port), timeout=5) as client:
+        with contextlib.ExitStack() as stack:
+            client = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=5))
+            if tls:
+                client = stack.enter_context(certificate.client().wrap_socket(client))
             client.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
             return client.recv(64).startswith(b"HTTP/1.1 200")
     except OSError:
@@ -169,14 +174,23 @@ def tail(log: Path) -> str:
 
 
 def gateway(
-    *, middleware: str = "none", consumers: str = "sync_echo", options: tuple[str, ...] = ()
+    *,
+    middleware: str = "none",
+    consumers: str = "sync_echo",
+    options: tuple[str, ...] = (),
+    tls: bool = False,
 ) -> Server:
     """``gateway run`` with one worker process: supervisor, gateway with its hub, worker."""
+    listen = "127.0.0.1:0"
+    if tls:
+        listen = f"tls:{listen}"
+        found, key = certificate.files()
+        options += ("--set", f"tls.certificate={found}", "--set", f"tls.key={key}")
     argv = (
         *(str(BIN / "gateway"), "run", "--plugins", "http,websocket", "--workers", "1"),
-        *("--listen", "127.0.0.1:0", "--log-level", "warning", *options),
+        *("--listen", listen, "--log-level", "warning", *options),
     )
-    return Server("gateway", argv, _variant("settings_gateway", middleware, consumers))
+    return Server("gateway", argv, _variant("settings_gateway", middleware, consumers), tls=tls)
 
 
 def gunicorn(*, middleware: str = "none", threads: int = 0) -> Server:
@@ -190,21 +204,46 @@ def gunicorn(*, middleware: str = "none", threads: int = 0) -> Server:
     return Server(name, argv, _variant("settings", middleware))
 
 
-def uvicorn(*, middleware: str = "none", consumers: str = "") -> Server:
+def uvicorn(*, middleware: str = "none", consumers: str = "", tls: bool = False) -> Server:
     """uvicorn with uvloop, httptools and websockets, in one process; Channels for consumers."""
     argv = (
         *(str(BIN / "uvicorn"), "--host", "127.0.0.1", "--port", "0", "--loop", "uvloop"),
         *("--http", "httptools", "--no-access-log", "--log-level", "warning"),
+        *(_files("--ssl-certfile", "--ssl-keyfile") if tls else ()),
         _asgi(consumers),
     )
     variant = _variant("settings", middleware, consumers)
-    return Server("uvicorn", argv, variant, redis=consumers == "group")
+    return Server("uvicorn", argv, variant, redis=consumers == "group", tls=tls)
+
+
+def hypercorn() -> Server:
+    """Hypercorn with uvloop and one worker, over TLS: HTTP/1.1 and HTTP/2."""
+    argv = (
+        *(str(BIN / "hypercorn"), "-b", "127.0.0.1:0", "-w", "1", "-k", "uvloop"),
+        *("--log-level", "warning", *_files("--certfile", "--keyfile"), _asgi("")),
+    )
+    return Server("hypercorn", argv, _variant("settings", "none"), tls=True)
+
+
+def granian() -> Server:
+    """Granian with uvloop and one worker, over TLS: HTTP/1.1 and HTTP/2."""
+    argv = (
+        *(str(BIN / "granian"), "--host", "127.0.0.1", "--port", "0", "--interface", "asginl"),
+        *("--workers", "1", "--loop", "uvloop", "--no-ws", "--log-level", "warning"),
+        *("--no-access-log", *_files("--ssl-certificate", "--ssl-keyfile"), _asgi("")),
+    )
+    return Server("granian", argv, _variant("settings", "none"), tls=True)
 
 
 def daphne(*, middleware: str = "none", consumers: str = "") -> Server:
     """Daphne, in one process; Channels for consumers."""
     argv = (str(BIN / "daphne"), "-b", "127.0.0.1", "-p", "0", "-v", "0", _asgi(consumers))
     return Server("daphne", argv, _variant("settings", middleware, consumers))
+
+
+def _files(certificate_option: str, key_option: str) -> tuple[str, ...]:
+    found, key = certificate.files()
+    return (certificate_option, found, key_option, key)
 
 
 def _asgi(consumers: str) -> str:

@@ -219,7 +219,7 @@ class Arrival:
         self._client = client
         self._server = server
         self._header: Header | None = None
-        self._deadline = Deadline(self._due)
+        self._deadline: Deadline | None = Deadline(self._due)
         self._watched = False
         self._answered = False
         """Whether it was told that it should speak TLS."""
@@ -229,7 +229,7 @@ class Arrival:
     def begin(self, *, proxied: bool) -> None:
         """Begin, with what has come already."""
         arrivals = self._arrivals
-        arrivals.deadlines.set(self._deadline, arrivals.timeout)
+        self._wait(arrivals.timeout)
         if proxied:
             self._header = Header()
             self._look()
@@ -266,15 +266,21 @@ class Arrival:
             self.task.cancel()
 
     def _over(self) -> None:
-        """Be on the way no more."""
+        """Be on the way no more; let go of the deadline, which points back here. Idempotent."""
         self._unwatch()
-        self._arrivals.deadlines.forget(self._deadline)
+        deadline, self._deadline = self._deadline, None
+        if deadline is not None:
+            self._arrivals.deadlines.forget(deadline)
         self._arrivals.forget(self)
 
     def _close(self) -> None:
         self._socket.close()
         if self._place is not None:
             self._place.leave()
+
+    def _wait(self, seconds: float) -> None:
+        if self._deadline is not None:
+            self._arrivals.deadlines.set(self._deadline, seconds)
 
     def _due(self) -> None:
         if self._header is not None:
@@ -363,7 +369,7 @@ class Arrival:
             self._socket.send(answer)
             self._socket.shutdown(socket.SHUT_WR)
         self._answered = True
-        arrivals.deadlines.set(self._deadline, LINGER)
+        self._wait(LINGER)
         self._watch()
 
     # ------------------------------------------------ the connection

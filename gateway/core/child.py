@@ -82,7 +82,18 @@ def nothing(number: int, frame: object) -> None:
 def wait_for_stop(line: socket.socket) -> None:
     """Block until the supervisor says so, hangs up or dies."""
     line.setblocking(True)
-    line.recv(1)
+    hear(line)
+
+
+def hear(line: socket.socket) -> bytes:
+    """Return what the supervisor says, nothing if it hung up or died.
+
+    One that dies before it has read what the child said resets the line.
+    """
+    try:
+        return line.recv(64)
+    except ConnectionResetError:
+        return b""
 
 
 def cut_off(grace: float) -> NoReturn:

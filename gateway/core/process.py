@@ -179,7 +179,7 @@ class Process:
     def _hear(self) -> None:
         """Take the supervisor's word: to reload, to drain, or, if it hung up or died, to end."""
         if self._line is not None:
-            said = self._line.recv(64)
+            said = child.hear(self._line)
             if not said:
                 asyncio.get_running_loop().remove_reader(self._line)
                 self._released.set()

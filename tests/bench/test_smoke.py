@@ -4,13 +4,19 @@ import pytest
 
 from benchmarks import processes, report
 from benchmarks.cases import CASES, Plan, ideal_rate
+from benchmarks.h2_load import latencies_of, missing
 from benchmarks.sample import Sample, Spread
 from benchmarks.ws_load import frame
 
 TINY = Plan(pairs=1, scale=0.01, only=frozenset({"gateway"}))
 
 
-@pytest.mark.parametrize("case", ["view", "echo-sync"])
+needs_h2load = pytest.mark.skipif(missing(), reason="h2load is not installed")
+
+
+@pytest.mark.parametrize(
+    "case", ["view", "echo-sync", "tls", pytest.param("h2", marks=needs_h2load)]
+)
 def test_a_case_runs_against_the_gateway_alone(case):
     """A case measures the gateway without its peers, and says so in one row and in JSON."""
     found = CASES[case](TINY)
@@ -19,6 +25,35 @@ def test_a_case_runs_against_the_gateway_alone(case):
     assert row.figures["CPU µs"].middle > 0
     assert found.checks == []
     assert report.document([found], {})["cases"][case]["rows"]["gateway"]
+
+
+def test_handshakes_are_told_apart():
+    """Over TLS a request's CPU is without its connection's handshake, which has its own figure."""
+    (row,) = CASES["tls"](TINY).rows
+    assert row.figures["CPU µs a handshake"].middle > 0
+
+
+def test_the_crowd():
+    """Requests are measured alone and beside a crowd, which says what it met."""
+    found = CASES["crowd"](TINY)
+    assert [row.name for row in found.rows] == ["alone", "in the crowd"]
+    (check,) = found.checks
+    assert check.found.middle > 0
+    assert "the crowd saw kept connections: 200, 40 times" in found.notes
+    assert "the crowd saw WebSockets: 101, 10 times" in found.notes
+
+
+def test_a_log_of_h2load():
+    """h2load's log is a line for each request: when it began, its status, microseconds."""
+    assert latencies_of("1337000001\t200\t1500\n1337000002\t200\t20\n") == [0.0015, 0.00002]
+
+
+def test_h2_without_its_client(monkeypatch):
+    """Without h2load the case says so and how to get it."""
+    monkeypatch.setenv("PATH", "")
+    found = CASES["h2"](TINY)
+    assert "nghttp2-client" in found.skipped
+    assert found.rows == []
 
 
 def test_a_target_is_held_against_the_median():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import shutil
 import socket
@@ -16,7 +17,7 @@ from typing import Any
 import pytest
 import uvloop
 
-from gateway.core.arrivals import STARTS
+from gateway.core.arrivals import STARTS, Arrival
 from gateway.core.listen import bind, parse
 from gateway.core.tls import WATER
 from gateway.plugins.http.config import HttpConfig
@@ -589,6 +590,22 @@ def test_two_hundred_with_garbage(serve, authority):
         assert site.call(lambda: site.plugin._port.places.open) == 0
         assert len(site.call(lambda: site.context._tasks)) == 0
         wait_until(lambda: descriptors() <= before)
+
+
+def test_no_cycle_is_left(authority):
+    """What has arrived, or failed to, is gone without the garbage collector's help (uvloop)."""
+    listen = {"listen": "tls:127.0.0.1:0", "tls": authority.tls()}
+    with Served({"http.request": answer}, **listen) as site:
+        gc.collect()
+        gc.disable()
+        try:
+            with connect(site, authority) as client, site.connect() as other:
+                assert client.send(get("/x")).response().status == 200
+                other.sock.sendall(b"\x16\x03\x01\x00\x05hello")
+                assert is_over(other)
+            wait_until(lambda: not any(isinstance(o, Arrival) for o in gc.get_objects()))
+        finally:
+            gc.enable()
 
 
 # ---------------------------------------------------------------- limits
