@@ -32,6 +32,10 @@ from benchmarks.ws_load import echo_load, group_load, idle_bytes
 CONNECTIONS = 64
 """Clients at once: enough to keep a worker busy, few enough for one thread to serve fairly."""
 
+NORMAL_RATE = 2000
+"""Requests a second beside a crowd: a busy site, and far below what the server can do; at its limit
+the latency would only say how busy the machine is."""
+
 SLEEP_SECONDS = 0.02
 SLEEP_EVERY = 20
 THREADS = 4
@@ -221,7 +225,7 @@ def crowd(plan: Plan) -> Report:
     """Requests beside a crowd of idle and slow clients, which comes and goes with each round."""
     idle, slow = plan.count(5000), plan.count(500)
     report = Report("crowd", f"requests beside {idle:,} idle and {slow} slow clients")
-    load = _http(plan.count(20_000))
+    load = partial(_http(plan.count(6000)), pause=CONNECTIONS / NORMAL_RATE)
     alone: list[Sample] = []
     beside: list[Sample] = []
     seen: Counter[str] = Counter()

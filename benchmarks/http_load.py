@@ -45,12 +45,15 @@ def request(path: str) -> bytes:
 class _Load:
     """What the connections share: requests still to send, latencies, the end."""
 
-    def __init__(self, server: Running, requests: Sequence[bytes], count: int) -> None:
+    def __init__(
+        self, server: Running, requests: Sequence[bytes], count: int, pause: float
+    ) -> None:
         self.name = server.name
         self.port = server.port
         self.tls = certificate.client() if server.tls else None
         self.requests = requests
         self.count = count
+        self.pause = pause
         self.sent = 0
         self.latencies: list[float] = []
         self.loop = asyncio.get_running_loop()
@@ -118,7 +121,7 @@ class _Client(asyncio.Protocol):
         if len(data) == self._usual and data.startswith(_OK) and not self._buffer:
             self._waits = False
             self._load.answered(self._began)
-            self.begin()
+            self._next()
             return
         self._buffer = data = self._buffer + data if self._buffer else data
         end = data.find(b"\r\n\r\n")
@@ -141,6 +144,13 @@ class _Client(asyncio.Protocol):
         if b"connection: close" not in head:
             # The next answer differs in its date at most: one look at its length will do.
             self._usual = len(data)
+            self._next()
+
+    def _next(self) -> None:
+        load = self._load
+        if load.pause and load.sent < load.count:
+            load.loop.call_later(load.pause, self.begin)
+        else:
             self.begin()
 
     async def close(self) -> None:
@@ -167,10 +177,18 @@ class _Client(asyncio.Protocol):
 
 
 async def http_load(
-    server: Running, *, requests: Sequence[bytes], count: int, connections: int
+    server: Running,
+    *,
+    requests: Sequence[bytes],
+    count: int,
+    connections: int,
+    pause: float = 0.0,
 ) -> Sample:
-    """Send ``count`` requests, taken from ``requests`` in turn, over ``connections``."""
-    load = _Load(server, requests, count)
+    """Send ``count`` requests, taken from ``requests`` in turn, over ``connections``.
+
+    Each connection pauses for ``pause`` seconds after an answer.
+    """
+    load = _Load(server, requests, count, pause)
     clients = [_Client(load) for _ in range(connections)]
     try:
         if server.tls:
@@ -186,8 +204,11 @@ async def http_load(
 
 
 async def _run(load: _Load, clients: Sequence[_Client], *, once: bool = False) -> None:
-    for client in clients:
-        client.begin()
+    for number, client in enumerate(clients):
+        if load.pause:  # one after the other, as far apart as they will stay
+            load.loop.call_later(load.pause * number / len(clients), client.begin)
+        else:
+            client.begin()
     if once:
         load.sent = load.count  # one for each: nobody takes another's
     async with asyncio.timeout(LIMIT_SECONDS):
