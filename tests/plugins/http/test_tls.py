@@ -603,7 +603,7 @@ def test_no_cycle_is_left(authority):
                 assert client.send(get("/x")).response().status == 200
                 other.sock.sendall(b"\x16\x03\x01\x00\x05hello")
                 assert is_over(other)
-            wait_until(lambda: not any(isinstance(o, Arrival) for o in gc.get_objects()))
+            wait_until(lambda: not any(type(o) is Arrival for o in gc.get_objects()))
         finally:
             gc.enable()
 
