@@ -243,7 +243,7 @@ def test_a_client_that_leaves(site: Served, notes: Path, download: Begin, path: 
     assert site.total("gateway_drops_total", cause="gone") > before
     assert site.get("/pid")[0] == 200
     (worker,) = site.processes()["worker"]
-    assert not [file for file in site.files(worker) if file.endswith("/big")]
+    wait_until(lambda: not [file for file in site.files(worker) if file.endswith("/big")])
     wait_until(lambda: is_quiet(site))
 
 
