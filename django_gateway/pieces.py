@@ -107,13 +107,15 @@ class Pieces:
         )
 
     def waited(self, seconds: float) -> None:
-        """Take note how long the client made us wait for room."""
+        """Take note how long the client made us wait for room (not at all: below zero)."""
         self._window = WINDOW if seconds < QUICK else PIECE
 
     def answered(self, ack: dict[str, Any]) -> bool:
         """Take an ack; return whether the client is there."""
-        if ack.get("outcome") != ACCEPTED:
+        number = ack.get("ack")
+        if number is None:  # nobody is there to send any
+            self._asked.clear()
             return False
-        while self._asked and self._asked[0][0] <= ack["ack"]:
+        while self._asked and self._asked[0][0] <= number:
             self._taken = self._asked.popleft()
-        return True
+        return bool(ack["outcome"] == ACCEPTED)

@@ -29,11 +29,14 @@ from gateway.core import names
 from gateway.core.errors import LayerError
 from gateway.core.layers.base import Layer, Send
 
+FOREVER: Final = float("inf")
 SILENCE: Final = 120.0
 """Seconds that an answer to a piece may take; the gateway gives up a stuck client far earlier."""
 LULL: Final = 0.1
 """Seconds between two pieces of an iterator from which on each asks whether the client is still
 there: so seldom it costs nothing."""
+FAREWELL: Final = 1.0
+"""Seconds in which the other answers of a client that left are there: they are sent together."""
 PULSE: Final = 5.0
 """Seconds without a piece after which an empty one asks."""
 
@@ -266,6 +269,8 @@ class _Answers:
         """The task that streams."""
         self._process = names.process_of(pieces.channel)
         self._watched = False
+        self._waits_since = FOREVER
+        """When the task began to wait for room (monotonic)."""
         self._taken = asyncio.Event()
         self._listener: asyncio.Task[None]
 
@@ -298,10 +303,16 @@ class _Answers:
         self.pieces.waited(time.monotonic() - began)
 
     def stop(self) -> None:
-        """Listen no more."""
-        if self._watched and self._process is not None:
-            with suppress(LayerError):
-                self.layer.unwatch(self.pieces.ack_channel, self._process)
+        """Listen no more; what is still to be answered for a client that left is heard."""
+        pieces = self.pieces
+        with suppress(LayerError):
+            while self.left and pieces.unanswered:
+                _, ack = self.layer.receive([pieces.ack_channel], block=FAREWELL)
+                if ack is None:
+                    break
+                pieces.answered(ack)
+            if self._watched and self._process is not None:
+                self.layer.unwatch(pieces.ack_channel, self._process)
 
     # ---------------------------------------------------------------- on the loop
 
@@ -316,13 +327,11 @@ class _Answers:
 
     async def room(self) -> None:
         """Wait until a piece may be posted."""
-        if not self.pieces.full:
-            return
-        began = time.monotonic()
+        self._waits_since = time.monotonic()
         while self.pieces.full:
             self._taken.clear()
             await self._taken.wait()
-        self.pieces.waited(time.monotonic() - began)
+        self._waits_since = FOREVER
 
     async def all(self) -> None:
         """Wait until the client has taken everything."""
@@ -331,12 +340,18 @@ class _Answers:
             await self._taken.wait()
 
     async def astop(self) -> None:
-        """Listen no more."""
+        """As `stop`."""
+        pieces = self.pieces
         self._listener.remove_done_callback(self._ended)
         self._listener.cancel()
-        if self._process is not None:
-            with suppress(LayerError):
-                await self.layer.aunwatch(self.pieces.ack_channel, self._process)
+        with suppress(LayerError):
+            while self.left and pieces.unanswered:
+                _, ack = await self.layer.areceive([pieces.ack_channel], block=FAREWELL)
+                if ack is None:
+                    break
+                pieces.answered(ack)
+            if self._process is not None:
+                await self.layer.aunwatch(pieces.ack_channel, self._process)
 
     async def _listen(self) -> None:
         pieces = self.pieces
@@ -347,6 +362,7 @@ class _Answers:
                 silence = 0.0
                 if not pieces.answered(ack):
                     return
+                pieces.waited(time.monotonic() - self._waits_since)
                 self._taken.set()
             elif pieces.unanswered:
                 silence += PULSE

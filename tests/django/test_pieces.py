@@ -112,3 +112,4 @@ def test_the_client_left(pieces, ack):
     """A failure, or the end of the gateway, says so."""
     pieces.piece(b"", ask=True)
     assert not pieces.answered(ack)
+    assert not pieces.unanswered

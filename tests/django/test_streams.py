@@ -3,6 +3,7 @@
 import pytest
 from django.core.signals import request_finished
 
+from django_gateway import pieces
 from django_gateway import response as responses
 from django_gateway.pieces import PIECE
 from tests.django.peer import Outcome, assemble, nothing_left, wait_until
@@ -157,6 +158,27 @@ def test_client_left(work, peer, noted, path, told):
         assert heard[0] is not None
     assert heard[1] == Outcome("accepted")
     assert list(noted) == ["closed"]
+
+
+@pytest.mark.parametrize("path", ["/stream/1000/", "/async-stream/1000/", "/file/"])
+def test_last_words_of_a_client_that_left(work, peer, monkeypatch, path):
+    """What is said of its other pieces a moment later is heard, too: nothing of it waits."""
+    monkeypatch.setattr(pieces, "QUICK", 10.0)
+    work()
+    _, message = begin(peer, path)
+    asked = []
+    while len(asked) < 3:  # the first is taken: two may be under way
+        if "ack" in message:
+            asked.append(message)
+            if len(asked) == 1:
+                peer.answer(message)
+        if len(asked) < 3:
+            _, message = peer.hear()
+    for message in asked[1:]:
+        peer.answer(message, "failed")
+    while (heard := peer.hear())[0] != "outcome":
+        assert heard[0] is not None
+    wait_until(lambda: nothing_left(peer))
 
 
 def test_client_of_a_silent_stream_left(work, peer, noted, monkeypatch):
