@@ -19,7 +19,7 @@ from typing import Final
 
 import msgspec
 
-from gateway.core.child import LAYER_VARIABLE, VARIABLE, Orders, Role
+from gateway.core.child import CANNOT, CUT_OFF, LAYER_VARIABLE, VARIABLE, Orders, Role
 
 log = logging.getLogger("gateway.supervisor")
 
@@ -41,8 +41,18 @@ class Child:
         self.process: subprocess.Popen[bytes] | None = None
         self.line: socket.socket | None = None
         """The supervisor's end of the socket pair."""
+        self.generation = 1
+        """The number of the reload that it belongs to (`gateway.core.rolling`)."""
+        self.ready = False
+        """Whether it said that it serves."""
         self.drained = False
         """Whether it said, during a stop, that only its hub is left."""
+        self.cut_off = False
+        """Whether it was ended while consumers ran."""
+        self.error = ""
+        """Why it cannot start, in its own words."""
+        self.pid = 0
+        """That of its process, or of the last one."""
         self.starts = 0
         self.started = 0.0
         self.pause = FIRST_PAUSE
@@ -56,18 +66,39 @@ class Child:
                 self.line.send(word)
 
     @property
+    def told(self) -> str:
+        """Its name and its process."""
+        return f"{self.name} (pid {self.pid})"
+
+    @property
     def lived(self) -> float:
         """Seconds since it was started."""
         return time.monotonic() - self.started
 
-    def start_later(self) -> float:
-        """Have a dead child started again after a pause, which is returned."""
-        if self.lived >= STEADY:
+    @property
+    def steady(self) -> bool:
+        """Whether it has run for a while."""
+        return self.lived >= STEADY
+
+    def grow_pause(self) -> float:
+        """Return the pause that is due now; the next one is longer, until it is `steady`."""
+        if self.steady:
             self.pause = FIRST_PAUSE
         pause = self.pause
-        self.due = time.monotonic() + pause
         self.pause = min(LONGEST_PAUSE, pause * 2)
         return pause
+
+    def start_later(self) -> float:
+        """Have a dead child started again after a pause, which is returned."""
+        pause = self.grow_pause()
+        self.due = time.monotonic() + pause
+        return pause
+
+    def start_again(self, how: str) -> None:
+        """Have a child that has died unasked started again after a pause, and say so."""
+        lived = self.lived
+        pause = self.start_later()
+        log.warning("%s %s after %.1f s; starting it again in %.1f s", self.told, how, lived, pause)
 
     def kill(self) -> None:
         """Have it killed, if it runs."""
@@ -100,6 +131,7 @@ class Nursery:
             -1 if hub is None else hub.fileno(),
             sockets,
             first=child.starts == 0,
+            generation=child.generation,
         )
         numbers = chain.from_iterable(chain.from_iterable(sockets.values()))
         environ = os.environ | {
@@ -115,6 +147,9 @@ class Nursery:
                 pass_fds={told.parent, told.hub, *numbers} - {-1},
                 process_group=0,
             )
+        child.pid = child.process.pid
+        child.ready = child.drained = child.cut_off = False
+        child.error = ""
         ours.setblocking(False)
         child.line = ours
         self.selector.register(ours, selectors.EVENT_READ, child)
@@ -122,17 +157,32 @@ class Nursery:
         child.starts += 1
         child.started = time.monotonic()
         if child.starts > 1:
-            log.info("%s started again (pid %d)", child.name, child.process.pid)
+            log.info("%s started again (pid %d)", child.name, child.pid)
 
     def hear(self, child: Child) -> bytes:
-        """Return what a child says; nothing once it has hung up, and then we have, too."""
+        """Return what a child says; nothing once it has hung up, and then we have, too.
+
+        What follows CANNOT is why it cannot start, up to the end: that becomes its ``error``.
+        """
         said = b""
         if child.line is not None:
             with contextlib.suppress(OSError):
-                said = child.line.recv(64)
+                said = child.line.recv(4096)
         if not said:
             self.hang_up(child)
-        return said
+        if child.error:
+            child.error += said.decode(errors="replace")
+            return b""
+        words, found, text = said.partition(CANNOT)
+        if found:
+            child.error = text.decode(errors="replace")
+        return words
+
+    def bury(self, child: Child) -> None:
+        """Take notice of a child's end, and of what it said last."""
+        child.process = None
+        while child.line is not None:
+            child.cut_off |= CUT_OFF in self.hear(child)
 
     def hang_up(self, child: Child) -> None:
         """Close the line: the child is not needed any more."""

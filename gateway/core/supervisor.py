@@ -6,9 +6,9 @@ started again. A stop goes in order: the gateway refuses, drains and settles; th
 workers; then the hub, which they needed until then.
 
 Each child has a socket pair to the supervisor (`gateway.core.child`). It is told ``S`` (stop);
-the gateway is told ``R`` (reload) at every SIGHUP, and says ``D`` (drained); an end of file tells
-a child that it is not needed any more, or that the supervisor died, so that no child outlives
-it::
+the gateway is told ``R`` (reload) at every SIGHUP, and says ``D`` (drained); a worker says ``W``
+(ready) and ``N`` (to be replaced), see `gateway.core.rolling`; an end of file tells a child that it
+is not needed any more, or that the supervisor died, so that no child outlives it::
 
     supervisor ─── S ───► gateway
                ◄── D ────           ; drained, its hub still runs
@@ -28,11 +28,23 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from gateway.core.child import CANNOT_START, DRAINED, MARGIN, RELOAD, STOP, nothing
-from gateway.core.children import STEADY, Child, Nursery, told
+from gateway.core.child import (
+    CANNOT_START,
+    CUT_OFF,
+    DRAINED,
+    MARGIN,
+    READY,
+    RELOAD,
+    STOP,
+    WORN,
+    nothing,
+)
+from gateway.core.children import Child, Nursery, told
 from gateway.core.config import Settings
+from gateway.core.control import Control
 from gateway.core.listen import Listen
 from gateway.core.listeners import Listeners, bind_hub
+from gateway.core.rolling import STOPPING, Answer, Rolling
 
 log = logging.getLogger("gateway.supervisor")
 
@@ -41,7 +53,8 @@ class Supervisor:
     """Runs the children until a signal, or until one cannot start.
 
     ``command`` is what starts a child (it finds its `Orders` in the environment), ``listen``
-    the endpoints by plugin, ``workers`` how many there are.
+    the endpoints by plugin, ``workers`` how many there are, ``control`` the path of the socket
+    that ``gateway reload`` speaks to.
     """
 
     def __init__(
@@ -51,6 +64,7 @@ class Supervisor:
         listen: Mapping[str, Sequence[Listen]],
         url: str,
         workers: int,
+        control: str,
     ) -> None:
         self._settings = settings
         self._listeners = Listeners(listen)
@@ -58,7 +72,8 @@ class Supervisor:
         self._hub: socket.socket | None = None
         self._nursery = Nursery(command, url)
         self._gateways = [Child("gateway", 0)]
-        self._workers = [Child("worker", number) for number in range(1, workers + 1)]
+        self._rolling = Rolling(workers, settings.workers, self._nursery.start)
+        self._control = Control(control, self._nursery.selector, self._reload)
         self._stopping = False
         self._workers_told = False
         self._status = 0
@@ -81,9 +96,11 @@ class Supervisor:
             try:
                 self._hub = bind_hub(self._settings.layer, self._url)
                 self._listeners.bind()
+                self._control.open()
                 self._nursery.selector.register(wake, selectors.EVENT_READ)
                 self._watch(wake)
             finally:
+                self._control.close()
                 signal.set_wakeup_fd(old)
                 for number, handler in before.items():
                     signal.signal(number, handler)
@@ -102,7 +119,7 @@ class Supervisor:
 
     def _children(self) -> Iterator[Child]:
         yield from self._gateways
-        yield from self._workers
+        yield from self._rolling.children()
 
     def _watch(self, wake: socket.socket) -> None:
         while True:
@@ -114,12 +131,17 @@ class Supervisor:
                     for number in wake.recv(64):
                         if number != signal.SIGCHLD:
                             self._signalled(number)
-                else:
+                elif isinstance(key.data, Child):
                     self._hear(key.data)
+                else:
+                    key.data()
             for child in list(self._children()):
                 process = child.process
                 if process is not None and process.poll() is not None:
                     self._ended(child, process)
+            until = self._rolling.until()
+            if until is not None and until <= time.monotonic() and not self._stopping:
+                self._rolling.tick()
             if self._deadline is not None and time.monotonic() >= self._deadline:
                 log.error("not ended within its grace; killing what is left")
                 self._kill()
@@ -128,6 +150,8 @@ class Supervisor:
         moments = [child.due for child in self._children() if child.due is not None]
         if self._deadline is not None:
             moments.append(self._deadline)
+        if (until := self._rolling.until()) is not None and not self._stopping:
+            moments.append(until)
         return max(0.0, min(moments) - time.monotonic()) if moments else None
 
     def _start_due(self) -> None:
@@ -143,29 +167,33 @@ class Supervisor:
         if DRAINED in said and self._stopping:
             child.drained = True
             self._stop_workers()
+        if CUT_OFF in said:
+            child.cut_off = True
+        if READY in said:
+            self._rolling.ready(child)
+        if WORN in said and not self._stopping:
+            self._rolling.worn(child)
 
     def _ended(self, child: Child, process: subprocess.Popen[bytes]) -> None:
-        child.process = None
-        self._nursery.hang_up(child)
+        self._nursery.bury(child)
         status = process.returncode
         if self._stopping:
             if status not in {0, -signal.SIGKILL}:
                 log.warning("%s %s while stopping", child.name, told(status))
             self._stop_workers()
-            return
-        if status == CANNOT_START and child.starts == 1 and child.lived < STEADY:
+        elif self._is_hopeless(child, status):
             log.error("%s cannot start; stopping", child.name)
             self._status = CANNOT_START
             self._stop()
-            return
-        log.warning(
-            "%s (pid %d) %s after %.1f s; starting it again in %.1f s",
-            child.name,
-            process.pid,
-            told(status),
-            child.lived,
-            child.start_later(),
-        )
+        elif child.role == "worker":
+            self._rolling.ended(child, told(status))
+        else:
+            child.start_again(told(status))
+
+    def _is_hopeless(self, child: Child, status: int) -> bool:
+        """Return whether a child of the very first says that it cannot start."""
+        first = child.starts == 1 and child.generation == 1 and not child.ready
+        return first and status == CANNOT_START and not child.steady
 
     # ------------------------------------------------ the stop, step by step
 
@@ -174,9 +202,7 @@ class Supervisor:
         if number == signal.SIGHUP:
             if not self._stopping:
                 log.info("%s: reloading", name)
-                # A gateway that is just being started again reads everything anyway.
-                for gateway in self._gateways:
-                    gateway.say(RELOAD)
+                self._reload()
             return
         if self._stopping:
             log.warning("%s again: stopping at once", name)
@@ -185,8 +211,19 @@ class Supervisor:
         log.info("%s: draining; the same again stops at once", name)
         self._stop()
 
+    def _reload(self, answer: Answer | None = None) -> None:
+        """Have the gateway load its files again, and the workers replaced."""
+        if not self._stopping:
+            # A gateway that is just being started again reads everything anyway.
+            for gateway in self._gateways:
+                gateway.say(RELOAD)
+            self._rolling.roll(answer)
+        elif answer is not None:
+            answer(STOPPING)
+
     def _stop(self) -> None:
         self._stopping = True
+        self._rolling.stop()
         for child in self._children():
             child.due = None
         self._listeners.close()
@@ -202,9 +239,9 @@ class Supervisor:
         if not self._workers_told:
             self._workers_told = True
             self._deadline = time.monotonic() + self._settings.workers.grace + MARGIN
-            for worker in self._workers:
+            for worker in self._rolling.children():
                 worker.say(STOP)
-        if not _running(self._workers):
+        if not _running(self._rolling.children()):
             for gateway in self._gateways:
                 self._nursery.hang_up(gateway)
 
