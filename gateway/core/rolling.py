@@ -141,6 +141,7 @@ class Rolling:
     def _revive(self, old: Child) -> None:
         """Have one that was to be replaced go on: if it died meanwhile, it is started again."""
         if old.process is None:
+            old.generation = self.generation
             old.start_later()
 
     # ---------------------------------------------------------------- one by one
@@ -231,6 +232,7 @@ class Rolling:
         elif child is self._replaced:
             log.warning("%s %s; the one that replaces it is on its way", child.told, how)
         else:
+            child.generation = self.generation
             child.start_again(how)
             if self._rolling and child in self._new:
                 self._stop_roll(f"the new {child.name} {how}")
