@@ -184,7 +184,10 @@ class Rolling:
         old.due = None  # if it is dead, the new one takes its place
         self._coming, self._replaced = coming, old
         self._deadline = time.monotonic() + self._settings.start_timeout
-        self._start(coming)
+        try:
+            self._start(coming)
+        except OSError as error:
+            self._failed(f"the new {coming.name} cannot be started: {error}")
 
     def ready(self, child: Child) -> None:
         """Take notice that a worker serves now."""

@@ -157,10 +157,13 @@ class Supervisor:
     def _start_due(self) -> None:
         for child in self._children():
             if child.due is not None and child.due <= time.monotonic():
-                if child.role == "gateway":
-                    self._nursery.start(child, self._hub, self._listeners.descriptors())
-                else:
-                    self._nursery.start(child)
+                try:
+                    if child.role == "gateway":
+                        self._nursery.start(child, self._hub, self._listeners.descriptors())
+                    else:
+                        self._nursery.start(child)
+                except OSError as error:
+                    child.cannot_be_started(error)
 
     def _hear(self, child: Child) -> None:
         said = self._nursery.hear(child)

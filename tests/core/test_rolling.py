@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -119,6 +120,7 @@ def drive(tmp_path, monkeypatch):
     def run(steps, workers=1, stop=True, **settings):
         driver = Driver(tmp_path)
         driver.plan()
+        (tmp_path / "python").symlink_to(sys.executable)
         grace = settings.setdefault("grace", 5.0)
         made = Supervisor(
             Settings(
@@ -126,7 +128,7 @@ def drive(tmp_path, monkeypatch):
                 gateway=GatewaySettings(grace=grace),
                 workers=WorkerSettings(**settings),
             ),
-            [sys.executable, "-c", CHILD],
+            [str(tmp_path / "python"), "-c", CHILD],
             {},
             f"unix://{tmp_path}/hub.sock",
             workers,
@@ -378,6 +380,50 @@ def test_a_worn_worker_whose_successor_does_not_start(drive, monkeypatch):
         wait_until(lambda: len([n for n in driver.notes() if "worker1.1 is" in n]) >= 5)
         driver.plan()
         driver.wait("worker1.1 ends")
+
+    assert drive(steps)[0] == 0
+
+
+def test_an_interpreter_that_is_gone(drive, caplog):
+    """While nothing can be started the old workers go on; dead ones are tried again."""
+
+    def steps(driver):
+        python = driver.folder / "python"
+        python.rename(driver.folder / "away")
+        result = driver.reload()
+        assert not result.done
+        assert "0 of 2 workers replaced" in result.text
+        assert "the new worker 1 cannot be started: [Errno 2]" in result.text
+        os.kill(driver.pid("worker2.1"), signal.SIGKILL)
+        wait_until(lambda: "worker 2 cannot be started: [Errno 2]" in caplog.text)
+        (driver.folder / "away").rename(python)
+        driver.wait("worker2.2 serves")
+        assert driver.reload().done
+
+    assert drive(steps, workers=2)[0] == 0
+
+
+def test_a_directory_that_is_a_link(drive, tmp_path, monkeypatch):
+    """Children are started where the name of the directory leads now: deploys may swap a link."""
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    link = tmp_path / "current"
+    link.symlink_to("one")
+    monkeypatch.chdir(link)
+    monkeypatch.setenv("PWD", str(link))
+
+    def where(pid):
+        return str(Path(f"/proc/{pid}/cwd").readlink())
+
+    def steps(driver):
+        assert where(driver.pid("worker1.1")) == f"{tmp_path}/one"
+        link.unlink()
+        link.symlink_to("two")
+        assert driver.reload().done
+        assert where(driver.pid("worker1.2")) == f"{tmp_path}/two"
+        link.unlink()
+        assert driver.reload().done
+        assert where(driver.pid("worker1.3")) == f"{tmp_path}/one"
 
     assert drive(steps)[0] == 0
 
