@@ -54,7 +54,7 @@ from gateway.core.conversation import Conversation
 from gateway.core.deadlines import Deadlines
 from gateway.core.errors import PluginError
 from gateway.core.flow import Flow
-from gateway.core.groups import Groups
+from gateway.core.groups import Announced, Groups
 from gateway.core.layers import codec
 from gateway.core.layers.base import (
     ANNOUNCED,
@@ -122,6 +122,8 @@ class Engine:
         self.draining = False
         self._ends: list[tuple[str, str, bytes | None]] = []
         """Ends that the layer could not be told, for when it is back."""
+        self._leaves: list[Announced] = []
+        """The memberships that ended with them and whose leaves are to be told."""
         self._listeners: dict[str, tuple[str, Callable[[str, Message], None]]] = {}
         metrics.gauge("gateway_unsettled", lambda: len(self.flow.flights))
 
@@ -174,7 +176,7 @@ class Engine:
         if code == GROUP:
             self.groups.send(item[1], item[2], item[3])
         elif code == JOIN:
-            self.groups.join(item[1], item[2], item[3])
+            self.groups.join(item[1], item[2], item[3], announce=item[4])
         elif code == PART:
             self.groups.part(item[1], item[2])
         elif code == FULL:
@@ -215,6 +217,9 @@ class Engine:
             for connection in self._connections():
                 connection.register()
             self.groups.rejoin()
+            for group, channel, meta in self._leaves:
+                self.edge.group_add(group, channel, meta, announce=True, again=True)
+        self._leaves.clear()
         ends, self._ends = self._ends, []
         for end in ends:
             self.edge.end(*end)
@@ -226,6 +231,7 @@ class Engine:
         self.flow.forget()
         self.groups.clear()
         self._ends.clear()
+        self._leaves.clear()
         for connection in self._connections():
             connection.silence()
         self.process = self.edge.process
@@ -247,7 +253,9 @@ class Engine:
         """Forget a connection of which nothing is unsettled, and offer its disconnect."""
         groups = connection.groups
         if groups is not None:
-            self.groups.leave(connection)
+            left = self.groups.leave(connection)
+            if not self.edge.available:
+                self._leaves += left
             for channel in {member.reply_channel for _, member in groups}:
                 if channel != connection.reply_channel:
                     self._end(channel, "", None)

@@ -187,9 +187,12 @@ class FakeEdge(Edge):
         """Deliver a group's message for the members that this process holds."""
         self.deliver([(GROUP, group, codec.encode(message), list(exclude))])
 
-    def join(self, group: str, channel: str, meta: Message | None = None) -> None:
+    def join(
+        self, group: str, channel: str, meta: Message | None = None, *, announce: bool = False
+    ) -> None:
         """Say that somebody added a connection to a group."""
-        self.deliver([(JOIN, group, channel, None if meta is None else codec.encode(meta))])
+        packed = None if meta is None else codec.encode(meta)
+        self.deliver([(JOIN, group, channel, packed, announce)])
 
     def part(self, group: str, channel: str) -> None:
         """Say that somebody removed a connection from a group."""
@@ -249,10 +252,19 @@ class FakeEdge(Edge):
         message = None if disconnect is None else codec.decode(disconnect)
         self.calls.append(("end", connection, channel, message))
 
-    def group_add(self, group: str, channel: str, meta: bytes | None = None) -> None:
-        """Keep the call."""
+    def group_add(
+        self,
+        group: str,
+        channel: str,
+        meta: bytes | None = None,
+        *,
+        announce: bool = False,
+        again: bool = False,
+    ) -> None:
+        """Keep the call, with ``announce`` and ``again`` where they are True."""
         decoded = None if meta is None else codec.decode(meta)
-        self.calls.append(("group_add", group, channel, decoded))
+        flags = [name for name, on in (("announce", announce), ("again", again)) if on]
+        self.calls.append(("group_add", group, channel, decoded, *flags))
 
     def group_discard(self, group: str, channel: str) -> None:
         """Keep the call."""

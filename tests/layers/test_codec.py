@@ -104,7 +104,7 @@ def test_actions_are_checked_when_made():
     """A consumer's actions check names and values, and encode, when they are made."""
     assert base.send("x", {"a": 1}) == (base.SEND, "x", codec.encode({"a": 1}))
     assert base.group_send("g", {}, {"x"}) == (base.GROUP_SEND, "g", codec.encode({}), ["x"])
-    assert base.group_add("g", "x") == (base.GROUP_ADD, "g", "x", None)
+    assert base.group_add("g", "x") == (base.GROUP_ADD, "g", "x", None, False)
     assert base.group_discard("g", "x") == (base.GROUP_DISCARD, "g", "x")
     bad = [
         lambda: base.send("a b", {}),

@@ -99,10 +99,12 @@ def send(channel: str, message: Message, most: int = codec.MAX_MESSAGE) -> Send:
     return (SEND, codec.checked(channel), codec.encode(message, most))
 
 
-def group_add(group: str, channel: str, meta: Message | None = None) -> Send:
-    """Return the action "``channel`` joins ``group``", with public ``meta``."""
-    packed = None if meta is None else codec.encode(meta)
-    return (GROUP_ADD, codec.checked_group(group), codec.checked(channel), packed)
+def group_add(
+    group: str, channel: str, meta: Message | None = None, *, announce: bool = False
+) -> Send:
+    """Return the action "``channel`` joins ``group``", as `Layer.group_add` does it."""
+    packed = None if meta is None else codec.encode_meta(meta)
+    return (GROUP_ADD, codec.checked_group(group), codec.checked(channel), packed, announce)
 
 
 def group_discard(group: str, channel: str) -> Send:
@@ -130,7 +132,8 @@ item         fields                                     meaning
 ===========  =========================================  ==========================================
 ``MESSAGE``  channel, payload                           for a name of this process
 ``GROUP``    group, payload, exclude (list of names)    for the members that this process holds
-``JOIN``     group, channel, meta payload or None       somebody added a connection of ours
+``JOIN``     group, channel, meta payload or None,      somebody added a connection of ours
+             announce
 ``PART``     group, channel                             somebody removed a connection of ours
 ``OUTCOME``  receipt, index, Outcome                    of a message we posted
 ``FULL``     receipt, channel                           a post was refused whole, for lack of room
@@ -303,15 +306,27 @@ class Layer(ABC):
         return names.fill(pattern)
 
     @abstractmethod
-    def group_add(self, group: str, channel: str, meta: Message | None = None) -> None:
-        """Make ``channel`` a member of ``group``, with public ``meta``.
+    def group_add(
+        self, group: str, channel: str, meta: Message | None = None, *, announce: bool = False
+    ) -> None:
+        """Make ``channel`` a member of ``group``, with public ``meta`` (at most 64 KiB encoded).
 
         A process-specific name stays until it is discarded, its connection ends or its
         process's lease does; any other stays for ``group_expiry`` seconds.
+
+        With ``announce`` this membership is told: its join as a message on the channel
+        ``presence.join``, its leave, whatever ends it (`flush` excepted), on
+        ``presence.leave``, each ``{"group", "channel", "meta"}``. They are kept as disconnects
+        are (`Edge.end`), and what is newer of one membership is not offered before what is
+        older has its outcome. To add a member again is no join: the new meta takes the place of
+        the old, which a later leave tells; one that was not announced is from then on, and its
+        join told; one that was stays so.
         """
 
     @abstractmethod
-    async def agroup_add(self, group: str, channel: str, meta: Message | None = None) -> None:
+    async def agroup_add(
+        self, group: str, channel: str, meta: Message | None = None, *, announce: bool = False
+    ) -> None:
         """Async twin of `group_add`."""
 
     @abstractmethod
@@ -580,8 +595,19 @@ class Edge(ABC):
         """  # noqa: D205 - one sentence
 
     @abstractmethod
-    def group_add(self, group: str, channel: str, meta: bytes | None = None) -> None:
-        """As `Layer.group_add`; for a connection of this process no ``JOIN`` follows."""
+    def group_add(
+        self,
+        group: str,
+        channel: str,
+        meta: bytes | None = None,
+        *,
+        announce: bool = False,
+        again: bool = False,
+    ) -> None:
+        """As `Layer.group_add`; for a connection of this process no ``JOIN`` follows.
+
+        ``again``, after an ``UP`` with True: its join was told before and is not told again.
+        """
 
     @abstractmethod
     def group_discard(self, group: str, channel: str) -> None:

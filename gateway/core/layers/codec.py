@@ -17,6 +17,10 @@ from gateway.core.errors import MessageTooLarge
 MAX_MESSAGE: Final = 1024 * 1024
 """Bytes of one encoded message where the layer does not allow more (`LayerOptions`)."""
 
+MAX_META: Final = 64 * 1024
+"""Bytes of a member's meta encoded: it is kept as long as the membership, and all of a group's
+travel together to whoever asks for the members."""
+
 checked = names.check_channel
 """`names.check_channel`: reply channels are used once each, too many to remember."""
 checked_group = lru_cache(maxsize=2048)(names.check_group)
@@ -52,6 +56,17 @@ def encode(message: dict[str, Any], most: int = MAX_MESSAGE) -> bytes:
         raise MessageTooLarge(
             f"the message is {len(payload)} bytes encoded, over {most}: send large content in "
             "chunks on a channel of its own, or raise layer.message_bytes"
+        )
+    return payload
+
+
+def encode_meta(meta: dict[str, Any]) -> bytes:
+    """Return the payload of a member's meta. Raises as `encode`; over `MAX_META` bytes too."""
+    payload = encode(meta)
+    if len(payload) > MAX_META:
+        raise MessageTooLarge(
+            f"the meta of a member is {len(payload)} bytes encoded, over {MAX_META}: keep what is "
+            "large elsewhere, and its key in meta"
         )
     return payload
 

@@ -501,8 +501,16 @@ class LoopEdge(Edge):
     def end(self, connection: str, channel: str = "", disconnect: bytes | None = None) -> None:
         self._say(DO_END, connection, channel, disconnect)
 
-    def group_add(self, group: str, channel: str, meta: bytes | None = None) -> None:
-        self._say(DO_EDGE_ADD, checked_group(group), checked(channel), meta)
+    def group_add(
+        self,
+        group: str,
+        channel: str,
+        meta: bytes | None = None,
+        *,
+        announce: bool = False,
+        again: bool = False,
+    ) -> None:
+        self._say(DO_EDGE_ADD, checked_group(group), checked(channel), meta, announce, again)
 
     def group_discard(self, group: str, channel: str) -> None:
         self._say(DO_EDGE_DISCARD, checked_group(group), checked(channel))

@@ -424,9 +424,18 @@ class MemoryEdge(Edge):
         with self._lock:
             self._state.end(self._link, connection, channel, disconnect)
 
-    def group_add(self, group: str, channel: str, meta: bytes | None = None) -> None:
+    def group_add(
+        self,
+        group: str,
+        channel: str,
+        meta: bytes | None = None,
+        *,
+        announce: bool = False,
+        again: bool = False,
+    ) -> None:
+        names = (checked_group(group), checked(channel))
         with self._lock:
-            self._state.edge_add(self._link, checked_group(group), checked(channel), meta)
+            self._state.edge_add(self._link, *names, meta, announce, again)
 
     def group_discard(self, group: str, channel: str) -> None:
         with self._lock:

@@ -12,7 +12,7 @@ from gateway.core.errors import ChannelFull
 from gateway.core.layers.base import FULL, RELEASED, Outcome
 from gateway.core.layers.inboxes import Inboxes
 from gateway.core.layers.options import LayerOptions
-from gateway.core.layers.records import FOREVER, Channel, Entry, Link, Reader
+from gateway.core.layers.records import FOREVER, Channel, Entry, Link, Membership, Reader
 from gateway.core.metrics import Drop
 
 SPENT: Final = Outcome(RELEASED, cause="expired")
@@ -110,7 +110,15 @@ class Queues(Inboxes):
             else:
                 self._drop(None, Drop.FULL, len(payloads))
 
-    def _offer(self, name: str, payload: bytes, deadline: float, *, forever: bool) -> None:
+    def _offer(
+        self,
+        name: str,
+        payload: bytes,
+        deadline: float,
+        *,
+        forever: bool,
+        membership: Membership | None = None,
+    ) -> None:
         """Send of the layer's own accord, whatever the capacity."""
         channel = self._channel(name)
         self.messages += 1
@@ -127,6 +135,7 @@ class Queues(Inboxes):
             next(self._seqs),
         )
         entry.forever = forever
+        entry.membership = membership
         reader = self._pick(channel, entry) if not channel.queue and channel.readers else None
         if reader is not None:
             self._give(reader, entry)

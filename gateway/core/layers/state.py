@@ -3,8 +3,8 @@
 The memory layer guards one with a lock; the hub drives one from its loop. Every verb is
 a method whose first argument is the `Link` (one connection of one `Process`) that asks;
 `verbs.OPS` lists them by number, so that the wire protocol of the hub and the memory
-layer run the same code. It is built in layers of its own: `inboxes`, `queues`, `groups`,
-`settlement`, and here processes with all that stands under their leases.
+layer run the same code. It is built in layers of its own: `inboxes`, `queues`, `presence`,
+`groups`, `settlement`, and here processes with all that stands under their leases.
 
 Times are seconds of the clock given to `State`; `State.tick` must be called now and then
 (the callers do so at every operation and about ten times a second).
@@ -123,6 +123,7 @@ class State(Settlement):
                     if process.still > self.options.lease:
                         log.warning("the lease of %s has ended: no sign of life", process.name)
                         self.end_process(process)
+            self.tick_groups()
             if len(self.channels) > MANY_CHANNELS:
                 for channel in list(self.channels.values()):
                     self._forget(channel)
@@ -143,11 +144,11 @@ class State(Settlement):
             self._offer_disconnect(channel, payload)
 
     def _offer_disconnect(self, name: str, payload: bytes) -> None:
-        if self.announced is not None and name not in self.announced:
+        if self.routed(name):
+            self._offer(name, payload, FOREVER, forever=True)
+        else:
             self.messages += 1
             self._drop(None, Drop.UNROUTED, 1)
-        else:
-            self._offer(name, payload, FOREVER, forever=True)
 
     # ---------------------------------------------------------------- announcements
 
@@ -173,11 +174,13 @@ class State(Settlement):
                 self._item(process, (ANNOUNCED, union), 0)
         if union is None:
             return
-        for channel in self.channels.values():
+        for channel in list(self.channels.values()):
             if channel.queue and channel.name not in union:
                 for entry in [e for e in channel.queue if e.forever]:
                     self._unqueue(channel, entry)
                     self._drop(channel, Drop.UNROUTED, 1)
+                    if entry.membership is not None:
+                        self._presence_settled(entry.membership)
 
     # ---------------------------------------------------------------- watched channels
 
@@ -264,3 +267,4 @@ class State(Settlement):
                 process.inbox.clear()
                 process.inbox_bytes = 0
         self.groups.clear()
+        self._histories.clear()

@@ -312,7 +312,7 @@ def _decoded(item: Item) -> Item:
     if item[0] == GROUP:
         return (GROUP, item[1], codec.decode(item[2]), sorted(item[3]))
     if item[0] == JOIN and item[3] is not None:
-        return (JOIN, item[1], item[2], codec.decode(item[3]))
+        return (JOIN, item[1], item[2], codec.decode(item[3]), item[4])
     return item
 
 
