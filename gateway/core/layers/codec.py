@@ -62,6 +62,8 @@ def encode(message: dict[str, Any], most: int = MAX_MESSAGE) -> bytes:
 
 def encode_meta(meta: dict[str, Any]) -> bytes:
     """Return the payload of a member's meta. Raises as `encode`; over `MAX_META` bytes too."""
+    if type(meta) is not dict:
+        raise TypeError(f"the meta of a member is a dict, not {type(meta).__name__}")
     payload = encode(meta)
     if len(payload) > MAX_META:
         raise MessageTooLarge(
