@@ -115,12 +115,14 @@ class Engine:
         self.process = self.edge.process
         self.by_channel: dict[str, Conversation] = {}
         """Every living conversation by its reply channel."""
+        self.parting: dict[str, Connection] = {}
+        """Those that are lost with something unsettled, where their plugin's may be pinned."""
         self.attached = 0
         """How many connections there have been; the last one's number."""
         self.acks = 0
         """How many acknowledgements were asked for; the last one's token."""
         self.draining = False
-        self._ends: list[tuple[str, str, bytes | None]] = []
+        self._ends: list[tuple[str, str, bytes | None, str | None]] = []
         """Ends that the layer could not be told, for when it is back."""
         self._leaves: list[Announced] = []
         """The memberships that ended with them and whose leaves are to be told."""
@@ -203,6 +205,8 @@ class Engine:
         if listener is not None:
             listener[1](channel, codec.decode(payload))
             return
+        if (parting := self.parting.get(channel)) is not None and parting.pinned_late(payload):
+            return
         self.metrics.drop(Drop.GONE, where=channel.partition(".")[0])
         ack = ack_of(payload)
         if ack is not None:
@@ -222,7 +226,7 @@ class Engine:
         self._leaves.clear()
         ends, self._ends = self._ends, []
         for end in ends:
-            self.edge.end(*end)
+            self._end(*end)
         self.flow.up()
 
     def _fenced(self) -> None:
@@ -230,6 +234,7 @@ class Engine:
         log.error("the lease of %s has ended: every connection is closed", self.process)
         self.flow.forget()
         self.groups.clear()
+        self.parting.clear()
         self._ends.clear()
         self._leaves.clear()
         for connection in self._connections():
@@ -258,17 +263,22 @@ class Engine:
                 self._leaves += left
             for channel in {member.reply_channel for _, member in groups}:
                 if channel != connection.reply_channel:
-                    self._end(channel, "", None)
+                    self._end(channel, "", None, None)
         if disconnect is not None:
-            self._end(connection.reply_channel, connection.context.disconnect, disconnect)
+            name = connection.context.disconnect
+            self._end(connection.reply_channel, name, disconnect, connection.pin)
         elif groups is not None:
-            self._end(connection.reply_channel, "", None)
+            self._end(connection.reply_channel, "", None, None)
 
-    def _end(self, reply_channel: str, channel: str, disconnect: bytes | None) -> None:
-        if self.edge.available:
-            self.edge.end(reply_channel, channel, disconnect)
-        else:
-            self._ends.append((reply_channel, channel, disconnect))
+    def _end(
+        self, reply_channel: str, channel: str, disconnect: bytes | None, pin: str | None
+    ) -> None:
+        if not self.edge.available:
+            self._ends.append((reply_channel, channel, disconnect, pin))
+            return
+        if pin is not None:
+            self.edge.pin(reply_channel, pin)  # said before, unless it was never registered
+        self.edge.end(reply_channel, channel, disconnect)
 
     def listen(self, name: str, channel: str, deliver: Callable[[str, Message], None]) -> None:
         """Read a channel for the plugin ``name``. Raises PluginError if another one does."""

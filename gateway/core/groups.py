@@ -206,6 +206,8 @@ class Groups:
         context = cohort.context
         try:
             reply = context.reader.read(payload)
+            if "pin" in reply:
+                raise InvalidReply("only a direct reply pins")
             return reply, cohort.session_class.frame(reply) if cohort.framed else None
         except (InvalidReply, LocalProtocolError) as error:
             context.drop(Drop.INVALID)

@@ -113,6 +113,7 @@ class Post(NamedTuple):
     channel: str
     messages: list[Message]
     receipt: int | None
+    pin: str | None = None
 
 
 class FakeEdge(Edge):
@@ -177,7 +178,7 @@ class FakeEdge(Edge):
     def refuse(self, post: Post) -> None:
         """Say that a post found its channel full."""
         self._unsettled.pop(post.receipt or 0, None)
-        self.deliver([(FULL, post.receipt, post.channel)])
+        self.deliver([(FULL, post.receipt, post.pin or post.channel)])
 
     def reply(self, channel: str, message: Message) -> None:
         """Deliver a message for a name of this process."""
@@ -231,10 +232,11 @@ class FakeEdge(Edge):
         payloads: Sequence[bytes],
         receipt: int | None = None,
         expiry: float | None = None,
+        pin: str | None = None,
     ) -> None:
         """Keep a post."""
         messages = [codec.decode(payload) for payload in payloads]
-        post = Post(channel, messages, receipt)
+        post = Post(channel, messages, receipt, pin)
         self.posts.append(post)
         if receipt is not None:
             self._unsettled[receipt] = post
@@ -246,6 +248,10 @@ class FakeEdge(Edge):
     def register(self, connection: str, channel: str, disconnect: bytes) -> None:
         """Keep the call."""
         self.calls.append(("register", connection, channel, codec.decode(disconnect)))
+
+    def pin(self, connection: str, pin: str) -> None:
+        """Keep the call."""
+        self.calls.append(("pin", connection, pin))
 
     def end(self, connection: str, channel: str = "", disconnect: bytes | None = None) -> None:
         """Keep the call."""

@@ -244,6 +244,7 @@ class Intake(ABC):
     def close(self) -> None:
         """Take no more; release what was handed over and not begun; wake all who wait.
 
+        If it took ``pin.``, the pins to this process are lifted, for good.
         Idempotent; may be called from any thread, a signal handler excepted.
         """
 
@@ -446,7 +447,10 @@ class Layer(ABC):
 
     @abstractmethod
     def intake(self, channels: Iterable[str], credit: int = 32) -> Intake:
-        """Return a standing wish for deliveries from ``channels``. Does no I/O yet."""
+        """Return a standing wish for deliveries from ``channels``. Does no I/O yet.
+
+        The channel ``pin.`` stands for that of what is pinned to this process (`Edge.post`).
+        """
 
     @abstractmethod
     def settle(
@@ -564,11 +568,17 @@ class Edge(ABC):
         payloads: Sequence[bytes],
         receipt: int | None = None,
         expiry: float | None = None,
+        pin: str | None = None,
     ) -> None:
         """Send several encoded messages as one delivery, with ``receipt`` a positive number.
 
         With a receipt follow, later, either ``FULL`` or one ``OUTCOME`` for each message.
         Without one a refusal is dropped, counted.
+
+        With ``pin``, ``pin.PROCESS``, the delivery waits on that channel, though its ``channel``
+        is the one posted to. When that process closes its intake of it, or its lease ends, the pin
+        is lifted: what it has not begun is offered on the channel posted to, in order and exempt
+        from capacity; what is posted later waits there. Such a message says ``unpinned``, True.
         """
 
     @abstractmethod
@@ -585,6 +595,10 @@ class Edge(ABC):
 
         If the lease of this process ends, ``disconnect`` is offered on ``channel``.
         """
+
+    @abstractmethod
+    def pin(self, connection: str, pin: str) -> None:
+        """Have the disconnect of a connection, whoever offers it, pinned as a `post` is."""
 
     @abstractmethod
     def end(self, connection: str, channel: str = "", disconnect: bytes | None = None) -> None:

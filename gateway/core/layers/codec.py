@@ -73,6 +73,26 @@ def encode_meta(meta: dict[str, Any]) -> bytes:
     return payload
 
 
+_UNPINNED = _encode({"unpinned": True})[1:]
+
+
+def unpinned(payload: bytes) -> bytes:
+    """Return the payload of a message with ``"unpinned": True`` in it, too; it is not decoded.
+
+    Its map header counts one key more::
+
+        fixmap   1000nnnn
+        map16    0xde  nnnnnnnn nnnnnnnn
+        map32    0xdf  nnnnnnnn nnnnnnnn nnnnnnnn nnnnnnnn
+    """
+    head = payload[0]
+    if head < 0x8F:
+        return bytes((head + 1,)) + payload[1:] + _UNPINNED
+    start = {0x8F: 1, 0xDE: 3, 0xDF: 5}[head]
+    count = 15 if start == 1 else int.from_bytes(payload[1:start], "big")
+    return b"\xdf" + (count + 1).to_bytes(4, "big") + payload[start:] + _UNPINNED
+
+
 def decode(payload: bytes) -> dict[str, Any]:
     """Return the message of a payload that `encode` made."""
     return _decode(payload)

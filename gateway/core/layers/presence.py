@@ -15,7 +15,7 @@ import msgspec
 
 from gateway.core.layers import codec
 from gateway.core.layers.options import LayerOptions
-from gateway.core.layers.queues import Queues
+from gateway.core.layers.pins import Pins
 from gateway.core.layers.records import FOREVER, Membership
 from gateway.core.metrics import Drop
 
@@ -23,7 +23,7 @@ JOINED: Final = "presence.join"
 LEFT: Final = "presence.leave"
 
 
-class Presence(Queues):
+class Presence(Pins):
     """The histories of memberships, as far as they are not told yet."""
 
     def __init__(self, options: LayerOptions, clock: Callable[[], float]) -> None:

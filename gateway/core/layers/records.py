@@ -157,9 +157,11 @@ class Process:
         "inbox",
         "inbox_bytes",
         "leased",
+        "lifted",
         "links",
         "name",
         "notify",
+        "pinned",
         "receipts",
         "registered",
         "still",
@@ -183,6 +185,10 @@ class Process:
         self.waiters: list[Reader] = []
         self.receipts: dict[int, Entry] = {}
         self.registered: dict[str, tuple[str, bytes]] = {}
+        self.pinned: dict[str, str] = {}
+        """By registered connection, where its disconnect is pinned to."""
+        self.lifted = False
+        """Whether it takes no more what is pinned to it."""
         self.groups: dict[str, set[str]] = {}
         """Groups by the name of our member."""
         self.announced: frozenset[str] | None = None

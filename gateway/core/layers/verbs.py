@@ -40,6 +40,7 @@ OPS: Final = (
     "withdraw",
     "edge_add",
     "edge_discard",
+    "pin",
 )
 (
     DO_SEND,
@@ -62,6 +63,7 @@ OPS: Final = (
     DO_WITHDRAW,
     DO_EDGE_ADD,
     DO_EDGE_DISCARD,
+    DO_PIN,
 ) = range(len(OPS))
 
 receivable = lru_cache(maxsize=4096)(names.check_receivable)
@@ -112,7 +114,7 @@ class Verbs(Layer):
             receivable(channel)
             owner = names.process_of(channel)
             if owner is None:
-                found.append(channel)
+                found.append(names.PIN + self.process if channel == names.PIN else channel)
             elif owner == self.process:
                 inbox = True
             else:

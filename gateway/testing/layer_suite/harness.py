@@ -271,10 +271,11 @@ class Server:
         *messages: Message,
         receipt: int | None = None,
         expiry: float | None = None,
+        pin: str | None = None,
     ) -> None:
         """Post messages as one delivery."""
         payloads = [codec.encode(message) for message in messages]
-        self.do(lambda edge: edge.post(channel, payloads, receipt, expiry))
+        self.do(lambda edge: edge.post(channel, payloads, receipt, expiry, pin))
 
     def heard(self, count: int = 1) -> list[Item]:
         """Return the next ``count`` items, decoded, without those about the layer itself."""
