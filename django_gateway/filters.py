@@ -82,7 +82,7 @@ class PathFilter(Filter):
         """Return the filter of a path, which begins with the slash that nobody writes."""
         slash = ""
         if before is None:
-            slash = "/" if key == "path" else ""
+            slash = "/" if key in ("path", "raw_path") else ""
         elif not isinstance(before, PathFilter):
             slash = "/?"  # an expression may have left it
         return PathFilter(self.route, whole=self.whole, slash=slash)
@@ -97,7 +97,7 @@ def path(route: str) -> Filter:
     Its converters (``int``, ``slug``, ``str``, ``path``, ``uuid``, and those registered with
     Django) give the consumer Python values. It matches the whole path, which it names without
     the leading slash. In an `include` it is a beginning: ``include(shop, path=path("shop/"))``.
-    For other keys than ``path`` there is no leading slash. Raises ImproperlyConfigured.
+    Keys that hold no path have no leading slash. Raises ImproperlyConfigured.
     """
     if not isinstance(route, str):
         raise ImproperlyConfigured(
