@@ -180,16 +180,24 @@ def _follow(chain: Chain, text: str) -> dict[str, Any] | None:
         if match is None:
             return None
         if one.names:
-            groups: dict[str, Any] = match.groupdict()
-            for name, convert in one.converters:
-                if groups[name] is not None:
-                    try:
-                        groups[name] = convert(groups[name])
-                    except ValueError:
-                        return None
-            found.update(groups)
-        text = text[match.end() :] if len(chain) > 1 else text
+            groups = match.groupdict()
+            if one.converters and not _convert(one, groups):
+                return None
+            found = {**found, **groups} if found else groups
+        if len(chain) > 1:
+            text = text[match.end() :]
     return found
+
+
+def _convert(one: Filter, groups: dict[str, Any]) -> bool:
+    """Convert what was captured; return whether that could be done."""
+    for name, convert in one.converters:
+        if groups[name] is not None:
+            try:
+                groups[name] = convert(groups[name])
+            except ValueError:
+                return False
+    return True
 
 
 def _is_pattern(value: Any) -> bool:
