@@ -24,7 +24,7 @@ DECORATORS: Final = (
     ("channel_and_http_session", "sessions", "channel_and_http_session"),
     ("channel_session_user", "auth", "channel_session_user"),
     ("http_user", "auth", "channel_session_user_from_http"),
-    ("http_user_and_session", "auth", "channel_and_http_session_user_from_http"),
+    ("http_user_and_session", "auth", "channel_session_user_from_http"),
 )
 """What a true attribute of a class puts around its methods: a decorator of ``django_gateway``."""
 
@@ -357,6 +357,10 @@ def _consumer(kind: type[BaseConsumer], method: str, calls: Sequence[Call]) -> C
             f"{name_of(kind)}.dispatch is async def, and {method.removeprefix('raw_')} is not; "
             "make both the same"
         )
+    for one in calls:  # what a decorator says of a method is said of the consumer, as by wraps()
+        marks = {**getattr(one.function, "__dict__", {})}
+        marks.pop("__wrapped__", None)
+        consumer.__dict__.update(marks)
     consumer.__module__ = kind.__module__
     consumer.__name__ = method.removeprefix("raw_")
     consumer.__qualname__ = f"{kind.__qualname__}.{consumer.__name__}"

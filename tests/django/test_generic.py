@@ -395,6 +395,7 @@ def test_dotted_path(monkeypatch):
         ("http_session", "sessions", "http_session"),
         ("channel_session_user", "auth", "channel_session_user"),
         ("http_user", "auth", "channel_session_user_from_http"),
+        ("http_user_and_session", "auth", "channel_session_user_from_http"),
     ],
 )
 @pytest.mark.parametrize("kind", [Sync, Async])
@@ -431,6 +432,31 @@ def test_sessions(monkeypatch, work, peer, kind, attribute, module, decorator):
         *(decorator, "groups", "disconnect"),
     ]
     assert len({place for _, place in Noting.noted}) == 1
+
+
+def test_marks_of_decorators():
+    """What a decorator says of a method is said of the route's consumer, whose own name stays."""
+    from functools import wraps
+
+    def marked(method):
+        @wraps(method)
+        def around(self, message):
+            return method(self, message)
+
+        around.is_marked = True
+        return around
+
+    class Marked(Consumer):
+        protocols = ["websocket"]
+
+        @marked
+        def receive(self, message):
+            """Do nothing."""
+
+    routes = {one.channels[0]: one for one in Router([route_class(Marked)]).routes}
+    assert routes["websocket.receive"].consumer.is_marked
+    assert not hasattr(routes["websocket.connect"].consumer, "is_marked")
+    assert routes["websocket.receive"].name.endswith("Marked.receive")
 
 
 def test_a_plain_method_that_returns_a_coroutine(work, peer, caplog):
