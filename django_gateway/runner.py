@@ -179,7 +179,7 @@ class Runner:
                     return found
                 await found
             elif route.on_loop is not None:
-                await route.consumer.acall(message)  # type: ignore[attr-defined]  # views have it
+                await route.consumer.acall(message, **arguments)  # type: ignore[attr-defined]  # views have it
             else:
                 if opened_for_loop():
                     await sync_to_async(tidy)()
