@@ -123,14 +123,19 @@ def gateway_application(config: Any) -> DjangoApplication | None:
 
 def router() -> Router:
     """Return the compiled routing table of the settings, Django's views behind it."""
-    from django_gateway.handler import Views  # noqa: PLC0415 - needs Django set up
+    from django_gateway import auth_settings, endings  # noqa: PLC0415 - needs Django set up
+    from django_gateway.attendance import attend  # noqa: PLC0415 - as above
+    from django_gateway.handler import Views  # noqa: PLC0415 - as above
     from django_gateway.routing import Route, Router  # noqa: PLC0415 - as above
 
     views = Views()
-    return Router(
+    table = Router(
         layer_settings().get("ROUTING"),
         [Route(("http.request",), views, {}, on_loop=views.on_loop)],
     )
+    auth_settings.check()
+    endings.listen()
+    return Router(attend(table.routes))
 
 
 def read_settings() -> dict[str, Any]:
