@@ -17,7 +17,10 @@ import asyncio
 import copy
 import threading
 import time
+from datetime import date, datetime, timedelta
+from decimal import Decimal
 from typing import Any, Final
+from uuid import UUID
 
 from asgiref.sync import async_to_sync, sync_to_async
 from django.apps import apps
@@ -42,7 +45,10 @@ BY_TOKEN: Final = "token"  # noqa: S105 - a word, not a token
 
 GONE: Final = "the user of this connection has logged out, or was changed"
 _LOGIN: Final = (SESSION_KEY, BACKEND_SESSION_KEY, HASH_SESSION_KEY)
-_PLAIN: Final = (type(None), bool, int, float, str, bytes)
+_FIXED: Final = frozenset(
+    {type(None), bool, int, float, str, bytes, Decimal, UUID, date, datetime, timedelta}
+)
+"""Types of fields whose values nobody can change."""
 
 
 def user_of(message: Message) -> Any:
@@ -255,7 +261,7 @@ class Known:
     So what a consumer changes on it, and does not save, nobody else sees.
     """
 
-    __slots__ = ("_copied", "_db", "_fields", "_model", "expires", "key")
+    __slots__ = ("_copied", "_db", "_model", "_names", "_values", "expires", "key")
 
     def __init__(self, user: Any, expires: float) -> None:
         self.expires = expires
@@ -264,12 +270,9 @@ class Known:
         """The primary key as sessions spell it; None for nobody."""
         if user is not None:
             there, meta = user.__dict__, user._meta  # noqa: SLF001 - documented by Django
-            self._fields = {
-                field.attname: copy.deepcopy(there[field.attname])
-                for field in meta.concrete_fields
-                if field.attname in there
-            }
-            self._copied = [key for key, one in self._fields.items() if type(one) not in _PLAIN]
+            self._names = [one.attname for one in meta.concrete_fields if one.attname in there]
+            self._values = copy.deepcopy([there[name] for name in self._names])
+            self._copied = [at for at, one in enumerate(self._values) if type(one) not in _FIXED]
             self._model = meta.model
             self._db = user._state.db  # noqa: SLF001 - documented by Django
             self.key = key_of(user)
@@ -278,10 +281,12 @@ class Known:
         """Return a user of its own for one message."""
         if self._model is None:
             return _anonymous()
-        fields = self._fields
+        values = self._values
         if self._copied:
-            fields = fields | {key: copy.deepcopy(fields[key]) for key in self._copied}
-        return self._model.from_db(self._db, list(fields), list(fields.values()))
+            values = values.copy()
+            for at in self._copied:
+                values[at] = copy.deepcopy(values[at])
+        return self._model.from_db(self._db, self._names, values)
 
 
 class Memory:
