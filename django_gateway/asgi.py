@@ -127,9 +127,14 @@ def gateway_application(config: Any) -> DjangoApplication | None:
 
 def router() -> Router:
     """Return the compiled routing table of the settings, behind it what Django answers itself."""
-    from django_gateway.routing import Router  # noqa: PLC0415 - needs Django set up
+    from django_gateway import auth_settings, endings  # noqa: PLC0415 - needs Django set up
+    from django_gateway.attendance import attend  # noqa: PLC0415 - as above
+    from django_gateway.routing import Router  # noqa: PLC0415 - as above
 
-    return Router(layer_settings().get("ROUTING"), behind())
+    table = Router(layer_settings().get("ROUTING"), behind())
+    auth_settings.check()
+    endings.listen()
+    return Router(attend(table.routes))
 
 
 def behind() -> Iterator[Route]:

@@ -19,7 +19,7 @@ raise `ImproperlyConfigured` with a text that names the fix.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib import import_module
 from typing import Any, NamedTuple
 
@@ -83,6 +83,10 @@ class Route:
         merged = {key: chain + self.filters.get(key, ()) for key, chain in prefix.items()}
         filters = {**self.filters, **merged}
         return Route(self.channels, self.consumer, filters, self.on_loop, self.calls)
+
+    def on(self, channels: tuple[str, ...]) -> Route:
+        """Return the same route for ``channels`` alone."""
+        return Route(channels, self.consumer, self.filters, self.on_loop, self.calls)
 
     def match(self, content: Mapping[str, Any]) -> dict[str, Any] | None:
         """Return the consumer's arguments, or None where a filter does not match."""

@@ -125,6 +125,8 @@ class Runner:
                     raise TypeError(
                         f"{route.name} is no async def, yet returned a coroutine: nobody awaits it"
                     )
+                if box.attended is not None:
+                    box.finish()
             finally:
                 if consumer_finished.receivers:
                     consumer_finished.send(Runner, message=message)
@@ -187,6 +189,8 @@ class Runner:
                     await consumer_started.asend(Runner, message=message)
                 try:
                     await route.consumer(message, **arguments)
+                    if box.attended is not None and box.due():
+                        await sync_to_async(box.finish)()
                 finally:
                     if consumer_finished.receivers:
                         await consumer_finished.asend(Runner, message=message)
