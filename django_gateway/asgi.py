@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from django_gateway.worker import Worker
     from gateway.core.boot import Boot
 
-KEYS = frozenset({"URL", "ROUTING", "CONFIG", "TEST_CONFIG"})
+KEYS = frozenset({"URL", "ROUTING", "MIDDLEWARE", "CONFIG", "TEST_CONFIG"})
 """What ``CHANNEL_LAYERS["default"]`` may hold."""
 
 
@@ -122,15 +122,22 @@ def gateway_application(config: Any) -> DjangoApplication | None:
 
 
 def router() -> Router:
-    """Return the compiled routing table of the settings, Django's views behind it."""
+    """Return the compiled routing table of the settings, Django's views behind it.
+
+    The settings' middleware is around its consumers.
+    """
     from django_gateway.handler import Views  # noqa: PLC0415 - needs Django set up
+    from django_gateway.middleware import middleware_of  # noqa: PLC0415 - as above
     from django_gateway.routing import Route, Router  # noqa: PLC0415 - as above
 
     views = Views()
-    return Router(
-        layer_settings().get("ROUTING"),
+    layer = layer_settings()
+    found = Router(
+        layer.get("ROUTING"),
         [Route(("http.request",), views, {}, on_loop=views.on_loop)],
     )
+    found.middleware = middleware_of(layer, found)
+    return found
 
 
 def read_settings() -> dict[str, Any]:

@@ -29,10 +29,10 @@ class Outbox:
         """False once its message is settled: a task that outlives the consumer acts at once."""
         self.discarded = 0
 
-    def discard(self) -> None:
-        """Drop what is buffered: the consumer raised."""
-        self.discarded += len(self.sends)
-        self.sends = []
+    def discard(self, start: int = 0) -> None:
+        """Drop what is buffered, from ``start`` on: the consumer raised."""
+        self.discarded += len(self.sends[start:])
+        self.sends = self.sends[:start]
 
 
 outbox: ContextVar[Outbox | None] = ContextVar("django_gateway.outbox", default=None)

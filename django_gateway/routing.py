@@ -23,13 +23,16 @@ import inspect
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import iscoroutinefunction
 from django.core.exceptions import ImproperlyConfigured
 
 from django_gateway.message import Message
 from gateway.core import names
+
+if TYPE_CHECKING:
+    from django_gateway.middleware import Middleware
 
 Chain = tuple[re.Pattern[str], ...]
 Filters = dict[str, Chain]
@@ -144,6 +147,8 @@ class Router:
     def __init__(self, routing: Routing | None = None, default: Sequence[Route] = ()) -> None:
         table = [] if routing is None else list(_flatten(routing, "ROUTING"))
         self.routes = [*table, *default]
+        self.middleware: Middleware | None = None
+        """What is around the consumers."""
         self._by_channel: dict[str, tuple[Route, ...]] = {}
         for one in self.routes:
             _check_arguments(one)
