@@ -112,6 +112,10 @@ def error(request):
     raise RuntimeError("broken view")
 
 
+async def async_error(request):
+    raise RuntimeError("broken view")
+
+
 def send_and_fail(request):
     Channel("elsewhere").send({"from": "a view that fails"})
     raise RuntimeError("broken view")
@@ -169,6 +173,14 @@ def short_stream(request):
 
 def broken_stream(request):
     def parts():
+        yield b"begun"
+        raise RuntimeError("broken stream")
+
+    return StreamingHttpResponse(parts())
+
+
+async def broken_async_stream(request):
+    async def parts():
         yield b"begun"
         raise RuntimeError("broken stream")
 
