@@ -46,12 +46,17 @@ class ChannelLayers:
                     self._default = _open()
         return self._default
 
+    def forked(self) -> None:
+        """In the child of a fork: a thread that is not here may hold the lock."""
+        self._lock = threading.Lock()
+
     def use(self, layer: Layer | None) -> None:
         """Make ``layer`` the default one; None: open the settings' one at next use."""
         self._default = layer
 
 
 channel_layers = ChannelLayers()
+os.register_at_fork(after_in_child=channel_layers.forked)
 
 
 def effective() -> Boot:

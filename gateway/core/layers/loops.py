@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -178,6 +179,18 @@ class LoopClient(asyncio.Protocol):
             self._transport.close()
         for intake in list(self.intakes.values()):
             intake.close()
+
+    def let_go(self) -> None:
+        """Close this process's end, in the child of a fork, without a word to the hub.
+
+        The number stays taken, by nothing: the parent's transport, of which this process has a
+        copy, would close whatever had it next.
+        """
+        if self._transport is not None:
+            nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+            sock = self._transport.get_extra_info("socket")
+            os.dup2(nothing, sock.fileno(), inheritable=False)
+            os.close(nothing)
 
     async def aclose(self) -> None:
         """Say good-bye, and let the loop close the transport."""

@@ -187,6 +187,11 @@ class ThreadClient:
                     self._lose(sock, "closed")
         self._busy()
 
+    def let_go(self) -> None:
+        """Close this process's end, in the child of a fork, without a word to the hub."""
+        if self._sock is not None:
+            self._sock.close()
+
     def flush(self) -> None:
         """Write what is to be said, in one write."""
         with self._writing:

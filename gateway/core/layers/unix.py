@@ -50,9 +50,15 @@ class UnixLayer(Verbs):
         _layers.add(self)
 
     def forked(self) -> None:
-        """Be a process of its own in the child of a fork, if not used before."""
-        if self._threads is None and not self._loops:
-            self.process = names.new_process()
+        """Be a process of its own in the child of a fork: its connections are the parent's."""
+        self.process = names.new_process()
+        self.said = None
+        self._lock = threading.Lock()  # a thread that is not here may hold the other
+        threads, self._threads = self._threads, None
+        loops, self._loops = self._loops, {}
+        for client in (threads, *loops.values()):
+            if client is not None:
+                client.let_go()
 
     def welcomed(self, process: str, options: dict[str, Any]) -> None:
         """Take the name under which the hub knows us, and its options."""

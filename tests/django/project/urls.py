@@ -36,6 +36,7 @@ urlpatterns = [
     path("async-view-sync-stream/", views.async_view_sync_stream),
     path("async-reject/", views.async_reject),
     path("insert/", views.insert),
+    path("commit/", views.commit),
     path("stuck/", views.stuck),
     path("database/", views.database),
     path("database-file/", views.database_file),

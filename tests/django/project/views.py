@@ -6,7 +6,7 @@ from collections import deque
 from io import BytesIO
 
 from asgiref.sync import sync_to_async
-from django.db import connection
+from django.db import connection, transaction
 from django.http import FileResponse, Http404, HttpResponse, JsonResponse, StreamingHttpResponse
 from django.http.request import UnreadablePostError
 from django.views.decorators.csrf import csrf_exempt
@@ -256,6 +256,17 @@ def insert(request):
         raise ResponseLater
     if "reject" in request.GET:
         raise Reject
+    return HttpResponse()
+
+
+def commit(request):
+    Channel("a").send({"n": 1}, on_commit=True)
+    if "error" in request.GET:
+        raise RuntimeError("broken view")
+    if "missing" in request.GET:
+        raise Http404
+    if "back" in request.GET:
+        transaction.set_rollback(True)
     return HttpResponse()
 
 
