@@ -18,6 +18,7 @@ from typing import Self
 
 from gateway.core.layers.options import LayerOptions
 from gateway.core.layers.unix import UnixLayer
+from gateway.core.project import default_layer_url
 
 PROJECT = Path(__file__).parent / "project"
 SAMPLE = re.compile(r"^(\w+)(?:\{(.*)\})? ([0-9.e+-]+)$", re.MULTILINE)
@@ -40,10 +41,20 @@ class Served:
         *options: str,
         workers: int = 1,
         open_files: tuple[int, int] | None = None,
+        project: Path | None = None,
+        others: int = 0,
         **environ: str,
     ) -> None:
-        """``open_files`` is the soft and the hard limit of those."""
+        """``open_files`` is the soft and the hard limit of those. Another ``project`` than the
+        usual one names no layer: it is where every process of the project looks for it, among
+        them the ``others`` that run already.
+        """
         self.socket = folder / "hub.sock"
+        where = ["--layer", f"unix://{self.socket}", "--settings", "settings"]
+        if project is not None:
+            environ["XDG_RUNTIME_DIR"] = str(folder)
+            self.socket = Path(default_layer_url(project, environ).removeprefix("unix://"))
+            where = []
         self.seen = folder / "seen"
         self.log = folder / "log"
         self._output = self.log.open("wb")
@@ -59,15 +70,16 @@ class Served:
                 "127.0.0.1:0",
                 "--workers",
                 str(workers),
-                "--layer",
-                f"unix://{self.socket}",
-                "--settings",
-                "settings",
+                *where,
                 *options,
             ],
-            cwd=PROJECT,
+            cwd=project or PROJECT,
             env=os.environ
-            | {"PYTHONPATH": str(PROJECT), "PYTHONUNBUFFERED": "1", "E2E_SEEN": str(self.seen)}
+            | {
+                "PYTHONPATH": str(project or PROJECT),
+                "PYTHONUNBUFFERED": "1",
+                "E2E_SEEN": str(self.seen),
+            }
             | environ,
             stdin=subprocess.DEVNULL,
             stdout=self._output,
@@ -78,6 +90,7 @@ class Served:
         self.port = 0
         self._layer: UnixLayer | None = None
         self._workers = workers
+        self._others = others
 
     def __enter__(self) -> Self:
         try:
@@ -95,7 +108,8 @@ class Served:
             return False
         self.port = int(found[1])
         # Workers, the gateway, and we who ask: each is a process of the layer.
-        return self.numbers()["gateway_layer_processes"] == self._workers + 2
+        expected = self._workers + 2 + self._others
+        return self.numbers()["gateway_layer_processes"] == expected
 
     def __exit__(self, *_: object) -> None:
         if self._layer is not None:

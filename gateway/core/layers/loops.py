@@ -77,6 +77,7 @@ class LoopClient(asyncio.Protocol):
         self._hello = 0
         self._closed = False
         self._connecting: asyncio.Task[None] | None = None
+        self._refusal: OSError | None = None
         self._beat: asyncio.TimerHandle | None = None
 
     def is_closed(self) -> bool:
@@ -97,9 +98,7 @@ class LoopClient(asyncio.Protocol):
             await asyncio.wait({self._connecting}, timeout=ANSWER)
         if not self.connected:
             self.keep_connected()
-            raise LayerUnavailable(
-                f"no hub answers at {self.layer.path}; is `gateway run` or `gateway hub` running?"
-            )
+            raise self.layer.away(self._refusal)
 
     def keep_connected(self) -> None:
         """Connect in the background, until it works."""
@@ -114,7 +113,8 @@ class LoopClient(asyncio.Protocol):
             try:
                 await self.loop.create_unix_connection(lambda: self, self.layer.path)
                 return
-            except OSError:
+            except OSError as error:
+                self._refusal = error
                 if once:
                     return
             await asyncio.sleep(backoff)

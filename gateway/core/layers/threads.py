@@ -133,10 +133,7 @@ class ThreadClient:
             sock.connect(self._layer.path)
         except OSError as error:
             sock.close()
-            raise LayerUnavailable(
-                f"no hub answers at {self._layer.path}: {error.strerror}; is `gateway run` or "
-                "`gateway hub` running?"
-            ) from None
+            raise self._layer.away(error) from None
         self._sock = sock
         self._frames = wire.Frames()
         self._hand = Hand(self)
