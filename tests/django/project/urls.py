@@ -41,4 +41,6 @@ urlpatterns = [
     path("database/", views.database),
     path("database-file/", views.database_file),
     path("async-database/", views.async_database),
+    path("users/", views.users),
+    path("async-users/", views.async_users),
 ]

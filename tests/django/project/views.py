@@ -6,6 +6,7 @@ from collections import deque
 from io import BytesIO
 
 from asgiref.sync import sync_to_async
+from django.contrib.auth.models import User
 from django.db import connection, transaction
 from django.http import FileResponse, Http404, HttpResponse, JsonResponse, StreamingHttpResponse
 from django.http.request import UnreadablePostError
@@ -290,3 +291,11 @@ def database_file(request):
 
 async def async_database(request):
     return await sync_to_async(database)(request)
+
+
+def users(request):
+    return HttpResponse(str(User.objects.count()))
+
+
+async def async_users(request):
+    return HttpResponse(str(await User.objects.acount()))
