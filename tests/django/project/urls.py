@@ -10,6 +10,8 @@ urlpatterns = [
     path("body/", views.body),
     path("streamed-body/", views.streamed_body),
     path("streamed-upload/", views.streamed_upload),
+    path("quota-upload/", views.quota_upload),
+    path("streamed-quota-upload/", views.streamed_quota_upload),
     path("unread-body/", views.unread_body),
     path("thread-of-body/", views.thread_of_body),
     path("cookies/", views.cookies),
@@ -31,6 +33,8 @@ urlpatterns = [
     path("async/", views.async_hello),
     path("async-body/", views.async_body),
     path("async-stream/<int:count>/", views.async_stream),
+    path("endless/<kind>/", views.endless),
+    path("async-endless/<kind>/", views.async_endless),
     path("silent-stream/", views.silent_stream),
     path("sync-view-async-stream/", views.sync_view_async_stream),
     path("async-view-sync-stream/", views.async_view_sync_stream),
@@ -43,4 +47,5 @@ urlpatterns = [
     path("async-database/", views.async_database),
     path("users/", views.users),
     path("async-users/", views.async_users),
+    path("async-orm/", views.async_orm),
 ]
