@@ -196,7 +196,12 @@ class Supervisor:
     def _is_hopeless(self, child: Child, status: int) -> bool:
         """Return whether a child of the very first says that it cannot start."""
         first = child.starts == 1 and child.generation == 1 and not child.ready
-        return first and status == CANNOT_START and not child.steady
+        return (
+            first
+            and status == CANNOT_START
+            and not child.steady
+            and not self._rolling.is_coming(child)
+        )
 
     # ------------------------------------------------ the stop, step by step
 
