@@ -9,17 +9,27 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, Protocol
 
 from gateway.core import names
 from gateway.core.layers import base
 from gateway.core.layers.base import Layer, Send
 
 
+class Attended(Protocol):
+    """What a consumer used that has to be finished: a session that it changed."""
+
+    def due(self) -> bool:
+        """Return whether there is something to do."""
+
+    def finish(self) -> None:
+        """Do it; it may block."""
+
+
 class Outbox:
     """The sends of one message's consumer, until they leave with its outcome."""
 
-    __slots__ = ("discarded", "most", "open", "sends")
+    __slots__ = ("attended", "discarded", "most", "open", "sends")
 
     def __init__(self, most: int) -> None:
         self.most = most
@@ -28,6 +38,22 @@ class Outbox:
         self.open = True
         """False once its message is settled: a task that outlives the consumer acts at once."""
         self.discarded = 0
+        self.attended: list[Attended] | None = None
+
+    def attend(self, what: Attended) -> None:
+        """Have ``what`` finished once the consumer has returned, before its outcome is told."""
+        if self.attended is None:
+            self.attended = []
+        self.attended.append(what)
+
+    def due(self) -> bool:
+        """Return whether anything attended has something to do, which may block."""
+        return self.attended is not None and any(one.due() for one in self.attended)
+
+    def finish(self) -> None:
+        """Finish what is attended; what it raises is as if the consumer had raised it."""
+        for one in self.attended or ():
+            one.finish()
 
     def discard(self) -> None:
         """Drop what is buffered: the consumer raised."""

@@ -72,6 +72,8 @@ class Hub:
                 metrics.count(name, value)
             for cause, number in found.drops.items():
                 metrics.count("gateway_layer_drops_total", number, cause=cause)
+            for version, number in state.versions().items():
+                metrics.count("gateway_workers", number, version=version)
         return metrics.text()
 
     async def serve(self, sock: socket.socket) -> None:

@@ -165,6 +165,7 @@ class Process:
         "receipts",
         "registered",
         "still",
+        "version",
         "waiters",
         "watchers",
     )
@@ -192,6 +193,8 @@ class Process:
         self.groups: dict[str, set[str]] = {}
         """Groups by the name of our member."""
         self.announced: frozenset[str] | None = None
+        self.version = ""
+        """The version that it announced."""
         self.watchers: set[str] = set()
 
 
