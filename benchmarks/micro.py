@@ -126,7 +126,7 @@ class _Edge(FakeEdge):
 
     receipt = 0
 
-    def post(self, channel: str, payloads: Any, receipt: Any = None, expiry: Any = None) -> None:
+    def post(self, channel: str, payloads: Any, receipt: Any = None, *_: Any) -> None:
         self.receipt = receipt
 
 

@@ -110,13 +110,33 @@ class Group:
     def __init__(self, name: str) -> None:
         self.name = names.check_group(name)
 
-    def add(self, channel: Channel | str, *, immediately: bool = False) -> None:
-        """Make ``channel`` a member, until it is discarded or its connection ends."""
-        _act(base.group_add(self.name, _name(channel)), immediately=immediately)
+    def add(
+        self,
+        channel: Channel | str,
+        meta: dict[str, Any] | None = None,
+        *,
+        announce: bool = False,
+        immediately: bool = False,
+    ) -> None:
+        """Make ``channel`` a member, until it is discarded or its connection ends.
 
-    async def aadd(self, channel: Channel | str, *, immediately: bool = False) -> None:
+        ``meta`` is what `members` tells of it (64 KiB at most); added again, it has the latest.
+        With ``announce`` its join and its leave are told: see `presence_joined`.
+        """
+        adding = base.group_add(self.name, _name(channel), meta, announce=announce)
+        _act(adding, immediately=immediately)
+
+    async def aadd(
+        self,
+        channel: Channel | str,
+        meta: dict[str, Any] | None = None,
+        *,
+        announce: bool = False,
+        immediately: bool = False,
+    ) -> None:
         """Async twin of `add`."""
-        await _aact(base.group_add(self.name, _name(channel)), immediately=immediately)
+        adding = base.group_add(self.name, _name(channel), meta, announce=announce)
+        await _aact(adding, immediately=immediately)
 
     def discard(self, channel: Channel | str, *, immediately: bool = False) -> None:
         """End a membership; nothing happens where there is none."""
@@ -161,6 +181,14 @@ class Group:
     async def achannels(self) -> list[str]:
         """Async twin of `channels`."""
         return await _layer().agroup_channels(self.name)
+
+    def members(self) -> dict[str, dict[str, Any] | None]:
+        """Return the members' names and their meta, in no order. Reads at once."""
+        return _layer().group_members(self.name)
+
+    async def amembers(self) -> dict[str, dict[str, Any] | None]:
+        """Async twin of `members`."""
+        return await _layer().agroup_members(self.name)
 
     def count(self) -> int:
         """Return the number of members. Reads at once."""

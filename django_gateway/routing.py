@@ -196,10 +196,10 @@ def read_filters(where: str, filters: Mapping[str, Any]) -> Filters:
 class Router:
     """A routing table, compiled. Raises ImproperlyConfigured.
 
-    ``default`` routes stand behind the table's own.
+    ``default`` routes stand behind the table's own, and are asked for once that is there.
     """
 
-    def __init__(self, routing: Routing | None = None, default: Sequence[Route] = ()) -> None:
+    def __init__(self, routing: Routing | None = None, default: Iterable[Route] = ()) -> None:
         table = [] if routing is None else list(_flatten(routing, "ROUTING"))
         self.routes = [*table, *default]
         self._by_channel: dict[str, tuple[Route, ...]] = {}
