@@ -21,6 +21,7 @@ from gateway.core import child
 from gateway.core.access import OpenLog
 from gateway.core.boot import Boot
 from gateway.core.child import DRAINED, LAYER_VARIABLE, RELOAD, STOP, Orders
+from gateway.core.config import LayerSettings
 from gateway.core.errors import ConfigError, GatewayError
 from gateway.core.layers import open_layer
 from gateway.core.layers.base import Layer
@@ -153,6 +154,7 @@ class Process:
             return open_layer(self._url, **options)
         self._hub = Hub(LayerOptions(**options))
         self._hub.sources.append(self._metrics.text)
+        keep_journal(self._hub, self._settings.layer, self._url)
         await self._hub.serve(sock)
         return self._hub.layer()
 
@@ -271,6 +273,12 @@ async def serve(boot: Boot, orders: Orders | None) -> int:
     return await Process(boot, orders).run()
 
 
+def keep_journal(hub: Hub, settings: LayerSettings, url: str) -> None:
+    """Have the hub at ``url`` keep its journal beside its socket, open to whom that is."""
+    path = url.partition("://")[2] + ".journal"
+    hub.keep_journal(path, int(settings.socket_mode, 8), settings.socket_group)
+
+
 async def serve_hub(boot: Boot) -> int:
     """Run the hub alone until a signal. Raises ConfigError if it cannot start."""
     url = boot.layer_url
@@ -278,6 +286,7 @@ async def serve_hub(boot: Boot) -> int:
     stop = Stop(lambda: log.info("SIGHUP: a hub has nothing to reload"))
     stop.files.append(url.partition("://")[2])
     hub = Hub(LayerOptions(**boot.settings.layer.options()))
+    keep_journal(hub, boot.settings.layer, url)
     try:
         await hub.serve(sock)
         sys.stdout.write(f"gateway {gateway.__version__} hub at {url}\n")

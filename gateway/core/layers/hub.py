@@ -20,6 +20,7 @@ import msgspec
 
 from gateway.core.errors import LayerError
 from gateway.core.layers import wire
+from gateway.core.layers.journalfile import JournalFile
 from gateway.core.layers.memory import TICK, MemoryLayer, Shared
 from gateway.core.layers.options import LayerOptions
 from gateway.core.layers.records import Entry, Link, Reader
@@ -47,8 +48,12 @@ class Hub:
         """The operations of the state, by their number on the wire."""
         self.sources: list[Callable[[], str]] = [self._numbers]
         """Where the text of `UnixLayer.metrics_text` comes from, in the Prometheus format."""
+        self.journal: JournalFile | None = None
         self._server: asyncio.Server | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = 0
+        self._stopped = False
 
     def layer(self) -> MemoryLayer:
         """Return the layer for a process that lives where the hub does."""
@@ -68,15 +73,56 @@ class Hub:
                 ("gateway_layer_in_hand", found.in_hand),
                 ("gateway_layer_processes", len(state.processes)),
                 ("gateway_layer_groups", len(state.groups)),
+                ("gateway_layer_disconnects", len(state.lasting)),
+                ("gateway_layer_journal_bytes", self.journal.size if self.journal else 0),
             ):
                 metrics.count(name, value)
             for cause, number in found.drops.items():
                 metrics.count("gateway_layer_drops_total", number, cause=cause)
         return metrics.text()
 
+    def keep_journal(self, path: str, mode: int = 0o600, group: str = "") -> None:
+        """Keep a journal at ``path``, and take over what a predecessor left there.
+
+        Before `serve`, and before any process joined. A journal that cannot be read or written
+        is logged, and stops nothing.
+        """
+        found = JournalFile(path, mode=mode, group=group, wake=self._wake)
+        left = found.read()
+        state = self.shared.state
+        with self.shared.lock:
+            # No hub of this machine has given a tag of this millisecond before.
+            state.inherit(left, time.time_ns() // 1_000_000 << 20, found)
+            found.open(state.to_journal)
+        self.journal = found
+        if left:
+            log.info(
+                "the hub before this one was killed: %d disconnects are to be delivered, and %d "
+                "more unless their gateway processes come back within %g s",
+                len(left.orphans) + len(left.offered),
+                sum(map(len, left.owned.values())),
+                self.options.lease,
+            )
+
+    def _wake(self) -> None:
+        """Have the journal written in this turn of the loop."""
+        if self._loop is None:
+            return  # nobody was served yet; what is said now is written with the first turn
+        if threading.get_ident() == self._thread:
+            self._loop.call_soon(self.write_journal)
+        else:
+            self._loop.call_soon_threadsafe(self.write_journal)
+
+    def write_journal(self) -> None:
+        """Write what the journal was told: before a frame that follows from it leaves."""
+        if self.journal is not None and self.journal.pending:
+            with self.shared.lock:
+                self.journal.flush()
+
     async def serve(self, sock: socket.socket) -> None:
         """Accept clients on a bound Unix socket. Raises OSError."""
-        loop = asyncio.get_running_loop()
+        loop = self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
         self._server = await loop.create_unix_server(lambda: HubClient(self), sock=sock)
         self._tick()
 
@@ -90,11 +136,27 @@ class Hub:
             self._server = None
         for client in list(self.clients):
             client.flush()
+        if self.journal is not None:
+            with self.shared.lock:
+                owed = self.shared.state.owes
+                self.journal.close(keep=owed > 0)
+            if owed:
+                log.info("%d disconnects are left to the next hub here", owed)
+        # Those that go now may come back to the next hub: their leases do not end here.
+        self._stopped = True
+        for client in list(self.clients):
             client.transport.close()
+
+    def hung_up(self, link: Link) -> None:
+        """Hear that a connection has ended."""
+        if not self._stopped:
+            with self.shared.lock:
+                self.shared.state.cut(link)
 
     def _tick(self) -> None:
         with self.shared.lock:
             self.shared.state.tick()
+        self.write_journal()
         self._timer = asyncio.get_running_loop().call_later(TICK, self._tick)
 
 
@@ -145,8 +207,7 @@ class HubClient(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._hub.clients.discard(self)
         if self._link is not None:
-            with self._lock:
-                self._state.cut(self._link)
+            self._hub.hung_up(self._link)
 
     def pause_writing(self) -> None:
         self._paused = True
@@ -183,6 +244,7 @@ class HubClient(asyncio.Protocol):
                 self._out.append((wire.ITEMS, wire.pack_items(items)))
         if self._out and not self.transport.is_closing():
             out, self._out = self._out, []
+            self._hub.write_journal()
             self.transport.write(wire.pack(out))
 
     # ---------------------------------------------------------------- inwards

@@ -30,6 +30,8 @@ class Queues(Inboxes):
         self.channels: dict[str, Channel] = {}
         self.on_due: Callable[[], None] | None = None
         """Called when something becomes due earlier than `next_due` said before."""
+        self.lasting: dict[int, Entry] = {}
+        """The disconnects that were offered and are not settled, by tag."""
         self._seqs = itertools.count(1)
         self._tags = itertools.count(1)
         self._turns = itertools.count()
@@ -110,28 +112,28 @@ class Queues(Inboxes):
             else:
                 self._drop(None, Drop.FULL, len(payloads))
 
-    def _offer(self, name: str, payload: bytes, deadline: float, *, forever: bool) -> None:
+    def _offer(self, name: str, payload: bytes, deadline: float, lasting: int = 0) -> None:
         """Send of the layer's own accord, whatever the capacity."""
-        channel = self._channel(name)
+        entry = self._entry(name, payload, deadline, lasting)
+        channel = entry.channel
         self.messages += 1
         channel.messages += 1
-        entry = Entry(
-            channel,
-            name,
-            (payload,),
-            len(payload),
-            None,
-            None,
-            self.clock(),
-            deadline,
-            next(self._seqs),
-        )
-        entry.forever = forever
         reader = self._pick(channel, entry) if not channel.queue and channel.readers else None
         if reader is not None:
             self._give(reader, entry)
         else:
             self._enqueue(channel, entry)
+
+    def _entry(self, name: str, payload: bytes, deadline: float, lasting: int) -> Entry:
+        """Return an entry of nobody; with ``lasting`` it is kept until it is settled."""
+        channel = self._channel(name)
+        now = self.clock()
+        size = len(payload)
+        entry = Entry(channel, name, (payload,), size, None, None, now, deadline, next(self._seqs))
+        if lasting:
+            entry.lasting = lasting
+            self.lasting[lasting] = entry
+        return entry
 
     # ---------------------------------------------------------------- the queue
 
@@ -327,7 +329,7 @@ class Queues(Inboxes):
                 self.credit(entry.reader, 1)
 
     def _give(self, reader: Reader, entry: Entry) -> None:
-        entry.tag = tag = next(self._tags)
+        entry.tag = tag = entry.lasting or next(self._tags)
         entry.reader = reader
         entry.aside = False
         reader.credit -= 1

@@ -26,7 +26,7 @@ class Entry:
         "channel",
         "deadline",
         "done",
-        "forever",
+        "lasting",
         "name",
         "not_to",
         "payloads",
@@ -65,7 +65,8 @@ class Entry:
         self.done = 0
         self.tries = 0
         self.tag = 0
-        self.forever = False
+        self.lasting = 0
+        """The tag that it has whoever gets it, of a disconnect: it is offered until settled."""
         self.aside = False
         """In hand, its credit returned already."""
         self.withdrawn = False
@@ -156,6 +157,7 @@ class Process:
         "notify",
         "receipts",
         "registered",
+        "reserved",
         "still",
         "waiters",
         "watchers",
@@ -177,6 +179,8 @@ class Process:
         self.waiters: list[Reader] = []
         self.receipts: dict[int, Entry] = {}
         self.registered: dict[str, tuple[str, bytes]] = {}
+        self.reserved: dict[int, Entry] | None = None
+        """Disconnects that it has in hand since before the hub knew it, by tag."""
         self.groups: dict[str, set[str]] = {}
         """Groups by the name of our member."""
         self.announced: frozenset[str] | None = None

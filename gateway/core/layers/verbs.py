@@ -39,6 +39,8 @@ OPS: Final = (
     "withdraw",
     "edge_add",
     "edge_discard",
+    "end_again",
+    "claim",
 )
 (
     DO_SEND,
@@ -61,6 +63,8 @@ OPS: Final = (
     DO_WITHDRAW,
     DO_EDGE_ADD,
     DO_EDGE_DISCARD,
+    DO_END_AGAIN,
+    DO_CLAIM,
 ) = range(len(OPS))
 
 receivable = lru_cache(maxsize=4096)(names.check_receivable)
