@@ -11,6 +11,7 @@ import django
 from django.apps import apps
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
+from django.urls import get_resolver
 
 from gateway.core.errors import ConfigError
 from gateway.core.layers import open_layer
@@ -91,7 +92,7 @@ class DjangoApplication:
         """Run a worker until SIGTERM or SIGINT; return the exit status."""
         from django_gateway.worker import run  # noqa: PLC0415 - needs Django set up
 
-        return run(self._worker(layer, config), config.workers.grace)
+        return run(self._worker(layer, config), config.workers)
 
     def start_worker(self, layer: Layer, config: Any) -> Worker:
         """Start a worker on threads of this process; its ``stop(grace)`` ends it."""
@@ -102,6 +103,9 @@ class DjangoApplication:
     def _worker(self, layer: Layer, config: Any) -> Worker:
         channel_layers.use(layer)
         router = self._router()
+        if getattr(settings, "ROOT_URLCONF", None):
+            # Now, not at the first request: code that cannot be imported stops the start.
+            _ = get_resolver().url_patterns
         from django_gateway.worker import Worker  # noqa: PLC0415 - needs Django set up
 
         return Worker(layer, router, config.workers)

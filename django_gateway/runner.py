@@ -72,6 +72,10 @@ class Runner:
         """Where blocking code of asynchronous consumers runs: one thread each, so that there
         are no more database connections than twice the threads."""
 
+    def handled(self) -> int:
+        """Return how many messages were run."""
+        return sum(counter.value for counter in list(self._counters.values()))
+
     # ---------------------------------------------------------------- on a thread
 
     def run(self, delivery: Delivery, base: contextvars.Context, hand_over: HandOver) -> None:

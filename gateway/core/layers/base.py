@@ -471,11 +471,14 @@ class Layer(ABC):
         """Async twin of `apply`."""
 
     @abstractmethod
-    def announce(self, channels: Iterable[str]) -> None:
-        """Say that this process runs consumers for ``channels`` (replaces what it said before)."""
+    def announce(self, channels: Iterable[str], version: str = "") -> None:
+        """Say that this process runs consumers for ``channels`` (replaces what it said before).
+
+        ``version`` is what its application is called, for ``gateway_workers``.
+        """
 
     @abstractmethod
-    async def aannounce(self, channels: Iterable[str]) -> None:
+    async def aannounce(self, channels: Iterable[str], version: str = "") -> None:
         """Async twin of `announce`."""
 
     @abstractmethod

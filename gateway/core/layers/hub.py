@@ -79,6 +79,8 @@ class Hub:
                 metrics.count(name, value)
             for cause, number in found.drops.items():
                 metrics.count("gateway_layer_drops_total", number, cause=cause)
+            for version, number in state.versions().items():
+                metrics.count("gateway_workers", number, version=version)
         return metrics.text()
 
     def keep_journal(self, path: str, mode: int = 0o600, group: str = "") -> None:

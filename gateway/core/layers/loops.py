@@ -130,7 +130,7 @@ class LoopClient(asyncio.Protocol):
         self._out = [(wire.HELLO, self._hello, wire.VERSION, self.layer.process)]
         self._out.extend(self.layer.held.claims())
         if self.layer.said is not None:
-            self._out.append((DO_ANNOUNCE, 0, self.layer.said))
+            self._out.append((DO_ANNOUNCE, 0, *self.layer.said))
         if self.edge is not None:
             self._out.append((wire.EDGE, 0))
             self._out.extend((wire.LISTEN, 0, channel) for channel in self.edge.listening)

@@ -159,6 +159,7 @@ class Process:
         "registered",
         "reserved",
         "still",
+        "version",
         "waiters",
         "watchers",
     )
@@ -184,6 +185,8 @@ class Process:
         self.groups: dict[str, set[str]] = {}
         """Groups by the name of our member."""
         self.announced: frozenset[str] | None = None
+        self.version = ""
+        """The version that it announced."""
         self.watchers: set[str] = set()
 
 

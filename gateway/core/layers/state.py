@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Final
 
@@ -132,12 +133,13 @@ class State(Connections):
 
     # ---------------------------------------------------------------- announcements
 
-    def announce(self, link: Link, channels: Iterable[str]) -> None:
-        """Take the channels that a worker's table names."""
+    def announce(self, link: Link, channels: Iterable[str], version: str = "") -> None:
+        """Take the channels that a worker's table names, and its version."""
         process = self._check(link)
         if process.announced is None and process.leased:
             self.journal.worker(process.name)
         process.announced = frozenset(channels)
+        process.version = version
         self._reannounce()
         if self.left is not None:
             self.left.workers.discard(process.name)
@@ -147,6 +149,10 @@ class State(Connections):
         """Return what living processes announced; None while none did."""
         self._check(link)
         return self.announced
+
+    def versions(self) -> Counter[str]:
+        """Return how many living workers there are of each version."""
+        return Counter(p.version for p in self.processes.values() if p.announced is not None)
 
     def _reannounce(self) -> None:
         said = [p.announced for p in self.processes.values() if p.announced is not None]

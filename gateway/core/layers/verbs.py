@@ -298,12 +298,12 @@ class Verbs(Layer):
     async def aapply(self, sends: Sequence[Send]) -> None:
         await self._aask(DO_APPLY, sends)
 
-    def announce(self, channels: Iterable[str]) -> None:
+    def announce(self, channels: Iterable[str], version: str = "") -> None:
         off_loop("announce")
-        self._ask(DO_ANNOUNCE, [receivable(channel) for channel in channels])
+        self._ask(DO_ANNOUNCE, [receivable(channel) for channel in channels], version)
 
-    async def aannounce(self, channels: Iterable[str]) -> None:
-        await self._aask(DO_ANNOUNCE, [receivable(channel) for channel in channels])
+    async def aannounce(self, channels: Iterable[str], version: str = "") -> None:
+        await self._aask(DO_ANNOUNCE, [receivable(channel) for channel in channels], version)
 
     def announced(self) -> frozenset[str] | None:
         off_loop("announced")
