@@ -8,12 +8,14 @@ leaves in one write.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import os
 import socket
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -29,6 +31,8 @@ from gateway.core.metrics import Metrics
 
 log = logging.getLogger("gateway.hub")
 
+TELL_TIME: Final = 1.0
+"""Seconds that gateway processes have to say their numbers; who is stuck longer is left out."""
 FLUSH_BYTES: Final = 1024 * 1024
 """While a client leaves so much unread, its inbox waits in the state, bounded there."""
 
@@ -58,6 +62,32 @@ class Hub:
     def layer(self) -> MemoryLayer:
         """Return the layer for a process that lives where the hub does."""
         return MemoryLayer("memory://", self.options, shared=self.shared)
+
+    def collect(self, answer: Callable[[str], None]) -> None:
+        """Have ``answer`` told the numbers of the hub, and of every gateway process on it."""
+        asked = [client for client in self.clients if client.is_edge]
+        found = [source() for source in self.sources]
+        waited: asyncio.TimerHandle | None = None
+
+        def told(client: HubClient | None, text: str) -> None:
+            if client in asked:
+                asked.remove(client)
+                found.append(text)
+            elif client is not None or not asked:
+                return  # too late
+            else:
+                asked.clear()
+            if not asked:
+                if waited is not None:
+                    waited.cancel()
+                answer("".join(found))
+
+        if not asked:
+            answer("".join(found))
+            return
+        waited = asyncio.get_running_loop().call_later(TELL_TIME, told, None, "")
+        for client in list(asked):
+            client.ask(partial(told, client))
 
     def _numbers(self) -> str:
         """Return the layer's numbers in the Prometheus text format."""
@@ -200,6 +230,9 @@ class HubClient(asyncio.Protocol):
         self._link: Link | None = None
         self._intakes: dict[int, Reader] = {}
         self._pulls: dict[int, Reader] = {}
+        self._asked: dict[int, Callable[[str], None]] = {}
+        """Who waits for this process's numbers."""
+        self._questions = itertools.count(1)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport: asyncio.Transport = transport  # type: ignore[assignment]
@@ -208,6 +241,9 @@ class HubClient(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._hub.clients.discard(self)
+        asked, self._asked = self._asked, {}
+        for told in asked.values():
+            told("")
         if self._link is not None:
             self._hub.hung_up(self._link)
 
@@ -374,7 +410,23 @@ class HubClient(asyncio.Protocol):
         self._state.set_aside(self._here(), tag)
 
     def _metrics(self, rid: int) -> None:
-        self._say((wire.REPLY, rid, "".join(source() for source in self._hub.sources)))
+        self._hub.collect(lambda text: self._say((wire.REPLY, rid, text)))
+
+    @property
+    def is_edge(self) -> bool:
+        """Whether this is a gateway process."""
+        return self._link is not None and self._link.process.edge is self._link
+
+    def ask(self, told: Callable[[str], None]) -> None:
+        """Ask a gateway process for its numbers."""
+        number = next(self._questions)
+        self._asked[number] = told
+        self._say((wire.TELL, number))
+
+    def _told(self, rid: int, number: int, text: str) -> None:
+        told = self._asked.pop(number, None)
+        if told is not None:
+            told(text)
 
     def _bye(self, rid: int) -> None:
         self._state.end_process(self._here().process)
@@ -400,4 +452,5 @@ _CONTROL: Final[dict[int, Callable[..., None]]] = {
     wire.BYE: HubClient._bye,  # noqa: SLF001
     wire.ASIDE: HubClient._aside,  # noqa: SLF001
     wire.METRICS: HubClient._metrics,  # noqa: SLF001
+    wire.TOLD: HubClient._told,  # noqa: SLF001
 }

@@ -328,6 +328,8 @@ class LoopClient(asyncio.Protocol):
                     self.say((wire.PUT_BACK, 0, event[2]))
             elif code == wire.ENDED:
                 self._ended()
+            elif code == wire.TELL:
+                self.say((wire.TOLD, 0, event[1], self.layer.numbers()))
             else:
                 self._answer(event)
 

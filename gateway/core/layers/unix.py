@@ -46,6 +46,8 @@ class UnixLayer(Verbs):
         """What was announced, to be said again to a hub that is new."""
         self.held = Held()
         """The disconnects that are in hand here, whatever becomes of the hub."""
+        self.numbers: Callable[[], str] = str
+        """What an edge tells of itself when somebody asks the hub for metrics."""
         self.metrics = Metrics()
         """What this process lost for want of a hub."""
         self._lock = threading.Lock()
