@@ -100,6 +100,11 @@ class Child:
         pause = self.start_later()
         log.warning("%s %s after %.1f s; starting it again in %.1f s", self.told, how, lived, pause)
 
+    def cannot_be_started(self, error: OSError) -> None:
+        """Have it tried again after a pause, and say so."""
+        pause = self.start_later()
+        log.error("%s cannot be started: %s; trying again in %.1f s", self.name, error, pause)
+
     def kill(self) -> None:
         """Have it killed, if it runs."""
         if self.process is not None:
@@ -112,6 +117,7 @@ class Nursery:
     def __init__(self, command: Sequence[str], url: str) -> None:
         self._command = list(command)
         self._url = url
+        self._named = _named_directory()
         self.selector = selectors.DefaultSelector()
         """Its events for children have the `Child` as their data."""
 
@@ -121,7 +127,10 @@ class Nursery:
         hub: socket.socket | None = None,
         listen: Mapping[str, list[list[int]]] | None = None,
     ) -> None:
-        """Start a child, with the hub's socket and the listening ones if it is to have them."""
+        """Start a child, with the hub's socket and the listening ones if it is to have them.
+
+        Raises OSError where the system does not: no memory, or an interpreter that is gone.
+        """
         ours, theirs = socket.socketpair()
         sockets = dict(listen or {})
         told = Orders(
@@ -138,26 +147,35 @@ class Nursery:
             VARIABLE: msgspec.json.encode(told).decode(),
             LAYER_VARIABLE: self._url,
         }
+        child.due = None
+        child.starts += 1
+        child.started = time.monotonic()
         with theirs:
-            # A process group of its own: Ctrl-C reaches the supervisor alone, which then stops
-            # its children in order.
-            child.process = subprocess.Popen(  # noqa: S603 - our own command
-                self._command,
-                env=environ,
-                pass_fds={told.parent, told.hub, *numbers} - {-1},
-                process_group=0,
-            )
+            try:
+                # A process group of its own: Ctrl-C reaches the supervisor alone, which then stops
+                # its children in order.
+                child.process = subprocess.Popen(  # noqa: S603 - our own command
+                    self._command,
+                    env=environ,
+                    cwd=self._directory(),
+                    pass_fds={told.parent, told.hub, *numbers} - {-1},
+                    process_group=0,
+                )
+            except OSError:
+                ours.close()
+                raise
         child.pid = child.process.pid
         child.ready = child.drained = child.cut_off = False
         child.error = ""
         ours.setblocking(False)
         child.line = ours
         self.selector.register(ours, selectors.EVENT_READ, child)
-        child.due = None
-        child.starts += 1
-        child.started = time.monotonic()
         if child.starts > 1:
             log.info("%s started again (pid %d)", child.name, child.pid)
+
+    def _directory(self) -> str | None:
+        """Return where to start a child: what our directory's name means now."""
+        return self._named if self._named is not None and os.path.isdir(self._named) else None  # noqa: PTH112 - a name, which may end in a link
 
     def hear(self, child: Child) -> bytes:
         """Return what a child says; nothing once it has hung up, and then we have, too.
@@ -190,6 +208,15 @@ class Nursery:
             self.selector.unregister(child.line)
             child.line.close()
             child.line = None
+
+
+def _named_directory() -> str | None:
+    """Return the name by which the shell came here: a link in it may lead elsewhere later."""
+    named = os.environ.get("PWD")
+    with contextlib.suppress(OSError):
+        if named and os.path.samefile(named, "."):  # noqa: PTH121 - as above
+            return named
+    return None
 
 
 def told(status: int) -> str:

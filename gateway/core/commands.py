@@ -117,9 +117,9 @@ def _supervised_worker(options: Options, told: child.Orders) -> int:
             raise
         except Exception as error:
             log.exception("the application cannot start")
-            text = f"the application cannot start: {type(error).__name__}: {error}"
+            text = f"{type(error).__name__}: {error}"
             child.say(line, child.CANNOT + text.encode())
-            raise ConfigError(text) from error
+            raise ConfigError(f"the application cannot start: {text}") from error
         _work(running, Limits(workers), line)
         ended = running.stop(workers.grace)
         if not ended:

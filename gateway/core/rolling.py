@@ -84,6 +84,10 @@ class Rolling:
             if child is not None:
                 yield child
 
+    def is_coming(self, child: Child) -> bool:
+        """Return whether a worker is to replace one that serves."""
+        return child is self._coming
+
     # ---------------------------------------------------------------- a roll
 
     def roll(self, answer: Answer | None = None) -> None:
@@ -141,6 +145,7 @@ class Rolling:
     def _revive(self, old: Child) -> None:
         """Have one that was to be replaced go on: if it died meanwhile, it is started again."""
         if old.process is None:
+            old.generation = self.generation
             old.start_later()
 
     # ---------------------------------------------------------------- one by one
@@ -183,7 +188,10 @@ class Rolling:
         old.due = None  # if it is dead, the new one takes its place
         self._coming, self._replaced = coming, old
         self._deadline = time.monotonic() + self._settings.start_timeout
-        self._start(coming)
+        try:
+            self._start(coming)
+        except OSError as error:
+            self._failed(f"the new {coming.name} cannot be started: {error}")
 
     def ready(self, child: Child) -> None:
         """Take notice that a worker serves now."""
@@ -231,6 +239,7 @@ class Rolling:
         elif child is self._replaced:
             log.warning("%s %s; the one that replaces it is on its way", child.told, how)
         else:
+            child.generation = self.generation
             child.start_again(how)
             if self._rolling and child in self._new:
                 self._stop_roll(f"the new {child.name} {how}")

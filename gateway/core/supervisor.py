@@ -168,7 +168,10 @@ class Supervisor:
     def _start_due(self) -> None:
         for child in self._children():
             if child.due is not None and child.due <= time.monotonic():
-                self._nursery.start(child, *self._sockets(child))
+                try:
+                    self._nursery.start(child, *self._sockets(child))
+                except OSError as error:
+                    child.cannot_be_started(error)
 
     def _sockets(self, child: Child) -> tuple[socket.socket | None, dict[str, list[list[int]]]]:
         """Return the hub's socket and the numbers of the listening ones, as the child has them."""
@@ -210,7 +213,12 @@ class Supervisor:
     def _is_hopeless(self, child: Child, status: int) -> bool:
         """Return whether a child of the very first says that it cannot start."""
         first = child.starts == 1 and child.generation == 1 and not child.ready
-        return first and status == CANNOT_START and not child.steady
+        return (
+            first
+            and status == CANNOT_START
+            and not child.steady
+            and not self._rolling.is_coming(child)
+        )
 
     # ------------------------------------------------ the stop, step by step
 

@@ -304,6 +304,9 @@ class Gateway:
         self.output = directory / f"output-{time.monotonic_ns()}"
         clean = {key: value for key, value in os.environ.items() if "GATEWAY" not in key}
         clean.pop("DJANGO_SETTINGS_MODULE", None)
+        self.environ = (
+            clean | {"PYTHONPATH": str(directory), "XDG_RUNTIME_DIR": str(directory)} | environ
+        )
         command = [sys.executable, "-P", "-m", "gateway", *arguments]
         numbers = [sock.fileno() for sock in sockets]
         if sockets:
@@ -312,9 +315,7 @@ class Gateway:
             self.process = subprocess.Popen(
                 command,
                 cwd=directory / "project",
-                env=clean
-                | {"PYTHONPATH": str(directory), "XDG_RUNTIME_DIR": str(directory)}
-                | environ,
+                env=self.environ,
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,

@@ -51,44 +51,6 @@ if told["role"] == "gateway":
     line.recv(1)
 """
 )
-SERVING = (
-    CHILD
-    + """
-here_now = pathlib.Path(os.environ["NOTES"])
-plan = json.loads((here_now / "plan").read_text()).get(str(told["generation"]), "") \
-    if told["role"] == "worker" else ""
-name += "." + str(told["generation"])
-if plan == "broken":
-    line.send(b"!no such thing: \xc3\xa9")
-    raise SystemExit(2)
-if plan == "dies":
-    os.kill(os.getpid(), signal.SIGKILL)
-if plan == "hangs":
-    line.recv(1), time.sleep(60)
-note("serves")
-if told["role"] == "worker":
-    line.send(b"W")
-    if plan == "worn":
-        line.send(b"N")
-    if plan == "short":
-        os.kill(os.getpid(), signal.SIGKILL)
-said = ""
-while not said.endswith("S"):
-    got = line.recv(1).decode()
-    if not got:
-        raise SystemExit
-    said += got
-note(f"hears {said}")
-if plan == "late":
-    time.sleep(60)
-if plan == "cut":
-    line.send(b"C")
-if told["role"] == "gateway":
-    line.send(b"D")
-    line.recv(1)
-note("ends")
-"""
-)
 DEAF = CHILD + "time.sleep(60)\n"
 FAILING = CHILD + "raise SystemExit(7 if told['role'] == 'worker' else line.recv(1) and 0)\n"
 

@@ -100,6 +100,7 @@ def tell(message):
 
 routing = [
     include("transfers.routing"),
+    include("deployed.routing"),
     route("websocket.connect", refuse, path=r"^/refused$"),
     route("websocket.connect", where, path=r"^/where$"),
     route("websocket.connect", connect),
