@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import django
@@ -19,7 +19,7 @@ from gateway.core.layers.base import Layer
 from gateway.core.plugin import hookimpl
 
 if TYPE_CHECKING:
-    from django_gateway.routing import Router
+    from django_gateway.routing import Route, Router
     from django_gateway.worker import Worker
     from gateway.core.boot import Boot
 
@@ -126,15 +126,29 @@ def gateway_application(config: Any) -> DjangoApplication | None:
 
 
 def router() -> Router:
-    """Return the compiled routing table of the settings, Django's views behind it."""
-    from django_gateway.handler import Views  # noqa: PLC0415 - needs Django set up
-    from django_gateway.routing import Route, Router  # noqa: PLC0415 - as above
+    """Return the compiled routing table of the settings, behind it what Django answers itself."""
+    from django_gateway import auth_settings, endings  # noqa: PLC0415 - needs Django set up
+    from django_gateway.attendance import attend  # noqa: PLC0415 - as above
+    from django_gateway.routing import Router  # noqa: PLC0415 - as above
+
+    table = Router(layer_settings().get("ROUTING"), behind())
+    auth_settings.check()
+    endings.listen()
+    return Router(attend(table.routes))
+
+
+def behind() -> Iterator[Route]:
+    """Yield Django's views, and the signals of presence that have receivers.
+
+    One by one, so that the table has been imported by then, and with it their receivers.
+    """
+    from django_gateway import presence  # noqa: PLC0415 - needs Django set up
+    from django_gateway.handler import Views  # noqa: PLC0415 - as above
+    from django_gateway.routing import Route  # noqa: PLC0415 - as above
 
     views = Views()
-    return Router(
-        layer_settings().get("ROUTING"),
-        [Route(("http.request",), views, {}, on_loop=views.on_loop)],
-    )
+    yield Route(("http.request",), views, {}, on_loop=views.on_loop)
+    yield from presence.routes()
 
 
 def read_settings() -> dict[str, Any]:

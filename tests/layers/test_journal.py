@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.layers import journal
+from gateway.core.layers import codec, journal
 from gateway.core.layers.base import OK, RELEASED, Outcome
 from gateway.core.layers.journal import END, HEAD, LASTING, OFFER, REGISTER, SETTLED, pack, replay
 from gateway.core.layers.journalfile import LEAST, JournalFile
@@ -408,3 +408,18 @@ def test_nothing_is_left_behind_once_all_is_settled(life):
 def test_its_mode_is_the_sockets(life):
     """Who may read the socket may read the journal, nobody else, and nobody may run it."""
     assert stat.S_IMODE(life.file.file.stat().st_mode) == 0o640
+
+
+def test_a_pin_ends_with_the_hub(life):
+    """What was pinned is offered to anybody by a successor, and says so."""
+    link = life.local()
+    worker = life.worker("p_w")
+    for name in ("open", "ended"):
+        life.state.register(link, name, "gone", BYE)
+        life.state.pin(link, name, "pin.p_w")
+    life.state.end(link, "ended", "gone", LEFT)
+    assert payloads_of(worker) == []  # it waits on a channel of the worker's own
+    life.kill()
+    life.kill()
+    found = payloads_of(life.worker("p_w"))
+    assert sorted(found) == sorted([codec.unpinned(BYE), codec.unpinned(LEFT)])

@@ -14,7 +14,8 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from gateway.core.layers import journal
+from gateway.core import names
+from gateway.core.layers import codec, journal
 from gateway.core.layers.journal import LASTING, MOST_PARTED, Journal, Left
 from gateway.core.layers.options import LayerOptions
 from gateway.core.layers.records import FOREVER, Link, Process
@@ -42,13 +43,25 @@ class Connections(Settlement):
         process.registered[connection] = (channel, payload)
         self.journal.registered(_owner(process), connection, channel, payload)
 
+    def pin(self, link: Link, connection: str, pin: str) -> None:
+        """Remember where the disconnect of a connection is pinned to."""
+        process = self._check(link)
+        process.pinned[connection] = pin
+        known = process.registered.get(connection)
+        if known is not None:
+            # A successor knows no pins: what it offers goes to anybody.
+            channel, payload = known
+            unpinned = codec.unpinned(payload)
+            self.journal.registered(_owner(process), connection, channel, unpinned)
+
     def end(self, link: Link, connection: str, channel: str, payload: bytes | None) -> None:
         """End a connection: memberships, registration; and offer its disconnect message."""
         process = self._check(link)
         known = process.registered.pop(connection, None)
         self._leave_all(process, connection)
+        pin = process.pinned.pop(connection, None) if process.pinned else None
         if payload is not None:
-            self._offer_disconnect(connection, channel, payload, known)
+            self._offer_disconnect(connection, channel, payload, known, pin)
         elif known is not None:
             self.journal.ended(connection)
 
@@ -60,17 +73,24 @@ class Connections(Settlement):
     def _end_connections(self, process: Process) -> None:
         """Offer what a process that has ended left: its disconnects, and those in its hands."""
         registered, process.registered = process.registered, {}
-        for connection, (channel, payload) in registered.items():
-            self._offer_disconnect(connection, channel, payload, (channel, payload))
+        pinned, process.pinned = process.pinned, {}
+        for connection, known in registered.items():
+            self._offer_disconnect(connection, *known, known, pinned.get(connection))
         reserved, process.reserved = process.reserved, None
         for entry in (reserved or {}).values():
             self._lose(entry)
 
     def _offer_disconnect(
-        self, connection: str, name: str, payload: bytes, known: tuple[str, bytes] | None
+        self,
+        connection: str,
+        name: str,
+        payload: bytes,
+        known: tuple[str, bytes] | None,
+        pin: str | None,
     ) -> None:
+        """Offer a disconnect; ``known``: channel and message as they were registered."""
         self.parted.append(connection)
-        if self.announced is not None and name not in self.announced:
+        if not self.routed(name):
             self.messages += 1
             self._drop(None, Drop.UNROUTED, 1)
             if known is not None:
@@ -79,9 +99,11 @@ class Connections(Settlement):
         tag = next(self._lasting)
         if known == (name, payload):
             self.journal.offered(tag, connection, None, None)
-        else:
+        elif pin is None:
             self.journal.offered(tag, connection, name, payload)
-        self._offer(name, payload, FOREVER, tag)
+        else:
+            self.journal.offered(tag, connection, name, codec.unpinned(payload))
+        self._offer(name, payload, FOREVER, forever=True, lasting=tag, pin=pin)
 
     # ---------------------------------------------------------------- a predecessor's
 
@@ -116,7 +138,10 @@ class Connections(Settlement):
             found = None if self.left is None else self.left.offered.pop(tag, None)
             entry = self.lasting.get(tag)
             if found is not None:
-                entry = self._entry(*found, FOREVER, tag)
+                entry = self._own(self._channel(found[0]), found[0], (found[1],), FOREVER)
+                entry.forever = True
+                entry.lasting = tag
+                self.lasting[tag] = entry
             elif entry is not None and entry in entry.channel.queue:
                 self._unqueue(entry.channel, entry)
             else:
@@ -154,7 +179,7 @@ class Connections(Settlement):
             for tag, (name, payload) in list(left.offered.items()):
                 if name in known or (late and self.announced is None):
                     del left.offered[tag]
-                    self._offer(name, payload, FOREVER, tag)
+                    self._offer(name, payload, FOREVER, forever=True, lasting=tag)
                 elif late:
                     del left.offered[tag]
                     self.journal.settled(tag)
@@ -162,7 +187,7 @@ class Connections(Settlement):
         for connection, (name, payload) in list(left.orphans.items()):
             if late or name in known:
                 del left.orphans[connection]
-                self._offer_disconnect(connection, name, payload, (name, payload))
+                self._offer_disconnect(connection, name, payload, (name, payload), None)
         if late or not (left or left.owned):
             self.left = None
 
@@ -176,6 +201,8 @@ class Connections(Settlement):
             if process.announced is not None and process.leased:
                 yield (journal.WORKER, process.name)
             for connection, (channel, payload) in process.registered.items():
+                if connection in process.pinned:
+                    payload = codec.unpinned(payload)  # noqa: PLW2901 - the same message
                 yield (journal.REGISTER, _owner(process), connection, channel, payload)
         for worker in left.workers:
             yield (journal.WORKER, worker)
@@ -183,7 +210,10 @@ class Connections(Settlement):
             for connection, (channel, payload) in mine.items():
                 yield (journal.REGISTER, owner, connection, channel, payload)
         for tag, entry in self.lasting.items():
-            yield (journal.OFFER, tag, "", entry.name, entry.payloads[0])
+            payload = entry.payloads[0]
+            if entry.channel.name.startswith(names.PIN):
+                payload = codec.unpinned(payload)
+            yield (journal.OFFER, tag, "", entry.name, payload)
         for tag, (channel, payload) in left.offered.items():
             yield (journal.OFFER, tag, "", channel, payload)
         for connection in self.parted:

@@ -369,7 +369,7 @@ class HubClient(asyncio.Protocol):
     def _close(self, rid: int, intake: int) -> None:
         reader = self._intakes.pop(intake, None)
         if reader is not None:
-            self._state.unread(reader)
+            self._state.close_intake(reader)
         self._say((wire.REPLY, rid, True))
 
     def _pull(self, rid: int, channels: list[str], inbox: bool, wait: bool) -> None:

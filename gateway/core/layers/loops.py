@@ -42,6 +42,7 @@ from gateway.core.layers.verbs import (
     DO_EDGE_DISCARD,
     DO_END,
     DO_END_AGAIN,
+    DO_PIN,
     DO_POST,
     DO_REGISTER,
     DO_SEND_GROUP,
@@ -443,6 +444,7 @@ class LoopEdge(Edge):
         payloads: Sequence[bytes],
         receipt: int | None = None,
         expiry: float | None = None,
+        pin: str | None = None,
     ) -> None:
         number = len(payloads)
         if not self.available:
@@ -453,7 +455,7 @@ class LoopEdge(Edge):
             return
         if receipt is not None:
             self._open[receipt] = (channel, number)
-        self._client.say((DO_POST, 0, channel, payloads, receipt, expiry))
+        self._client.say((DO_POST, 0, channel, payloads, receipt, expiry, pin))
 
     def cancel(self, receipt: int) -> None:
         self._say(DO_WITHDRAW, receipt)
@@ -462,6 +464,9 @@ class LoopEdge(Edge):
         self._say(DO_REGISTER, connection, channel, disconnect)
         # The accept may leave in this very turn: if this process is killed, the hub must know.
         self._client.flush()
+
+    def pin(self, connection: str, pin: str) -> None:
+        self._say(DO_PIN, connection, pin)
 
     def end(self, connection: str, channel: str = "", disconnect: bytes | None = None) -> None:
         if disconnect is None:
@@ -479,8 +484,16 @@ class LoopEdge(Edge):
         """Hear that the hub has taken note of an end."""
         self._ends.pop(rid, None)
 
-    def group_add(self, group: str, channel: str, meta: bytes | None = None) -> None:
-        self._say(DO_EDGE_ADD, checked_group(group), checked(channel), meta)
+    def group_add(
+        self,
+        group: str,
+        channel: str,
+        meta: bytes | None = None,
+        *,
+        announce: bool = False,
+        again: bool = False,
+    ) -> None:
+        self._say(DO_EDGE_ADD, checked_group(group), checked(channel), meta, announce, again)
 
     def group_discard(self, group: str, channel: str) -> None:
         self._say(DO_EDGE_DISCARD, checked_group(group), checked(channel))

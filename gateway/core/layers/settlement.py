@@ -78,6 +78,8 @@ class Settlement(Groups):
             entry.done += 1
             entry.channel.in_hand -= 1
             self._out_of_hand(entry)
+            if sender is None and entry.membership is not None:
+                self._presence_settled(entry.membership)
             return True
         for place, outcome in enumerate(outcomes):
             if outcome.kind == ACCEPTED:
@@ -113,6 +115,8 @@ class Settlement(Groups):
         if entry.lasting:
             self._over(entry)
         self._out_of_hand(entry)
+        if entry.membership is not None:
+            self._presence_settled(entry.membership)
 
     def _over(self, entry: Entry) -> None:
         """Forget a disconnect: it is settled, or dropped."""
@@ -124,7 +128,7 @@ class Settlement(Groups):
         entry.tries += 1
         entry.not_to = link.process
         now = self.clock()
-        spent = not entry.lasting and (entry.tries >= MAX_TRIES or entry.deadline <= now)
+        spent = not entry.forever and (entry.tries >= MAX_TRIES or entry.deadline <= now)
         if spent:
             self._out_of_hand(entry)
             self._expire(entry)
@@ -151,7 +155,7 @@ class Settlement(Groups):
         if reader is not None:
             reader.link.hand.pop(entry.tag, None)
         self._out_of_hand(entry)
-        if entry.lasting:
+        if entry.forever:
             self._requeue(entry)
             return
         self._fail(entry, Drop.FAILED, LOST)
@@ -188,7 +192,7 @@ class Settlement(Groups):
         elif code == GROUP_SEND:
             self.send_group(link, action[1], action[2], action[3])
         elif code == GROUP_ADD:
-            self.group_add(link, action[1], action[2], action[3])
+            self.group_add(link, action[1], action[2], action[3], action[4])
         elif code == GROUP_DISCARD:
             self.group_discard(link, action[1], action[2])
         else:

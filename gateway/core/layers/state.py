@@ -3,8 +3,9 @@
 The memory layer guards one with a lock; the hub drives one from its loop. Every verb is
 a method whose first argument is the `Link` (one connection of one `Process`) that asks;
 `verbs.OPS` lists them by number, so that the wire protocol of the hub and the memory
-layer run the same code. It is built in layers of its own: `inboxes`, `queues`, `groups`,
-`settlement`, `connections`, and here processes with all that stands under their leases.
+layer run the same code. It is built in layers of its own: `inboxes`, `queues`, `pins`,
+`presence`, `groups`, `settlement`, `connections`, and here processes with all that stands under
+their leases.
 
 Times are seconds of the clock given to `State`; `State.tick` must be called now and then
 (the callers do so at every operation and about ten times a second).
@@ -96,6 +97,7 @@ class State(Connections):
         if process.notify is not None:
             process.inbox.append((FENCED,))
             process.notify()
+        self.lift(process)
         for member in list(process.groups):
             self._leave_all(process, member)
         self._end_connections(process)
@@ -126,6 +128,7 @@ class State(Connections):
                         self.end_process(process)
             if self.left is not None:
                 self._wait_for_heirs(passed)
+            self.tick_groups()
             if len(self.channels) > MANY_CHANNELS:
                 for channel in list(self.channels.values()):
                     self._forget(channel)
@@ -165,12 +168,15 @@ class State(Connections):
                 self._item(process, (ANNOUNCED, union), 0)
         if union is None:
             return
-        for channel in self.channels.values():
+        for channel in list(self.channels.values()):
             if channel.queue and channel.name not in union:
-                for entry in [e for e in channel.queue if e.lasting]:
+                # by its own name: a pinned one waits on another channel
+                for entry in [e for e in channel.queue if e.forever and e.name not in union]:
                     self._unqueue(channel, entry)
                     self._over(entry)
                     self._drop(channel, Drop.UNROUTED, 1)
+                    if entry.membership is not None:
+                        self._presence_settled(entry.membership)
 
     # ---------------------------------------------------------------- watched channels
 
@@ -197,7 +203,7 @@ class State(Connections):
             self._tidy(found)
 
     def _close_channel(self, name: str) -> None:
-        self._offer(name, CLOSED, self.clock() + self.options.expiry)
+        self._offer(name, CLOSED, self.clock() + self.options.expiry, forever=False)
 
     # ---------------------------------------------------------------- numbers
 
@@ -259,3 +265,4 @@ class State(Connections):
                 process.inbox.clear()
                 process.inbox_bytes = 0
         self.groups.clear()
+        self._histories.clear()
