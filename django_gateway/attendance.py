@@ -9,11 +9,15 @@ there is none. Any other table stays as it is.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import copy
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from django_gateway import auth_settings
 from django_gateway.message import Message
 from django_gateway.routing import Route
+
+Consumer = Callable[..., Any]
 
 
 def attend(routes: Iterable[Route]) -> list[Route]:
@@ -39,17 +43,23 @@ def attend(routes: Iterable[Route]) -> list[Route]:
     found: list[Route] = []
     for one in table:
         for decorate, several in ((ending, ends), (beginning, begins)):
-            mine = tuple(channel for channel in one.channels if channel in several)
-            if mine:
-                found.append(Route(mine, decorate(one.consumer), one.filters))
+            if mine := tuple(channel for channel in one.channels if channel in several):
+                found.append(_like(one, mine, decorate(one.consumer)))
         rest = tuple(channel for channel in one.channels if channel not in ends | begins)
-        if rest:
-            found.append(
-                Route(rest, one.consumer, one.filters, one.on_loop) if rest != one.channels else one
-            )
+        if rest == one.channels:
+            found.append(one)
+        elif rest:
+            found.append(_like(one, rest, one.consumer))
     # behind all others: what no filter of theirs takes has a session all the same
     found += [Route((one,), ending(keep_sessions), {}) for one in sorted(ends)]
     found += [Route((one,), beginning(keep_sessions), {}) for one in sorted(begins - channels)]
+    return found
+
+
+def _like(one: Route, channels: tuple[str, ...], consumer: Consumer) -> Route:
+    found = copy.copy(one)
+    found.channels = channels
+    found.consumer = consumer
     return found
 
 

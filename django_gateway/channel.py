@@ -59,6 +59,7 @@ class Outbox:
         """Drop what is buffered: the consumer raised."""
         self.discarded += len(self.sends)
         self.sends = []
+        self.attended = None
 
 
 outbox: ContextVar[Outbox | None] = ContextVar("django_gateway.outbox", default=None)
