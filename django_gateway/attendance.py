@@ -9,15 +9,11 @@ there is none. Any other table stays as it is.
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Iterable
 
 from django_gateway import auth_settings
 from django_gateway.message import Message
 from django_gateway.routing import Route
-
-Consumer = Callable[..., Any]
 
 
 def attend(routes: Iterable[Route]) -> list[Route]:
@@ -43,23 +39,15 @@ def attend(routes: Iterable[Route]) -> list[Route]:
     found: list[Route] = []
     for one in table:
         for decorate, several in ((ending, ends), (beginning, begins)):
-            if mine := tuple(channel for channel in one.channels if channel in several):
-                found.append(_like(one, mine, decorate(one.consumer)))
+            mine = tuple(channel for channel in one.channels if channel in several)
+            if mine:
+                found.append(Route(mine, decorate(one.consumer), one.filters, calls=one.calls))
         rest = tuple(channel for channel in one.channels if channel not in ends | begins)
-        if rest == one.channels:
-            found.append(one)
-        elif rest:
-            found.append(_like(one, rest, one.consumer))
+        if rest:
+            found.append(one if rest == one.channels else one.on(rest))
     # behind all others: what no filter of theirs takes has a session all the same
     found += [Route((one,), ending(keep_sessions), {}) for one in sorted(ends)]
     found += [Route((one,), beginning(keep_sessions), {}) for one in sorted(begins - channels)]
-    return found
-
-
-def _like(one: Route, channels: tuple[str, ...], consumer: Consumer) -> Route:
-    found = copy.copy(one)
-    found.channels = channels
-    found.consumer = consumer
     return found
 
 

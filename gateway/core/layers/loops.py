@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -41,6 +42,7 @@ from gateway.core.layers.verbs import (
     DO_EDGE_ADD,
     DO_EDGE_DISCARD,
     DO_END,
+    DO_PIN,
     DO_POST,
     DO_REGISTER,
     DO_SEND_GROUP,
@@ -76,6 +78,7 @@ class LoopClient(asyncio.Protocol):
         self._hello = 0
         self._closed = False
         self._connecting: asyncio.Task[None] | None = None
+        self._refusal: OSError | None = None
         self._beat: asyncio.TimerHandle | None = None
 
     def is_closed(self) -> bool:
@@ -96,9 +99,7 @@ class LoopClient(asyncio.Protocol):
             await asyncio.wait({self._connecting}, timeout=ANSWER)
         if not self.connected:
             self.keep_connected()
-            raise LayerUnavailable(
-                f"no hub answers at {self.layer.path}; is `gateway run` or `gateway hub` running?"
-            )
+            raise self.layer.away(self._refusal)
 
     def keep_connected(self) -> None:
         """Connect in the background, until it works."""
@@ -113,7 +114,8 @@ class LoopClient(asyncio.Protocol):
             try:
                 await self.loop.create_unix_connection(lambda: self, self.layer.path)
                 return
-            except OSError:
+            except OSError as error:
+                self._refusal = error
                 if once:
                     return
             await asyncio.sleep(backoff)
@@ -127,7 +129,7 @@ class LoopClient(asyncio.Protocol):
         self._hello = next(self._rids)
         self._out = [(wire.HELLO, self._hello, wire.VERSION, self.layer.process)]
         if self.layer.said is not None:
-            self._out.append((DO_ANNOUNCE, 0, self.layer.said))
+            self._out.append((DO_ANNOUNCE, 0, *self.layer.said))
         if self.edge is not None:
             self._out.append((wire.EDGE, 0))
             self._out.extend((wire.LISTEN, 0, channel) for channel in self.edge.listening)
@@ -178,6 +180,18 @@ class LoopClient(asyncio.Protocol):
             self._transport.close()
         for intake in list(self.intakes.values()):
             intake.close()
+
+    def let_go(self) -> None:
+        """Close this process's end, in the child of a fork, without a word to the hub.
+
+        The number stays taken, by nothing: the parent's transport, of which this process has a
+        copy, would close whatever had it next.
+        """
+        if self._transport is not None:
+            nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+            sock = self._transport.get_extra_info("socket")
+            os.dup2(nothing, sock.fileno(), inheritable=False)
+            os.close(nothing)
 
     async def aclose(self) -> None:
         """Say good-bye, and let the loop close the transport."""
@@ -480,6 +494,7 @@ class LoopEdge(Edge):
         payloads: Sequence[bytes],
         receipt: int | None = None,
         expiry: float | None = None,
+        pin: str | None = None,
     ) -> None:
         number = len(payloads)
         if not self.available:
@@ -490,7 +505,7 @@ class LoopEdge(Edge):
             return
         if receipt is not None:
             self._open[receipt] = (channel, number)
-        self._client.say((DO_POST, 0, channel, payloads, receipt, expiry))
+        self._client.say((DO_POST, 0, channel, payloads, receipt, expiry, pin))
 
     def cancel(self, receipt: int) -> None:
         self._say(DO_WITHDRAW, receipt)
@@ -498,11 +513,22 @@ class LoopEdge(Edge):
     def register(self, connection: str, channel: str, disconnect: bytes) -> None:
         self._say(DO_REGISTER, connection, channel, disconnect)
 
+    def pin(self, connection: str, pin: str) -> None:
+        self._say(DO_PIN, connection, pin)
+
     def end(self, connection: str, channel: str = "", disconnect: bytes | None = None) -> None:
         self._say(DO_END, connection, channel, disconnect)
 
-    def group_add(self, group: str, channel: str, meta: bytes | None = None) -> None:
-        self._say(DO_EDGE_ADD, checked_group(group), checked(channel), meta)
+    def group_add(
+        self,
+        group: str,
+        channel: str,
+        meta: bytes | None = None,
+        *,
+        announce: bool = False,
+        again: bool = False,
+    ) -> None:
+        self._say(DO_EDGE_ADD, checked_group(group), checked(channel), meta, announce, again)
 
     def group_discard(self, group: str, channel: str) -> None:
         self._say(DO_EDGE_DISCARD, checked_group(group), checked(channel))

@@ -133,10 +133,7 @@ class ThreadClient:
             sock.connect(self._layer.path)
         except OSError as error:
             sock.close()
-            raise LayerUnavailable(
-                f"no hub answers at {self._layer.path}: {error.strerror}; is `gateway run` or "
-                "`gateway hub` running?"
-            ) from None
+            raise self._layer.away(error) from None
         self._sock = sock
         self._frames = wire.Frames()
         self._hand = Hand(self)
@@ -146,7 +143,7 @@ class ThreadClient:
         self._hello = hello
         self._out = [(wire.HELLO, rid, wire.VERSION, self._layer.process)]
         if self._layer.said is not None:
-            self._out.append((DO_ANNOUNCE, 0, self._layer.said))
+            self._out.append((DO_ANNOUNCE, 0, *self._layer.said))
         for number, intake in self._intakes.items():
             self._out.append((wire.SUBSCRIBE, 0, number, intake.channels, intake.credit))
         self._since = 0.0
@@ -186,6 +183,11 @@ class ThreadClient:
                 if not self._leading:
                     self._lose(sock, "closed")
         self._busy()
+
+    def let_go(self) -> None:
+        """Close this process's end, in the child of a fork, without a word to the hub."""
+        if self._sock is not None:
+            self._sock.close()
 
     def flush(self) -> None:
         """Write what is to be said, in one write."""

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from gateway.core import names
-from gateway.core.errors import ConfigError, LayerError
+from gateway.core.errors import ConfigError, LayerError, LayerUnavailable
 from gateway.core.layers import wire
 from gateway.core.layers.base import OK, Delivery, Edge, Intake, Item, Outcome, Send
 from gateway.core.layers.intake import ThreadIntake
@@ -40,7 +40,7 @@ class UnixLayer(Verbs):
         self.options = options
         self.process = names.new_process()
         self.closed = False
-        self.said: tuple[str, ...] | None = None
+        self.said: tuple[list[str], str] | None = None
         """What was announced, to be said again to a hub that is new."""
         self.metrics = Metrics()
         """What this process lost for want of a hub."""
@@ -50,9 +50,15 @@ class UnixLayer(Verbs):
         _layers.add(self)
 
     def forked(self) -> None:
-        """Be a process of its own in the child of a fork, if not used before."""
-        if self._threads is None and not self._loops:
-            self.process = names.new_process()
+        """Be a process of its own in the child of a fork: its connections are the parent's."""
+        self.process = names.new_process()
+        self.said = None
+        self._lock = threading.Lock()  # a thread that is not here may hold the other
+        threads, self._threads = self._threads, None
+        loops, self._loops = self._loops, {}
+        for client in (threads, *loops.values()):
+            if client is not None:
+                client.let_go()
 
     def welcomed(self, process: str, options: dict[str, Any]) -> None:
         """Take the name under which the hub knows us, and its options."""
@@ -63,6 +69,14 @@ class UnixLayer(Verbs):
         """Count settlements of what is not in hand any more: the hub has failed it as lost."""
         self.metrics.drop(Drop.STALE, number, where="layer")
         log.warning("%s was lost with the connection to the hub: not settled", delivery)
+
+    def away(self, error: OSError | None) -> LayerUnavailable:
+        """Return what to raise while no hub answers; ``error`` says why, where it is known."""
+        why = f": {error.strerror}" if error is not None and error.strerror else ""
+        return LayerUnavailable(
+            f"no hub answers at {self.path}{why}; start `gateway run` in the project's directory, "
+            "or set layer.url to the layer that is running"
+        )
 
     def threads(self) -> ThreadClient:
         """Return the client of this process's threads."""
@@ -87,12 +101,12 @@ class UnixLayer(Verbs):
 
     def _ask(self, op: int, *args: Any) -> Any:
         if op == DO_ANNOUNCE:
-            self.said = tuple(args[0])
+            self.said = (args[0], args[1])
         return self.threads().ask(op, *args)
 
     async def _aask(self, op: int, *args: Any) -> Any:
         if op == DO_ANNOUNCE:
-            self.said = tuple(args[0])
+            self.said = (args[0], args[1])
         return await self.loop().ask(op, *args)
 
     def _take(
