@@ -126,7 +126,7 @@ class Runner:
                 else:
                     chain = self._middleware.chain(is_async=False)
                     outcome = chain(message, Call(route, arguments, box))
-                if box.attended is not None:
+                if box.attended is not None and outcome.kind == ACCEPTED:
                     box.finish()
             finally:
                 if consumer_finished.receivers:
@@ -195,7 +195,7 @@ class Runner:
                     else:
                         chain = self._middleware.chain(is_async=True)
                         outcome = await chain(message, Call(route, arguments, box))
-                    if box.attended is not None and box.due():
+                    if box.attended is not None and outcome.kind == ACCEPTED and box.due():
                         await sync_to_async(box.finish)()
                 finally:
                     if consumer_finished.receivers:
