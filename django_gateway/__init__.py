@@ -1,6 +1,6 @@
 """Django behind the gateway: routes, consumers, views, and the worker that runs them.
 
-Importing it needs no configured settings::
+Importing it needs no configured settings, and imports no Django before a name is used::
 
     from django_gateway import Group, route
 
@@ -14,10 +14,13 @@ Importing it needs no configured settings::
 
 from __future__ import annotations
 
-from django_gateway.channel import Channel, Group
-from django_gateway.exceptions import ConsumeLater, Reject, ResponseLater
-from django_gateway.message import Message
-from django_gateway.routing import include, route
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from django_gateway.channel import Channel, Group
+    from django_gateway.exceptions import ConsumeLater, Reject, ResponseLater
+    from django_gateway.message import Message
+    from django_gateway.routing import include, route
 
 __all__ = [
     "Channel",
@@ -29,3 +32,25 @@ __all__ = [
     "include",
     "route",
 ]
+
+_HOME = {
+    "Channel": "channel",
+    "ConsumeLater": "exceptions",
+    "Group": "channel",
+    "Message": "message",
+    "Reject": "exceptions",
+    "ResponseLater": "exceptions",
+    "include": "routing",
+    "route": "routing",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a name at its first use."""
+    home = _HOME.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module  # noqa: PLC0415 - wanted once for each name
+
+    found = globals()[name] = getattr(import_module(f"{__name__}.{home}"), name)
+    return found

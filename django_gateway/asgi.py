@@ -18,7 +18,8 @@ from gateway.core.layers.base import Layer
 from gateway.core.plugin import hookimpl
 
 if TYPE_CHECKING:
-    from django_gateway.routing import Router
+    from django_gateway.handler import Views
+    from django_gateway.routing import Router, Routing
     from django_gateway.worker import Worker
     from gateway.core.boot import Boot
 
@@ -49,6 +50,10 @@ class ChannelLayers:
     def use(self, layer: Layer | None) -> None:
         """Make ``layer`` the default one; None: open the settings' one at next use."""
         self._default = layer
+
+    def is_used(self, layer: Layer) -> bool:
+        """Return whether ``layer`` is the default one."""
+        return self._default is layer
 
 
 channel_layers = ChannelLayers()
@@ -121,14 +126,18 @@ def gateway_application(config: Any) -> DjangoApplication | None:
     return DjangoApplication() if config.settings else None
 
 
-def router() -> Router:
-    """Return the compiled routing table of the settings, Django's views behind it."""
+def router(routing: Routing | None = None, views: Views | None = None) -> Router:
+    """Return the compiled routing table of the settings, Django's views behind it.
+
+    ``routing`` and ``views`` stand for those of the project.
+    """
     from django_gateway.handler import Views  # noqa: PLC0415 - needs Django set up
     from django_gateway.routing import Route, Router  # noqa: PLC0415 - as above
 
-    views = Views()
+    if views is None:
+        views = Views()
     return Router(
-        layer_settings().get("ROUTING"),
+        layer_settings().get("ROUTING") if routing is None else routing,
         [Route(("http.request",), views, {}, on_loop=views.on_loop)],
     )
 

@@ -11,7 +11,7 @@ import asyncio
 import contextvars
 import inspect
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from itertools import cycle
 from typing import Any, Final, NamedTuple
 
@@ -68,9 +68,12 @@ class Runner:
         self._router = router
         self._metrics = metrics
         self._counters: dict[tuple[str, str], Counter] = {}
-        self._aside = cycle([ThreadSensitiveContext() for _ in range(threads)])
+        self._aside: Iterator[Any] = cycle(
+            [ThreadSensitiveContext() for _ in range(threads)] or [None]
+        )
         """Where blocking code of asynchronous consumers runs: one thread each, so that there
-        are no more database connections than twice the threads."""
+        are no more database connections than twice the threads. Without threads: where that
+        of whoever runs them does."""
 
     # ---------------------------------------------------------------- on a thread
 

@@ -87,7 +87,7 @@ class StreamPlugin(ProtocolPlugin):
                 self._ports.append(await self._listen(listen, factory, reactor))
             elif listen.tls:
                 tls = self.context.tls(self.alpn)
-                arrivals = Arrivals(self.context, self._serve, self._places, tls=tls)
+                arrivals = Arrivals(self.context, self.serve, self._places, tls=tls)
                 self._arrivals.append(arrivals)
                 self._accept(listen, arrivals.take)
             else:
@@ -96,7 +96,8 @@ class StreamPlugin(ProtocolPlugin):
     def _accept(self, listen: Listen, accepted: Callable[[socket.socket, Any], None]) -> None:
         self._acceptors.append(Acceptor(bind(listen), accepted, self.context))
 
-    def _serve(self, arrived: Arrived) -> Bridge:
+    def serve(self, arrived: Arrived) -> Bridge:
+        """Return the protocol of a connection that is there, whoever accepted it."""
         return Bridge(StreamProtocol(self, arrived))
 
     def _adopt(self, factory: Any, reactor: Any, sock: socket.socket, _: Any) -> None:

@@ -80,7 +80,7 @@ class HttpPlugin(ProtocolPlugin):
         port = self._port
         arrivals = Arrivals(
             self.context,
-            self._serve,
+            self.serve,
             port.places,
             tls=self.context.tls(port.alpn) if endpoint.tls else None,
             proxies=port.proxies if self.config.proxy_protocol else None,
@@ -91,7 +91,8 @@ class HttpPlugin(ProtocolPlugin):
         self._arrivals.append(arrivals)
         self._acceptors.append(Acceptor(bind(endpoint), arrivals.take, self.context))
 
-    def _serve(self, arrived: Arrived) -> asyncio.Protocol:
+    def serve(self, arrived: Arrived) -> asyncio.Protocol:
+        """Return the protocol of a connection that is there, whoever accepted it."""
         return HttpProtocol(self._port, arrived)
 
     async def stop(self) -> None:
