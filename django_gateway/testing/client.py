@@ -24,6 +24,7 @@ from django_gateway.routing import Routing
 from django_gateway.testing.http import Asked, Exchange, GatewayResponse, asked
 from django_gateway.testing.site import Site
 from django_gateway.testing.story import report
+from django_gateway.testing.stream import Stream
 from django_gateway.testing.websocket import WebSocket
 from gateway.core.layers.base import Layer
 
@@ -223,6 +224,12 @@ class GatewayClient(Client):
         client's cookies, or those of ``user``, logged in for this one connection.
         """
         return WebSocket(self, path, **asked)
+
+    # ------------------------------------------------ other protocols
+
+    def stream(self, plugin: str, *, separator: bytes = b"\n", host: str = "127.0.0.1") -> Stream:
+        """Return a connection to a plugin that speaks bytes, connected as a WebSocket is."""
+        return Stream(self, plugin, separator=separator, host=host)
 
     # ------------------------------------------------ channels
 

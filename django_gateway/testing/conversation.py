@@ -1,7 +1,8 @@
 """What the test's end of any connection has in common, whatever its protocol.
 
-A protocol's client subclasses `Conversation`: it connects a `Line`, says how things are sent, and
-makes `Event`s of what comes. Waiting, expecting, outcomes and the texts of failures stand here.
+A protocol's client subclasses `Conversation`: it dials a `Line`, says how things are sent, and
+makes `Event`s of what comes (see ``websocket.py``, ``stream.py``). Connecting, waiting, expecting,
+outcomes, the end and the texts of failures stand here.
 """
 
 from __future__ import annotations
@@ -9,10 +10,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
+from http.cookies import SimpleCookie
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn, Self
 
 from django_gateway.testing.story import report, short
 from gateway.core.layers.base import Outcome
+from gateway.testing.line import Line
 
 if TYPE_CHECKING:
     from django_gateway.testing.client import GatewayClient
@@ -43,21 +47,97 @@ ANY: Final = _Anything()
 class Conversation:
     """One connection of a `GatewayClient`; see the protocol's own class.
 
-    Every verb runs all that follows from it before it returns, and raises what a consumer
-    raised; the twins with the prefix ``a`` are for tests that run on an event loop.
+    It is connected by ``with`` (``async with``), whose end closes it unless it is closed already;
+    or by `connect`. Every verb runs all that follows from it before it returns, and raises what a
+    consumer raised; the twins with the prefix ``a`` are for tests that run on an event loop.
     """
 
-    def __init__(self, client: GatewayClient, name: str) -> None:
+    plugin: str
+    """The plugin whose connections it is one of."""
+
+    def __init__(self, client: GatewayClient, name: str, user: Any = None) -> None:
         self._client = client
         self._site = client.site
         self._name = name
+        self._user = user
+        self._line: Line | None = None
+        self._left = False
+        self._expected = 0
         self.received: list[Event] = []
         """All that came, from the beginning."""
-        self._expected = 0
 
-    def _peer(self) -> tuple[str, int] | None:
-        """Return the address that the application sees; None before it is connected."""
+    # ------------------------------------------------ what a protocol does its own way
+
+    def _dial(self, cookies: SimpleCookie | None) -> Line:
+        """Return a new connection to the gateway; ``cookies``: those of `user`, if one is given."""
         raise NotImplementedError
+
+    def _hello(self, line: Line) -> None:
+        """Say what a client says first."""
+
+    def _goodbye(self) -> None:
+        """Say what a client says last. The default hangs up."""
+        self._hang_up()
+
+    def _state(self) -> str:
+        """Return what a failure says of the connection."""
+        return ""
+
+    # ------------------------------------------------ its life
+
+    def __enter__(self) -> Self:
+        return self.connect()
+
+    async def __aenter__(self) -> Self:
+        return await self.aconnect()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is None:
+            self._act("close", self._end)
+        else:
+            self._hang_up()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is None:
+            await self._aact(self._end)
+        else:
+            self._hang_up()
+
+    def connect(self) -> Self:
+        """Connect, and hear the decision."""
+        self._client.check_sync("connect")
+        cookies = None if self._user is None else self._client.cookies_of(self._user)
+        self._act("connect", lambda: self._begin(cookies))
+        return self
+
+    async def aconnect(self) -> Self:
+        """Async twin of `connect`."""
+        cookies = None if self._user is None else await self._client.acookies_of(self._user)
+        await self._aact(lambda: self._begin(cookies))
+        return self
+
+    def cut(self) -> None:
+        """Vanish without a word, as a client does whose network is gone."""
+        self._act("cut", self._hang_up)
+
+    async def acut(self) -> None:
+        """Async twin of `cut`."""
+        await self._aact(self._hang_up)
+
+    @property
+    def closed(self) -> bool:
+        """Whether it is over, whoever ended it."""
+        return self._left or (self._line is not None and self._line.ended)
 
     @property
     def outcome(self) -> Outcome | None:
@@ -66,13 +146,36 @@ class Conversation:
         Its ``kind`` is "accepted", "rejected", "failed", "unrouted" or "released", with ``code``,
         ``reason`` and ``cause``. None: no consumer had one.
         """
-        peer = self._peer()
-        return None if peer is None else self._site.story.last_of(peer)
+        line = self._line
+        if line is None or line.peer.client is None:
+            return None
+        return self._site.story.last_of(line.peer.client)
 
     @property
     def waiting(self) -> list[Event]:
         """What came and was not yet expected."""
         return self.received[self._expected :]
+
+    def _begin(self, cookies: SimpleCookie | None) -> None:
+        if self._line is not None:
+            raise RuntimeError(f"{self._name} was connected before: ask the client for another")
+        self._line = line = self._dial(cookies)
+        self._hello(line)
+
+    def _end(self) -> None:
+        if not self.closed:
+            self._goodbye()
+
+    def _say(self, data: bytes) -> None:
+        line = self._line
+        if line is not None and not line.is_closing():
+            self._site.gateway.loop.call(line.send, data)
+
+    def _hang_up(self) -> None:
+        self._left = True
+        line, loop = self._line, self._site.gateway.loop
+        if line is not None and not line.is_closing() and not loop.closed:
+            loop.call(line.cut)
 
     # ------------------------------------------------ running
 
@@ -165,13 +268,13 @@ class Conversation:
         if self.waiting:
             self._fail(f"expected nothing more, got {self.waiting[0]}")
 
-    def _state(self) -> str:
-        """Return what a failure says of the connection."""
-        return ""
-
     def _fail(self, sentence: str) -> NoReturn:
         cause = self._site.forget_failures()
-        state = self._state()
+        state = (
+            "it is not connected: use it in a with block, or call connect()"
+            if self._line is None
+            else self._state()
+        )
         text = report(
             f"{self._name}: {sentence}" + (f" ({state})" if state else ""),
             [

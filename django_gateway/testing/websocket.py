@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping
 from http.cookies import SimpleCookie
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from django_gateway.testing.conversation import ANY, Conversation, Event
 from gateway.testing import talk
@@ -17,12 +16,12 @@ if TYPE_CHECKING:
     from django_gateway.testing.client import GatewayClient
 
 
-class _End:
+class _Frames:
     """What the client's end does by itself: it reads frames, answers pings and close frames."""
 
     def __init__(self, events: list[Event]) -> None:
         self._events = events
-        self._frames = talk.Frames()
+        self._reader = talk.Frames()
         self._head = b""
         self.line: Line | None = None
         self.open = False
@@ -39,7 +38,7 @@ class _End:
             self.response = talk.response(head + mark, "GET", ended=True)
             self.open = True
             data = rest
-        for opcode, content in self._frames.feed(data):
+        for opcode, content in self._reader.feed(data):
             if opcode == talk.PING:
                 self._answer(talk.frame(talk.PONG, content))
             elif opcode == talk.CLOSE:
@@ -67,10 +66,9 @@ class _End:
 
 
 class WebSocket(Conversation):
-    """A WebSocket of a `GatewayClient`, connected by ``with`` (``async with``) or by `connect`.
+    """A WebSocket of a `GatewayClient`."""
 
-    Leaving the block closes it, unless it is closed already.
-    """
+    plugin = "http"
 
     def __init__(
         self,
@@ -84,9 +82,8 @@ class WebSocket(Conversation):
         secure: bool = False,
         **extra: Any,
     ) -> None:
-        super().__init__(client, path)
+        super().__init__(client, path, user)
         self._subprotocols = list(subprotocols)
-        self._user = user
         self._asked = {
             "path": path,
             "headers": headers,
@@ -94,88 +91,41 @@ class WebSocket(Conversation):
             "secure": secure,
             **extra,
         }
-        self._end = _End(self.received)
-        self._left = False
+        self._frames = _Frames(self.received)
 
-    # ------------------------------------------------ connecting
-
-    def __enter__(self) -> Self:
-        return self.connect()
-
-    async def __aenter__(self) -> Self:
-        return await self.aconnect()
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if error is None:
-            self.close()
-        else:
-            self._hang_up()
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if error is None:
-            await self.aclose()
-        else:
-            self._hang_up()
-
-    def connect(self) -> Self:
-        """Ask for it, and hear the decision."""
-        self._client.check_sync("connect")
-        cookies = None if self._user is None else self._client.cookies_of(self._user)
-        self._act("connect", lambda: self._ask(cookies))
-        return self
-
-    async def aconnect(self) -> Self:
-        """Async twin of `connect`."""
-        cookies = None if self._user is None else await self._client.acookies_of(self._user)
-        await self._aact(lambda: self._ask(cookies))
-        return self
-
-    def _ask(self, cookies: SimpleCookie | None) -> None:
-        if self._end.line is not None:
-            raise RuntimeError(f"{self._name} was connected before: make another WebSocket")
+    def _dial(self, cookies: SimpleCookie | None) -> Line:
         asked = self._client.plan("get", self._asked, cookies)
-        line = self._site.gateway.connect(
-            "http", self._end.heard, host=asked.host, server=asked.server, tls=asked.secure
+        self._first = talk.handshake(asked.target, asked.headers, self._subprotocols)
+        self._frames.line = line = self._site.gateway.connect(
+            self.plugin, self._frames.heard, host=asked.host, server=asked.server, tls=asked.secure
         )
-        self._end.line = line
-        data = talk.handshake(asked.target, asked.headers, self._subprotocols)
-        self._site.gateway.loop.call(line.send, data)
+        return line
 
-    def _peer(self) -> tuple[str, int] | None:
-        return None if self._end.line is None else self._end.line.peer.client
+    def _hello(self, line: Line) -> None:
+        self._say(self._first)
 
     # ------------------------------------------------ how it stands
 
     @property
     def accepted(self) -> bool:
         """Whether it was accepted."""
-        return self._end.open
+        return self._frames.open
 
     @property
     def rejected(self) -> int | None:
         """The HTTP status that refused it; None while nobody has."""
-        response = self._end.refused()
+        response = self._frames.refused()
         return None if response is None else response.status
 
     @property
     def pending(self) -> bool:
         """Whether nobody has decided yet: let the clock of the client advance, or decide."""
-        return self._end.line is not None and not self.accepted and self.rejected is None
+        return self._line is not None and not self.accepted and self.rejected is None
 
     @property
     def response(self) -> Response | None:
         """The HTTP response that accepted or refused it: ``status``, ``headers``, ``content``."""
-        return self._end.response if self._end.open else self._end.refused()
+        return self._frames.response if self._frames.open else self._frames.refused()
 
     @property
     def subprotocol(self) -> str | None:
@@ -187,11 +137,9 @@ class WebSocket(Conversation):
     @property
     def closed(self) -> bool:
         """Whether a close frame was sent, by either end, or the connection is gone."""
-        return self._end.closed or self._left
+        return self._frames.closed or super().closed
 
     def _state(self) -> str:
-        if self._end.line is None:
-            return "it is not connected: use it in a with block, or call connect()"
         if self.rejected is not None:
             return f"it was refused: {self.rejected}"
         if not self.accepted:
@@ -232,11 +180,6 @@ class WebSocket(Conversation):
 
         return action
 
-    def _say(self, data: bytes) -> None:
-        line = self._end.line
-        if line is not None and not line.is_closing():
-            self._site.gateway.loop.call(line.send, data)
-
     # ------------------------------------------------ the end
 
     def close(self, code: int | None = 1000, reason: str = "") -> None:
@@ -246,14 +189,6 @@ class WebSocket(Conversation):
     async def aclose(self, code: int | None = 1000, reason: str = "") -> None:
         """Async twin of `close`."""
         await self._aact(lambda: self._close(code, reason))
-
-    def cut(self) -> None:
-        """Vanish without a word, as a client does whose network is gone."""
-        self._act("cut", self._cut)
-
-    async def acut(self) -> None:
-        """Async twin of `cut`."""
-        await self._aact(self._cut)
 
     def expect_close(self, code: Any = ANY, reason: Any = ANY) -> int:
         """Return the close code that the application's end sends next."""
@@ -277,21 +212,13 @@ class WebSocket(Conversation):
 
     def _close(self, code: int | None, reason: str) -> None:
         if self.accepted and not self.closed:
-            self._end.closed = True
+            self._frames.closed = True
             self._say(talk.close_frame(code, reason))
         elif not self.accepted:
-            self._cut()
+            self._hang_up()
 
-    def _cut(self) -> None:
-        self._left = True
-        line = self._end.line
-        if line is not None and not line.is_closing():
-            self._site.gateway.loop.call(line.cut)
-
-    def _hang_up(self) -> None:
-        """End it where the test has failed already: nothing is run any more."""
-        if not self._site.gateway.loop.closed:
-            self._cut()
+    def _goodbye(self) -> None:
+        self._close(1000, "")
 
 
 def _encoded(text: str) -> bytes:
