@@ -300,10 +300,10 @@ class Connection(Conversation, plugin.Connection):
         self.groups = None
         self.cut_off()
 
-    def drain(self) -> None:
-        """Tell the session that the gateway is shutting down."""
+    def drain(self, retry_after: float) -> None:
+        """Tell the session that the gateway is shutting down, and when to come back (seconds)."""
         if self.state == OPEN:
-            self.enter(GATEWAY, self.session.draining)
+            self.enter(GATEWAY, self.session.draining, retry_after)
 
     # ------------------------------------------------ towards the application
 

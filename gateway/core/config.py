@@ -214,6 +214,14 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
             "10: as for workers."
         ),
     ] = 10.0
+    reconnect_spread: Annotated[
+        Seconds,
+        Meta(
+            description="Seconds over which clients are asked to come back when a shutdown closes "
+            "their connections: each is told a moment of its own, at random. 10: a restart takes "
+            "a few, and 10,000 clients then are 1,000 a second."
+        ),
+    ] = 10.0
     watchdog: Annotated[
         Seconds,
         Meta(

@@ -41,6 +41,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -286,8 +287,9 @@ class Engine:
         waits for that.
         """
         self.draining = True
+        spread = self.settings.reconnect_spread
         for connection in self._connections():
-            connection.drain()
+            connection.drain(random.uniform(0, spread))  # noqa: S311 - it spreads, it hides nothing
         await self._wait(lambda: not self.by_channel, grace)
         for connection in self._connections():
             connection.cut_off()

@@ -74,7 +74,7 @@ class Toy(Session):
         if self.last:
             yield Close()
 
-    def draining(self):
+    def draining(self, retry_after):
         self.last = True
         return [] if self.waiting else [Close()]
 

@@ -119,8 +119,8 @@ class Recorder(Session):
         self.heard.append(("timeout", name))
         return self.on_outcome.get(name, ())
 
-    def draining(self):
-        self.heard.append("draining")
+    def draining(self, retry_after):
+        self.heard.append(("draining", retry_after))
         return (Close(b"restart"),)
 
     @classmethod

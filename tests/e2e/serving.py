@@ -40,6 +40,7 @@ class Served:
         *options: str,
         workers: int = 1,
         open_files: tuple[int, int] | None = None,
+        project: Path = PROJECT,
         **environ: str,
     ) -> None:
         """``open_files`` is the soft and the hard limit of those."""
@@ -65,9 +66,9 @@ class Served:
                 "settings",
                 *options,
             ],
-            cwd=PROJECT,
+            cwd=project,
             env=os.environ
-            | {"PYTHONPATH": str(PROJECT), "PYTHONUNBUFFERED": "1", "E2E_SEEN": str(self.seen)}
+            | {"PYTHONPATH": str(project), "PYTHONUNBUFFERED": "1", "E2E_SEEN": str(self.seen)}
             | environ,
             stdin=subprocess.DEVNULL,
             stdout=self._output,
