@@ -2,6 +2,8 @@
 
 import gc
 import re
+import subprocess
+import sys
 import threading
 import unittest
 
@@ -232,3 +234,15 @@ def test_a_plugin_that_does_not_run_is_named(client_of):
     client = client_of(plugins=["http"])
     with client.websocket("/nowhere/") as ws:
         assert ws.rejected == 404
+
+
+def test_the_fixtures_import_no_django_until_they_are_used():
+    """pytest loads the plugin wherever the package is installed."""
+    code = (
+        "import sys, django_gateway.testing.pytest_plugin\n"
+        "print([name for name in sys.modules if name.partition('.')[0] in {'django', 'twisted'}])"
+    )
+    printed = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout
+    assert printed == "[]\n"
