@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import django
@@ -27,6 +27,19 @@ KEYS = frozenset({"URL", "ROUTING", "CONFIG", "TEST_CONFIG"})
 """What ``CHANNEL_LAYERS["default"]`` may hold."""
 
 
+def effective() -> Boot:
+    """Return the settings of all sources, as a worker on this machine would read them."""
+    from gateway.core.boot import Options, boot  # noqa: PLC0415 - a worker was given its settings
+
+    return boot(Options(), load_plugins=False)
+
+
+def open_default() -> Layer:
+    """Open the layer of the settings."""
+    started = effective()
+    return open_layer(started.layer_url, **started.settings.layer.options())
+
+
 class ChannelLayers:
     """The channel layers of this process by alias; there is one, ``default``.
 
@@ -37,6 +50,8 @@ class ChannelLayers:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._default: Layer | None = None
+        self.opener: Callable[[], Layer] = open_default
+        """Opens the default one at first use."""
 
     def __getitem__(self, alias: str) -> Layer:
         if alias != "default":
@@ -44,7 +59,7 @@ class ChannelLayers:
         if self._default is None:
             with self._lock:
                 if self._default is None:
-                    self._default = _open()
+                    self._default = self.opener()
         return self._default
 
     def use(self, layer: Layer | None) -> None:
@@ -57,18 +72,6 @@ class ChannelLayers:
 
 
 channel_layers = ChannelLayers()
-
-
-def effective() -> Boot:
-    """Return the settings of all sources, as a worker on this machine would read them."""
-    from gateway.core.boot import Options, boot  # noqa: PLC0415 - a worker was given its settings
-
-    return boot(Options(), load_plugins=False)
-
-
-def _open() -> Layer:
-    started = effective()
-    return open_layer(started.layer_url, **started.settings.layer.options())
 
 
 class DjangoApplication:

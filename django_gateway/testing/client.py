@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -20,6 +21,7 @@ from django.test.client import (  # type: ignore[attr-defined]  # the stubs leav
 from django.urls import resolve
 from django.utils.functional import SimpleLazyObject
 
+from django_gateway import asgi
 from django_gateway.routing import Routing
 from django_gateway.testing.http import Asked, Exchange, GatewayResponse, asked
 from django_gateway.testing.site import Site
@@ -145,8 +147,19 @@ class GatewayClient(Client):
             **defaults,
         )
         self.enforce_csrf_checks = enforce_csrf_checks
-        self.site = Site(routing, plugins) if site is None else site
-        """What it shares with `another`."""
+        self._routing = routing
+        self._plugins = plugins
+        self._site = site
+        if site is None:
+            asgi.channel_layers.use(None)
+            asgi.channel_layers.opener = _Opener(self)
+
+    @property
+    def site(self) -> Site:
+        """What it shares with `another`; made at first use, of the settings as they are then."""
+        if self._site is None:
+            self._site = Site(self._routing, self._plugins)
+        return self._site
 
     def another(self, **arguments: Any) -> GatewayClient:
         """Return one more client of the same site, with cookies of its own.
@@ -168,7 +181,11 @@ class GatewayClient(Client):
 
     def close(self) -> None:
         """End the site, for all its clients."""
-        self.site.close()
+        if self._site is not None:
+            self._site.close()
+        opener = asgi.channel_layers.opener
+        if isinstance(opener, _Opener) and opener.is_of(self):
+            asgi.channel_layers.opener = asgi.open_default
 
     # ------------------------------------------------ running
 
@@ -438,6 +455,25 @@ class GatewayClient(Client):
             return self.cookies
         finally:
             self.cookies = kept
+
+
+class _Opener:
+    """Has the layer of a client's site be the default one, as long as there is the client."""
+
+    def __init__(self, client: GatewayClient) -> None:
+        self._client = weakref.ref(client, self._forget)
+
+    def __call__(self) -> Layer:
+        client = self._client()
+        return asgi.open_default() if client is None else client.layer
+
+    def is_of(self, client: GatewayClient) -> bool:
+        """Return whether it is that client's."""
+        return self._client() is client
+
+    def _forget(self, _: object) -> None:
+        if asgi.channel_layers.opener is self:
+            asgi.channel_layers.opener = asgi.open_default
 
 
 def _never() -> bool:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import weakref
 from collections.abc import Callable, Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 from django.core.exceptions import ImproperlyConfigured
 
@@ -15,10 +17,14 @@ from django_gateway.request import GatewayRequest
 from django_gateway.routing import Routing
 from django_gateway.testing.inline import InlineWorker
 from django_gateway.testing.story import report, shown
-from gateway.core.boot import Options, boot
+from gateway.core.boot import Boot, Options, boot
 from gateway.core.errors import GatewayError
 from gateway.core.layers import codec
 from gateway.testing.memory import MemoryGateway
+
+MOST_KNOWN: Final = 16
+"""States of the settings that are remembered: more than a project's tests have."""
+_known: dict[str, Boot] = {}
 
 
 class InvalidReplyError(AssertionError):
@@ -82,10 +88,8 @@ class Site:
     def __init__(self, routing: Routing | None, plugins: list[str] | None) -> None:
         self.views = TestViews()
         router = asgi.router(routing, self.views)
-        options = Options(plugins=None if plugins is None else ",".join(plugins))
         try:
-            booted = boot(options, application=TestApplication())  # type: ignore[arg-type] # its settings are all that is asked for
-            self.gateway = MemoryGateway(booted)
+            self.gateway = MemoryGateway(_booted(plugins))
         except GatewayError as error:
             raise ImproperlyConfigured(str(error)) from error
         self.worker = InlineWorker(self.gateway, router)
@@ -158,6 +162,24 @@ class Site:
         return found
 
 
+def _booted(plugins: list[str] | None) -> Boot:
+    """Return what a gateway starts with; found once for each state of the settings.
+
+    Looking through what is installed takes longer than most tests.
+    """
+    application = TestApplication()
+    own = [f"{key}={value}" for key, value in os.environ.items() if key.startswith("GATEWAY_")]
+    key = repr((application.settings(), plugins, own, Path.cwd()))
+    found = _known.get(key)
+    if found is None:
+        options = Options(plugins=None if plugins is None else ",".join(plugins))
+        found = boot(options, application=application)  # type: ignore[arg-type] # its settings are all that is asked for
+        if len(_known) >= MOST_KNOWN:
+            _known.clear()
+        _known[key] = found
+    return found
+
+
 def _lines(entry: Any, when: str) -> list[str]:
     return [
         f"{entry.name} {shown(codec.decode(payload))}".rstrip() + when
@@ -166,6 +188,6 @@ def _lines(entry: Any, when: str) -> list[str]:
 
 
 def _end(close: Callable[[], None], layer: Any) -> None:
-    if asgi.channel_layers.is_used(layer):
+    if asgi.channel_layers.is_used(layer):  # the settings' one again
         asgi.channel_layers.use(None)
     close()

@@ -83,6 +83,8 @@ class WebSocket(Conversation):
         **extra: Any,
     ) -> None:
         super().__init__(client, path, user)
+        if not path.startswith("/"):
+            raise ValueError(f"websocket({path!r}): a path begins with '/': {'/' + path!r}")
         self._subprotocols = list(subprotocols)
         self._asked = {
             "path": path,

@@ -340,6 +340,8 @@ def test_wrong_states_are_told(client_of):
         client.websocket("/").expect_text("hi")
     with client.websocket("/") as ws, pytest.raises(TypeError, match="there are send_bytes"):
         ws.send_text(b"hi")
+    with pytest.raises(ValueError, match="a path begins with '/': '/chat/'"):
+        client.websocket("chat/")
 
 
 def test_a_consumer_that_never_ends_is_told(client_of, monkeypatch):
@@ -395,10 +397,10 @@ def test_consume_later_follows_the_clock(client_of):
         ws.expect_text("now")
 
 
+@override_settings(GATEWAY={"websocket": {"implicit_accept": False}})
 def test_a_decision_may_be_waited_for(client_of):
     """A pending connection is refused when the time for its decision is over."""
-    with override_settings(GATEWAY={"websocket": {"implicit_accept": False}}):
-        client = client_of(route("websocket.connect", Told()), ECHO)
+    client = client_of(route("websocket.connect", Told()), ECHO)
     with client.websocket("/") as ws:
         assert ws.pending
         client.clock.advance(9)
@@ -406,8 +408,7 @@ def test_a_decision_may_be_waited_for(client_of):
         client.clock.advance(2)
         assert ws.rejected == 503
     told = Told()
-    with override_settings(GATEWAY={"websocket": {"implicit_accept": False}}):
-        client = client_of(route("websocket.connect", told), ECHO)
+    client = client_of(route("websocket.connect", told), ECHO)
     with client.websocket("/") as ws:
         Channel(told.messages[0]["reply_channel"]).send({"accept": True})
         client.run()

@@ -109,6 +109,15 @@ class UsersTest(GatewayTestMixin, TestCase):
                 ws.expect_nothing()
             ws.expect_text("committed")
 
+    @override_settings(CHANNEL_LAYERS={"default": {"ROUTING": [ECHO]}})
+    def test_the_site_is_made_of_the_settings_at_its_first_use(self):
+        """As with Django's client, a test method may override them; its layer is the default."""
+        Group("room").send({"text": "nobody hears"})
+        assert channel_layers["default"] is self.client.layer
+        with self.client.websocket("/") as ws:
+            ws.send_text("hi")
+            ws.expect_text("hi")
+
     def test_csrf_is_as_with_djangos_client(self):
         """Not enforced, unless it is asked for."""
         with override_settings(ROOT_URLCONF="tests.django.project.urls"):
@@ -203,8 +212,9 @@ def test_cases_end_their_site():
 def test_test_config_is_for_tests():
     """TEST_CONFIG stands above CONFIG while a client runs the site."""
     layer = {"ROUTING": [], "CONFIG": {"capacity": 5, "expiry": 7}, "TEST_CONFIG": {"capacity": 1}}
+    client = GatewayClient()
     with override_settings(CHANNEL_LAYERS={"default": layer}):
-        client = GatewayClient()
+        assert channel_layers["default"] is client.layer
     assert (client.layer.options.capacity, client.layer.options.expiry) == (1, 7)
     client.close()
     for wrong, text in (("x", "TEST_CONFIG'] is a dict"), ({"capcity": 1}, "capcity")):
@@ -213,7 +223,7 @@ def test_test_config_is_for_tests():
             override_settings(CHANNEL_LAYERS=layer),
             pytest.raises(ImproperlyConfigured, match=re.escape(text)),
         ):
-            GatewayClient()
+            GatewayClient().get("/")
 
 
 def test_a_site_ends_with_its_last_client():

@@ -15,6 +15,7 @@ def sensors(monkeypatch):
     """Make clients of a site that serves sensors."""
     installed = [EntryPoint("sensor", "tests.plugins.sensor", "gateway.plugins")]
     monkeypatch.setattr("gateway.core.boot.Registry", lambda: Registry(installed))
+    monkeypatch.setattr("django_gateway.testing.site._known", {})
     clients = []
 
     def make(*routes):
