@@ -19,29 +19,48 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from django_gateway.channel import Channel, Group
     from django_gateway.exceptions import ConsumeLater, Reject, ResponseLater
+    from django_gateway.filters import path
+    from django_gateway.generic import (
+        Consumer,
+        HttpConsumer,
+        JsonWebsocketConsumer,
+        WebsocketConsumer,
+    )
     from django_gateway.message import Message
-    from django_gateway.routing import include, route
+    from django_gateway.routing import include, route, route_class
 
 __all__ = [
     "Channel",
     "ConsumeLater",
+    "Consumer",
     "Group",
+    "HttpConsumer",
+    "JsonWebsocketConsumer",
     "Message",
     "Reject",
     "ResponseLater",
+    "WebsocketConsumer",
     "include",
+    "path",
     "route",
+    "route_class",
 ]
 
 _HOME = {
     "Channel": "channel",
     "ConsumeLater": "exceptions",
+    "Consumer": "generic",
     "Group": "channel",
+    "HttpConsumer": "generic",
+    "JsonWebsocketConsumer": "generic",
     "Message": "message",
     "Reject": "exceptions",
     "ResponseLater": "exceptions",
+    "WebsocketConsumer": "generic",
     "include": "routing",
+    "path": "filters",
     "route": "routing",
+    "route_class": "routing",
 }
 
 

@@ -25,12 +25,13 @@ from django_gateway.asgi import channel_layers
 from django_gateway.channel import outbox
 from django_gateway.crew import Crew, Wait
 from django_gateway.database import left_alone
+from django_gateway.exceptions import RequestAborted
 from django_gateway.message import Message
 from django_gateway.routing import Router
 from django_gateway.runner import Runner, Running
 from django_gateway.testing.story import Failure, Run, Story
 from gateway.core.layers import codec
-from gateway.core.layers.base import Delivery, Outcome, Send
+from gateway.core.layers.base import FAILED, Delivery, Outcome, Send
 from gateway.core.layers.memory import MemoryIntake, MemoryLayer
 from gateway.core.metrics import Metrics
 from gateway.testing.memory import MemoryGateway
@@ -58,7 +59,7 @@ class RecordingRunner(Runner):
 
     def _outcome_of(self, error: BaseException, route: str, subject: Message | Delivery) -> Outcome:
         outcome = super()._outcome_of(error, route, subject)
-        if outcome.kind == "failed":
+        if outcome.kind == FAILED and not isinstance(error, RequestAborted):
             channel = subject.channel_name if isinstance(subject, Message) else subject.channel
             self._story.failures.append(Failure(error, route, channel))
         return outcome

@@ -43,7 +43,8 @@ class Served:
         project: Path = PROJECT,
         **environ: str,
     ) -> None:
-        """``open_files`` is the soft and the hard limit of those."""
+        """``open_files`` is the soft and the hard limit of those, ``project`` what is served."""
+        self.project = project
         self.socket = folder / "hub.sock"
         self.seen = folder / "seen"
         self.log = folder / "log"
@@ -118,6 +119,18 @@ class Served:
             self._layer = None
         self._process.send_signal(signal.SIGTERM)
         return self._process.wait(15)
+
+    def command(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run ``gateway WORDS`` for it, and return how it went."""
+        return subprocess.run(
+            [sys.executable, "-m", "gateway", *words, "--layer", f"unix://{self.socket}"],
+            cwd=self.project,
+            env=os.environ | {"DJANGO_SETTINGS_MODULE": "settings"},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
 
     def text(self) -> str:
         """Everything it printed so far."""
