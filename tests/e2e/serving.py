@@ -18,6 +18,7 @@ from typing import Self
 
 from gateway.core.layers.options import LayerOptions
 from gateway.core.layers.unix import UnixLayer
+from gateway.core.project import default_layer_url
 
 PROJECT = Path(__file__).parent / "project"
 SAMPLE = re.compile(r"^(\w+)(?:\{(.*)\})? ([0-9.e+-]+)$", re.MULTILINE)
@@ -41,11 +42,21 @@ class Served:
         workers: int = 1,
         open_files: tuple[int, int] | None = None,
         project: Path = PROJECT,
+        default_layer: bool = False,
+        others: int = 0,
         **environ: str,
     ) -> None:
-        """``open_files`` is the soft and the hard limit of those, ``project`` what is served."""
+        """``open_files`` is the soft and the hard limit of those, ``project`` what is served. With
+        ``default_layer`` no layer is named: it is where every process of the project looks for
+        it, among them the ``others`` that run already.
+        """
         self.project = project
         self.socket = folder / "hub.sock"
+        where = ["--layer", f"unix://{self.socket}", "--settings", "settings"]
+        if default_layer:
+            environ["XDG_RUNTIME_DIR"] = str(folder)
+            self.socket = Path(default_layer_url(project, environ).removeprefix("unix://"))
+            where = []
         self.seen = folder / "seen"
         self.log = folder / "log"
         self._output = self.log.open("wb")
@@ -61,10 +72,7 @@ class Served:
                 "127.0.0.1:0",
                 "--workers",
                 str(workers),
-                "--layer",
-                f"unix://{self.socket}",
-                "--settings",
-                "settings",
+                *where,
                 *options,
             ],
             cwd=project,
@@ -80,6 +88,7 @@ class Served:
         self.port = 0
         self._layer: UnixLayer | None = None
         self._workers = workers
+        self._others = others
 
     def __enter__(self) -> Self:
         try:
@@ -97,7 +106,8 @@ class Served:
             return False
         self.port = int(found[1])
         # Workers, the gateway, and we who ask: each is a process of the layer.
-        return self.numbers()["gateway_layer_processes"] == self._workers + 2
+        expected = self._workers + 2 + self._others
+        return self.numbers()["gateway_layer_processes"] == expected
 
     def __exit__(self, *_: object) -> None:
         if self._layer is not None:
