@@ -16,7 +16,7 @@ from django.core.management import call_command
 from django.http import parse_cookie
 from django.test import TestCase, TransactionTestCase, override_settings
 
-from django_gateway import Channel, Group, route
+from django_gateway import Channel, Group, WebsocketConsumer, route, route_class
 from django_gateway.asgi import channel_layers
 from django_gateway.testing import GatewayClient, GatewayTestMixin
 from tests.django.toys import ECHO, join
@@ -69,6 +69,25 @@ class UsersTest(GatewayTestMixin, TestCase):
             pass
         assert users == [None, str(self.ann.pk), str(self.bob.pk), None]
 
+    @override_settings(CHANNEL_SESSION_ENGINE="django.contrib.sessions.backends.db")
+    def test_message_user_is_who_logged_in(self):
+        """In the connect and after it, synchronous or not; a logged-out client is nobody."""
+
+        class Names(WebsocketConsumer):
+            def connect(self, message):
+                self.accept()
+                self.send(str(self.message.user))
+
+            def receive(self, text=None, bytes=None):
+                self.send(str(self.message.user))
+
+        client = self.client_of(route_class(Names))
+        with client.websocket("/", user=self.bob) as bob, client.websocket("/") as nobody:
+            bob.expect_text("bob")
+            bob.send_text("?")
+            bob.expect_text("bob")
+            nobody.expect_text("AnonymousUser")
+
     def test_consumers_see_the_tests_transaction(self):
         """Synchronous or not, in another thread's clothes or not: it is the test's connection."""
 
@@ -95,10 +114,9 @@ class UsersTest(GatewayTestMixin, TestCase):
 
     def test_commits_are_run_where_they_are_captured(self):
         """``captureOnCommitCallbacks`` works as ever."""
-        from django.db import transaction
 
         def receive(message):
-            transaction.on_commit(lambda: Group("room").send({"text": "committed"}))
+            Group("room").send({"text": "committed"}, on_commit=True)
 
         client = self.client_of(
             route("websocket.connect", join), route("websocket.receive", receive)
