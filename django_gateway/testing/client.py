@@ -97,7 +97,7 @@ class Together:
     ) -> None:
         self._client.site.worker.held -= 1
         if error is None:
-            self._client.run("with together")
+            self._client.run("with")
 
     async def __aenter__(self) -> None:
         self.__enter__()
@@ -195,8 +195,8 @@ class GatewayClient(Client):
             asyncio.get_running_loop()
         except RuntimeError:
             return
-        if verb.startswith("with "):
-            raise RuntimeError(f"{verb}() would block the running event loop: use async {verb}()")
+        if verb == "with":
+            raise RuntimeError("a with block would block the running event loop: use async with")
         raise RuntimeError(f"{verb}() would block the running event loop: await a{verb}() instead")
 
     def run(self, verb: str = "run", action: Callable[[], None] | None = None) -> None:

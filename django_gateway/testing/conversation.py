@@ -86,6 +86,7 @@ class Conversation:
     # ------------------------------------------------ its life
 
     def __enter__(self) -> Self:
+        self._client.check_sync("with")
         return self.connect()
 
     async def __aenter__(self) -> Self:

@@ -95,12 +95,13 @@ class InlineLayer(MemoryLayer):
         with self._worker.waiting(block) as wait:
             while True:
                 self._worker.gateway.loop.run()
+                idle = not self._worker.is_busy()  # asked first: what runs may send meanwhile
                 found = await super()._atake(channels, 0, inbox=inbox, settled=settled)
                 if found is not None or wait.is_over():
                     return found
-                await asyncio.sleep(LOOK)
-                if not self._worker.is_busy():
+                if idle:
                     wait.pass_time()
+                await asyncio.sleep(0 if idle else LOOK)
 
     def settle(
         self, delivery: Delivery, outcomes: Sequence[Outcome], sends: Sequence[Send] = ()

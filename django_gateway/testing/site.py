@@ -110,6 +110,8 @@ class Site:
             note = f"raised by {first.route}, on {first.channel}"
             if note not in getattr(first.error, "__notes__", ()):
                 first.error.add_note(note)
+            if more := [f"{type(one.error).__name__}, on {one.channel}" for one in failures[1:]]:
+                first.error.add_note(f"and {len(more)} more failed: {'; '.join(more)}")
             raise first.error
         invalid, before = self.gateway.invalid, self._invalid
         self._invalid = invalid

@@ -85,6 +85,11 @@ class WebSocket(Conversation):
         super().__init__(client, path, user)
         if not path.startswith("/"):
             raise ValueError(f"websocket({path!r}): a path begins with '/': {'/' + path!r}")
+        if unknown := [key for key in extra if not key.isupper()]:
+            raise TypeError(
+                f"websocket() takes no {unknown[0]!r}: subprotocols, headers, query_params, user, "
+                "secure, and variables such as REMOTE_ADDR"
+            )
         self._subprotocols = list(subprotocols)
         self._asked = {
             "path": path,

@@ -342,6 +342,8 @@ def test_wrong_states_are_told(client_of):
         ws.send_text(b"hi")
     with pytest.raises(ValueError, match="a path begins with '/': '/chat/'"):
         client.websocket("chat/")
+    with pytest.raises(TypeError, match="takes no 'subprotocol': subprotocols, headers"):
+        client.websocket("/", subprotocol="v1")
 
 
 def test_a_consumer_that_never_ends_is_told(client_of, monkeypatch):
@@ -481,3 +483,61 @@ def test_addresses_are_expected_by_their_names(client_of):
     client = client_of(ECHO)
     Channel("mqtt.publish!lamp").send({"text": "on"})
     assert client.expect("mqtt.publish!lamp") == {"text": "on"}
+
+
+# ---------------------------------------------------------------- loops
+
+
+def test_a_test_may_bring_its_own_loop(client_of):
+    """Without Django's test cases the twins work on any loop, one site with several at once."""
+
+    async def ask(message):
+        layer = channel_layers["default"]
+        mine = layer.new_channel("answers?")
+        await Channel("work.do").asend({"answer": mine}, immediately=True)
+        _, answer = await layer.areceive([mine], block=30)
+        message.reply(answer["text"])
+
+    def work(message):
+        Channel(message["answer"]).send({"text": "done"})
+
+    client = client_of(route("websocket.receive", ask), route("work.do", work))
+
+    async def talk(path):
+        async with client.websocket(path) as ws:
+            for _ in range(3):
+                await ws.asend_text("?")
+                await ws.aexpect_text("done")
+            await ws.aexpect_nothing()
+
+    async def run():
+        before = client.clock.time()
+        await talk("/0/")
+        assert client.clock.time() == before, "time passed although there was work"
+        async with client.websocket("/1/") as one, client.websocket("/2/") as two:
+            async with client.together():
+                await one.asend_text("?")
+                await two.asend_text("?")
+            await one.aexpect_text("done")
+            await two.aexpect_text("done")
+        answer = await client.aget("/async/")
+        assert answer.status_code == 200
+
+    asyncio.run(run())
+
+
+def test_several_failures_are_one(client_of):
+    """The first is raised, and tells how many came with it."""
+    client = client_of(route("websocket.receive", broken))
+    one, two = client.websocket("/1/").connect(), client.websocket("/2/").connect()
+
+    def both():
+        with client.together():
+            one.send_text("?")
+            two.send_text("?")
+
+    with pytest.raises(ZeroDivisionError) as caught:
+        both()
+    assert caught.value.__notes__[1] == "and 1 more failed: ZeroDivisionError, on websocket.receive"
+    one.expect_close(1011)
+    two.expect_close(1011)

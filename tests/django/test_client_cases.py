@@ -183,6 +183,8 @@ class UsersTest(GatewayTestMixin, TestCase):
             (lambda: client.expect("a.b"), "await aexpect()"),
             (lambda: client.clock.advance(1), "await aadvance()"),
             (lambda: ws.connect(), "await aconnect()"),
+            (lambda: ws.__enter__(), "use async with"),
+            (lambda: client.together().__exit__(None, None, None), "use async with"),
             (lambda: ws.send_text("a"), "await asend_text()"),
             (lambda: ws.expect_text("a"), "await aexpect_text()"),
             (lambda: ws.expect_close(), "await aexpect_close()"),
