@@ -28,6 +28,7 @@ from gateway.core.errors import LayerError, LayerUnavailable
 from gateway.core.layers.base import Delivery, Intake, Layer
 from gateway.core.loop import new_loop
 from gateway.core.metrics import Drop, Metrics
+from gateway.core.names import PIN
 from gateway.core.recycling import Limits
 
 log = logging.getLogger("gateway.worker")
@@ -63,10 +64,11 @@ class Worker:
         """Set once the channels are announced and taken."""
         self._runner = Runner(layer, router, self.metrics, config.threads)
         mixed, alone = _split(router)
-        self._intake: Intake = layer.intake(mixed, CREDIT)
+        self._intake: Intake = layer.intake([*mixed, PIN] if mixed else [], CREDIT)
         self._loop_intake: Intake | None = None
         if alone:
-            self._loop_intake = layer.intake(alone, config.async_limit)
+            own = alone if mixed else [*alone, PIN]
+            self._loop_intake = layer.intake(own, config.async_limit)
         self._stopping = threading.Event()
         self._crew = Crew(
             config.threads if mixed else 0,
@@ -99,9 +101,9 @@ class Worker:
         end = time.monotonic() + grace
         self._stopping.set()
         worker_stopping.send_robust(Worker, worker=self)
-        self._intake.close()
         if self._loop_intake is not None:
             self._loop_intake.close()
+        self._intake.close()  # last: it lifts pins, and nothing is to come back to this worker
         done = self._crew.join(end)
         self._announcer.join(max(0.0, end - time.monotonic()))
         finishing = asyncio.run_coroutine_threadsafe(

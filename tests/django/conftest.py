@@ -20,8 +20,8 @@ if not settings.configured:
     django.setup()
 
 from django_gateway import asgi
-from django_gateway.handler import Views
-from django_gateway.routing import Route, Router
+from django_gateway.middleware import middleware_of
+from django_gateway.routing import Router
 from django_gateway.worker import Worker
 from tests.django.peer import Peer
 from tests.django.project import views as project_views
@@ -65,17 +65,17 @@ def work(url):
     """Start workers: ``work(routing, threads=2)``; they are stopped, in good order, at the end."""
     with contextlib.ExitStack() as stack:
 
-        def start(routing=None, *, threads=2, stand_ins=16, async_limit=100, views=True):
+        def start(
+            routing=None, *, threads=2, stand_ins=16, async_limit=100, views=True, middleware=()
+        ):
             layer = gateway.open_layer(url)
             asgi.channel_layers.use(layer)
             stack.callback(asgi.channel_layers.use, None)
             stack.callback(layer.close)
-            default = []
-            if views:
-                found = Views()
-                default = [Route(("http.request",), found, {}, on_loop=found.on_loop)]
             config = WorkerSettings(threads=threads, stand_ins=stand_ins, async_limit=async_limit)
-            worker = Worker(layer, Router(routing, default), config)
+            router = Router(routing, asgi.behind() if views else ())
+            router.middleware = middleware_of({"MIDDLEWARE": middleware}, router)
+            worker = Worker(layer, router, config)
             worker.start()
             stopped = False
 

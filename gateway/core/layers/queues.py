@@ -9,10 +9,11 @@ from typing import Any, Final
 
 from gateway.core import names
 from gateway.core.errors import ChannelFull
+from gateway.core.layers import codec
 from gateway.core.layers.base import FULL, RELEASED, Outcome
 from gateway.core.layers.inboxes import Inboxes
 from gateway.core.layers.options import LayerOptions
-from gateway.core.layers.records import FOREVER, Channel, Entry, Link, Reader
+from gateway.core.layers.records import FOREVER, Channel, Entry, Link, Membership, Reader
 from gateway.core.metrics import Drop
 
 SPENT: Final = Outcome(RELEASED, cause="expired")
@@ -30,6 +31,8 @@ class Queues(Inboxes):
         self.channels: dict[str, Channel] = {}
         self.on_due: Callable[[], None] | None = None
         """Called when something becomes due earlier than `next_due` said before."""
+        self.lasting: dict[int, Entry] = {}
+        """The disconnects that were offered and are not settled, by tag."""
         self._seqs = itertools.count(1)
         self._tags = itertools.count(1)
         self._turns = itertools.count()
@@ -47,6 +50,7 @@ class Queues(Inboxes):
         payloads: Sequence[bytes],
         receipt: int | None = None,
         expiry: float | None = None,
+        pin: str | None = None,
     ) -> None:
         """Send payloads as one delivery. Raises `ChannelFull`, Fenced."""
         process = self._check(link)
@@ -59,6 +63,8 @@ class Queues(Inboxes):
             found = self._channel(channel[: mark + 1])
         else:
             found = self.channels.get(channel) or self._channel(channel)
+            if pin is not None:
+                found, payloads = self._lane(pin, found, payloads)
         number = len(payloads)
         size = len(payloads[0]) if number == 1 else sum(map(len, payloads))
         now = self.clock()
@@ -82,7 +88,7 @@ class Queues(Inboxes):
         ):
             found.full += number
             self.full += number
-            raise ChannelFull(channel)
+            raise ChannelFull(channel if pin is None else found.name)
         found.messages += number
         self.messages += number
         if receipt is not None:
@@ -99,39 +105,69 @@ class Queues(Inboxes):
         payloads: Sequence[bytes],
         receipt: int | None = None,
         expiry: float | None = None,
+        pin: str | None = None,
     ) -> None:
         """As `send`; a refusal is told in the inbox (``FULL``), or counted without a receipt."""
         try:
-            self.send(link, channel, payloads, receipt, expiry)
-        except ChannelFull:
+            self.send(link, channel, payloads, receipt, expiry, pin)
+        except ChannelFull as error:
             process = link.process
             if receipt is not None:
-                self._item(process, (FULL, receipt, channel), 0)
+                self._item(process, (FULL, receipt, error.channel), 0)
             else:
                 self._drop(None, Drop.FULL, len(payloads))
 
-    def _offer(self, name: str, payload: bytes, deadline: float, *, forever: bool) -> None:
-        """Send of the layer's own accord, whatever the capacity."""
+    def _offer(
+        self,
+        name: str,
+        payload: bytes,
+        deadline: float,
+        *,
+        forever: bool,
+        lasting: int = 0,
+        membership: Membership | None = None,
+        pin: str | None = None,
+    ) -> None:
+        """Send of the layer's own accord, whatever the capacity.
+
+        ``lasting`` is the tag of a disconnect, which `lasting` then holds until it is settled.
+        """
         channel = self._channel(name)
+        payloads: Sequence[bytes] = (payload,)
+        if pin is not None:
+            channel, payloads = self._lane(pin, channel, payloads)
         self.messages += 1
         channel.messages += 1
-        entry = Entry(
-            channel,
-            name,
-            (payload,),
-            len(payload),
-            None,
-            None,
-            self.clock(),
-            deadline,
-            next(self._seqs),
-        )
+        entry = self._own(channel, name, payloads, deadline)
         entry.forever = forever
+        entry.membership = membership
+        if lasting:
+            entry.lasting = lasting
+            self.lasting[lasting] = entry
         reader = self._pick(channel, entry) if not channel.queue and channel.readers else None
         if reader is not None:
             self._give(reader, entry)
         else:
             self._enqueue(channel, entry)
+
+    def _own(
+        self, channel: Channel, name: str, payloads: Sequence[bytes], deadline: float
+    ) -> Entry:
+        """Return an entry of the layer's own."""
+        size = len(payloads[0])
+        now = self.clock()
+        return Entry(channel, name, payloads, size, None, None, now, deadline, next(self._seqs))
+
+    # ---------------------------------------------------------------- pins
+
+    def _lane(
+        self, pin: str, own: Channel, payloads: Sequence[bytes]
+    ) -> tuple[Channel, Sequence[bytes]]:
+        """Return the channel that stands for ``own`` under a pin, and what is to wait there."""
+        process = self.processes.get(pin.removeprefix(names.PIN))
+        if process is None or process.lifted:
+            return own, [codec.unpinned(payload) for payload in payloads]
+        return self._channel(pin), payloads
 
     # ---------------------------------------------------------------- the queue
 
@@ -210,7 +246,8 @@ class Queues(Inboxes):
         """Register a wish. What waits already is pushed before this returns."""
         self._check(reader.link)
         reader.link.readers.add(reader)
-        found = tuple(self._channel(name) for name in channels)
+        pin = names.PIN + reader.link.process.name
+        found = tuple(self._channel(pin if name == names.PIN else name) for name in channels)
         start = next(self._turns) % len(found) if found else 0
         reader.channels = found[start:] + found[:start]
         for channel in reader.channels:
@@ -327,7 +364,7 @@ class Queues(Inboxes):
                 self.credit(entry.reader, 1)
 
     def _give(self, reader: Reader, entry: Entry) -> None:
-        entry.tag = tag = next(self._tags)
+        entry.tag = tag = entry.lasting or next(self._tags)
         entry.reader = reader
         entry.aside = False
         reader.credit -= 1
