@@ -151,7 +151,7 @@ class State(Settlement):
         if payload is not None:
             self._offer_disconnect(channel, payload, pin)
 
-    def _offer_disconnect(self, name: str, payload: bytes, pin: str | None) -> None:
+    def _offer_disconnect(self, name: str, payload: bytes, pin: str | None = None) -> None:
         if self.routed(name):
             self._offer(name, payload, FOREVER, forever=True, pin=pin)
         else:
