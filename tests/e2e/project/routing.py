@@ -133,6 +133,15 @@ async def left(group, channel, meta, **kwargs):
     seen(f"left {group} {channel} {meta}")
 
 
+def tell(message):
+    """Say what this connection's reply channel is, or send a text to another's."""
+    to, _, text = message.text.partition(" ")
+    if to == "who":
+        message.reply(str(message.reply_channel))
+    else:
+        Channel(to).send({"text": text})
+
+
 routing = [
     include("transfers.routing"),
     include("deployed.routing"),
@@ -145,6 +154,7 @@ routing = [
     route("websocket.disconnect", disconnect),
     route("websocket.receive", pinned, path=r"^/pinned$"),
     route("websocket.receive", ordered, path=r"^/ordered"),
+    route("websocket.receive", tell, path=r"^/tell$"),
     route("websocket.receive", echo, path=r"^/echo$"),
     route("websocket.receive", aecho, path=r"^/aecho$"),
     route("websocket.receive", buffered, path=r"^/buffered$"),
