@@ -293,7 +293,7 @@ def _url(scheme: str, place: str) -> str:
     """Return where a plugin listens as a URL, where it can be one: ``https://127.0.0.1:8443``."""
     secure = place.startswith("tls:")
     host = place.removeprefix("tls:")
-    if host.startswith("unix:"):
+    if host.startswith(("unix:", "udp:")):
         return place
     return f"{scheme}{'s' if secure else ''}://{host}"
 
