@@ -169,7 +169,7 @@ class Middleware:
                 if settings.DEBUG:
                     log.debug("MiddlewareNotUsed: %r%s", path, f": {error}" if str(error) else "")
                 continue
-            _check(path, made)
+            _check(path, made, is_async=its_async)
             chain, chain_is_async = _watched(path, made, is_async=its_async), its_async
         return _adapted(chain, chain_is_async, is_async)
 
@@ -242,9 +242,9 @@ def _watched(path: str, made: Any, *, is_async: bool) -> Chain:
         if inspect.iscoroutine(found):
             found.close()
             raise TypeError(
-                f"the middleware {path} returned a coroutine around a synchronous consumer: "
-                "decorate the factory with django.utils.decorators.async_only_middleware, or have "
-                "it make a plain function where iscoroutinefunction(get_outcome) is false"
+                f"the middleware {path} returned a coroutine around a synchronous consumer, where "
+                "get_outcome is none to be awaited: return what it returned, or decorate the "
+                "factory with django.utils.decorators.async_only_middleware"
             )
         return _outcome(path, found)
 
@@ -288,7 +288,7 @@ def _factory(path: Any) -> Callable[..., Any]:
     return cast("Callable[..., Any]", factory)
 
 
-def _check(path: str, made: Any) -> None:
+def _check(path: str, made: Any, *, is_async: bool) -> None:
     if made is None:
         raise ImproperlyConfigured(
             f"{KEY}: the factory {path!r} returned None; does it return the function that it makes?"
@@ -296,6 +296,13 @@ def _check(path: str, made: Any) -> None:
     if not callable(made):
         raise ImproperlyConfigured(
             f"{KEY}: the factory {path!r} returned {made!r}, which cannot be called"
+        )
+    if not is_async and iscoroutinefunction(made):
+        raise ImproperlyConfigured(
+            f"{KEY}: {path!r} made an async def around a synchronous consumer; decorate the "
+            "factory with django.utils.decorators.async_only_middleware, or with "
+            "sync_and_async_middleware and have it make a plain function where "
+            "iscoroutinefunction(get_outcome) is false"
         )
     try:
         signature = inspect.signature(made)

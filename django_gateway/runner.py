@@ -228,7 +228,13 @@ class Runner:
     ) -> Outcome:
         """As `_outcome_of`; who hears of errors may block, a mail server's client for one."""
         if isinstance(error, Exception) and not isinstance(error, Reject | ConsumeLater):
-            return await sync_to_async(self._outcome_of)(error, route, subject)
+            trace = error.__traceback__
+
+            def told() -> Outcome:
+                error.__traceback__ = trace  # without asgiref's way to this thread
+                return self._outcome_of(error, route, subject)
+
+            return await sync_to_async(told)()
         return self._outcome_of(error, route, subject)
 
     def _close(self, box: Outbox, outcome: Outcome, delivery: Delivery) -> None:
