@@ -1,4 +1,4 @@
-"""System checks (``manage.py check``) of GATEWAY, CHANNEL_LAYERS, routing table and middleware."""
+"""System checks (``manage.py check``) of the settings, the routing table and the middleware."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from django.core.checks import CheckMessage, Error, register
 from django.core.exceptions import ImproperlyConfigured
 
-from django_gateway import asgi
+from django_gateway import asgi, auth_settings
 from django_gateway.middleware import middleware_of
 from django_gateway.routing import Router
 from gateway.core.errors import GatewayError
@@ -22,6 +22,16 @@ def check_settings(**_: Any) -> Sequence[CheckMessage]:
         asgi.effective()
     except (ImproperlyConfigured, GatewayError) as error:
         return [Error(str(error), id="gateway.E001")]
+    return []
+
+
+@register("gateway")
+def check_auth(**_: Any) -> Sequence[CheckMessage]:
+    """``gateway.E003``: GATEWAY_AUTH is wrong."""
+    try:
+        auth_settings.check()
+    except ImproperlyConfigured as error:
+        return [Error(str(error), id="gateway.E003")]
     return []
 
 
@@ -45,7 +55,7 @@ def check_routing(**_: Any) -> Sequence[CheckMessage]:
 
 @register("gateway")
 def check_middleware(**_: Any) -> Sequence[CheckMessage]:
-    """``gateway.E003``: a middleware of the consumers cannot be imported or made."""
+    """``gateway.E004``: a middleware of the consumers cannot be imported or made."""
     try:
         layer = asgi.layer_settings()
         router = Router(layer.get("ROUTING"))
@@ -54,12 +64,12 @@ def check_middleware(**_: Any) -> Sequence[CheckMessage]:
     try:
         middleware_of(layer, router)
     except ImproperlyConfigured as error:
-        return [Error(str(error), id="gateway.E003")]
+        return [Error(str(error), id="gateway.E004")]
     except Exception as error:  # noqa: BLE001 - whatever the project's modules raise
         return [
             Error(
                 f"making the consumers' MIDDLEWARE failed: {type(error).__name__}: {error}",
-                id="gateway.E003",
+                id="gateway.E004",
             )
         ]
     return []

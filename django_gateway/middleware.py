@@ -20,7 +20,8 @@ middleware itself sends leaves with the outcome.
 Factories say what they can by ``sync_capable`` and ``async_capable``, which Django's decorators
 (``sync_and_async_middleware``, …) set; without them they are synchronous. There is a chain for
 each kind of consumers, built once at the start, and where a middleware is of the other kind it
-is adapted as Django adapts. Views have Django's ``MIDDLEWARE``: this one is not around them.
+is adapted as Django adapts. Views, and `HttpConsumer`, have Django's ``MIDDLEWARE``: this one is
+not around them.
 """
 
 from __future__ import annotations
@@ -88,7 +89,7 @@ class Sent:
         return f"<{self.verb} {self.name} {what!r}>"
 
 
-class Call:
+class ConsumerCall:
     """What a middleware is told of the consumer that is about to run, or has run."""
 
     __slots__ = ("_box", "kwargs", "route")
@@ -131,7 +132,7 @@ class Call:
         return f"<call of {self.name}>"
 
 
-Chain = Callable[[Message, Call], Any]
+Chain = Callable[[Message, ConsumerCall], Any]
 
 
 class Middleware:
@@ -149,7 +150,7 @@ class Middleware:
             self.chain(is_async=is_async)
 
     def chain(self, *, is_async: bool) -> Chain:
-        """Return the chain around consumers of one kind: of a message and a `Call`."""
+        """Return the chain around consumers of one kind: of a message and a `ConsumerCall`."""
         found = self._chains.get(is_async)
         if found is None:
             found = self._chains[is_async] = self._build(is_async=is_async)
@@ -183,7 +184,7 @@ def middleware_of(layer: Any, router: Router) -> Middleware | None:
 # ---------------------------------------------------------------- the innermost
 
 
-def _run(message: Message, call: Call) -> Outcome:
+def _run(message: Message, call: ConsumerCall) -> Outcome:
     before = len(call._box.sends)  # noqa: SLF001 - its keeper
     try:
         check_result(call.route, call.route.consumer(message, **call.kwargs))
@@ -193,7 +194,7 @@ def _run(message: Message, call: Call) -> Outcome:
     return OK
 
 
-async def _arun(message: Message, call: Call) -> Outcome:
+async def _arun(message: Message, call: ConsumerCall) -> Outcome:
     before = len(call._box.sends)  # noqa: SLF001 - as above
     try:
         await call.route.consumer(message, **call.kwargs)
@@ -225,7 +226,7 @@ def _watched(path: str, made: Any, *, is_async: bool) -> Chain:
     """Return a level of the chain that returns an outcome, or raises an error that names it."""
     if is_async:
 
-        async def alevel(message: Message, call: Call) -> Outcome:
+        async def alevel(message: Message, call: ConsumerCall) -> Outcome:
             found = made(message, call)
             if not inspect.isawaitable(found):
                 raise TypeError(
@@ -237,7 +238,7 @@ def _watched(path: str, made: Any, *, is_async: bool) -> Chain:
 
         return alevel
 
-    def level(message: Message, call: Call) -> Outcome:
+    def level(message: Message, call: ConsumerCall) -> Outcome:
         found = made(message, call)
         if inspect.iscoroutine(found):
             found.close()

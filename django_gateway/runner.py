@@ -19,7 +19,7 @@ from django_gateway.channel import Outbox, outbox
 from django_gateway.database import opened_for_loop, tidy
 from django_gateway.exceptions import ConsumeLater, Reject
 from django_gateway.message import Message
-from django_gateway.middleware import Call, Middleware, check_result
+from django_gateway.middleware import ConsumerCall, Middleware, check_result
 from django_gateway.reports import report
 from django_gateway.routing import Route, Router
 from django_gateway.signals import consumer_finished, consumer_started
@@ -42,6 +42,10 @@ FIRST_DELAY: Final = 0.1
 """Seconds that `ConsumeLater` waits at first; it doubles, so ten tries span 51 seconds."""
 LONGEST_DELAY: Final = 30.0
 """Seconds it waits at most: half of a message's lifetime."""
+
+_TO_THREAD: Final = SyncToAsync.thread_handler.__code__
+"""Where asgiref raises an exception that is being handled again, for a thread to see it: of no
+interest to who reads the traceback."""
 
 
 class Running(NamedTuple):
@@ -70,6 +74,10 @@ class Runner:
         self._aside = cycle([ThreadSensitiveContext() for _ in range(threads)])
         """Where blocking code of asynchronous consumers runs: one thread each, so that there
         are no more database connections than twice the threads."""
+
+    def handled(self) -> int:
+        """Return how many messages were run."""
+        return sum(counter.value for counter in list(self._counters.values()))
 
     # ---------------------------------------------------------------- on a thread
 
@@ -121,7 +129,9 @@ class Runner:
                     outcome = OK
                 else:
                     chain = self._middleware.chain(is_async=False)
-                    outcome = chain(message, Call(route, arguments, box))
+                    outcome = chain(message, ConsumerCall(route, arguments, box))
+                if box.attended is not None and outcome.kind == ACCEPTED:
+                    box.finish()
             finally:
                 if consumer_finished.receivers:
                     consumer_finished.send(Runner, message=message)
@@ -177,7 +187,7 @@ class Runner:
                     return found
                 await found
             elif route.on_loop is not None:
-                await route.consumer.acall(message)  # type: ignore[attr-defined]  # views have it
+                await route.consumer.acall(message, **arguments)  # type: ignore[attr-defined]  # views have it
             else:
                 if opened_for_loop():
                     await sync_to_async(tidy)()
@@ -188,7 +198,9 @@ class Runner:
                         await route.consumer(message, **arguments)
                     else:
                         chain = self._middleware.chain(is_async=True)
-                        outcome = await chain(message, Call(route, arguments, box))
+                        outcome = await chain(message, ConsumerCall(route, arguments, box))
+                    if box.attended is not None and outcome.kind == ACCEPTED and box.due():
+                        await sync_to_async(box.finish)()
                 finally:
                     if consumer_finished.receivers:
                         await consumer_finished.asend(Runner, message=message)
@@ -228,10 +240,12 @@ class Runner:
     ) -> Outcome:
         """As `_outcome_of`; who hears of errors may block, a mail server's client for one."""
         if isinstance(error, Exception) and not isinstance(error, Reject | ConsumeLater):
-            trace = error.__traceback__
 
             def told() -> Outcome:
-                error.__traceback__ = trace  # without asgiref's way to this thread
+                trace = error.__traceback__
+                while trace is not None and trace.tb_frame.f_code is _TO_THREAD:
+                    trace = trace.tb_next
+                error.__traceback__ = trace
                 return self._outcome_of(error, route, subject)
 
             return await sync_to_async(told)()

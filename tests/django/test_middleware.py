@@ -7,14 +7,18 @@ import pytest
 from asgiref.sync import sync_to_async
 from django.core.checks import run_checks
 from django.core.exceptions import ImproperlyConfigured
+from django.http import HttpResponse
 from django.test import override_settings
 
-from django_gateway import Channel, ConsumeLater, Group, Reject, asgi, route
+from django_gateway import Channel, ConsumeLater, Group, Reject, asgi, route, route_class
+from django_gateway.generic.http import HttpConsumer
+from django_gateway.generic.websockets import WebsocketConsumer
 from django_gateway.middleware import Middleware
 from django_gateway.routing import Router
 from gateway.core.errors import ConfigError
 from tests.django.peer import Outcome
 from tests.django.project import middleware as module
+from tests.django.project.views import noted
 
 OK = Outcome("accepted")
 HERE = "tests.django.project.middleware."
@@ -373,7 +377,7 @@ def test_wrong_entries(case):
             asgi.router()
         assert str(caught.value) == text
         (error,) = run_checks(tags=["gateway"])
-        assert (error.id, error.msg) == ("gateway.E003", text)
+        assert (error.id, error.msg) == ("gateway.E004", text)
 
 
 def test_the_settings_are_read(monkeypatch):
@@ -393,3 +397,45 @@ def test_the_settings_are_read(monkeypatch):
         pytest.raises(ConfigError, match="there is no module 'nowhere'"),
     ):
         application.channels()
+
+
+class Room(WebsocketConsumer):
+    """Plain and asynchronous methods."""
+
+    def receive(self, text=None, bytes=None):
+        noted.append("receives")
+        self.reply(text)
+
+    async def disconnect(self, message, **kwargs):
+        noted.append("disconnects")
+
+
+class Lamp(HttpConsumer):
+    def get(self, request):
+        return HttpResponse("on")
+
+
+def test_classes(work, peer, noted):
+    """Classes are wrapped as functions are, each method by the chain of its kind; a class for
+    requests has Django's middleware.
+    """
+    work([route_class(Room), route_class(Lamp)], middleware=paths("first", "Second"))
+    name = peer.new_reply_channel()
+    message = {"reply_channel": name, "path": "/", "text": "hi", "bytes": None}
+    assert peer.settled("websocket.receive", message) == ([{"text": "hi"}], [OK])
+    message = {"reply_channel": name, "path": "/", "code": 1000, "reason": ""}
+    assert peer.settled("websocket.disconnect", message) == ([], [OK])
+    assert [what for what in noted if isinstance(what, str)] == [
+        "first before",
+        "receives",
+        "first accepted",
+        "first before",
+        "disconnects",
+        "first accepted",
+    ]
+    told = [what for what in noted if not isinstance(what, str)]
+    assert [is_async for _, _, _, is_async in told] == [False, True]
+    assert {name.rpartition(".")[2] for name, _, _, _ in told} <= {"Room", "receive", "disconnect"}
+    noted.clear()
+    assert peer.ask("/").content == b"on"
+    assert not noted

@@ -41,17 +41,20 @@ class Served:
         *options: str,
         workers: int = 1,
         open_files: tuple[int, int] | None = None,
-        project: Path | None = None,
+        project: Path = PROJECT,
+        found: bool = False,
         others: int = 0,
         **environ: str,
     ) -> None:
-        """``open_files`` is the soft and the hard limit of those. Another ``project`` than the
-        usual one names no layer: it is where every process of the project looks for it, among
-        them the ``others`` that run already.
+        """``open_files`` is the soft and the hard limit of those, ``project`` what is served.
+
+        Where its layer is ``found``, none is named: it is where every process of the project looks
+        for it, among them ``others`` that run already.
         """
+        self.project = project
         self.socket = folder / "hub.sock"
         where = ["--layer", f"unix://{self.socket}", "--settings", "settings"]
-        if project is not None:
+        if found:
             environ["XDG_RUNTIME_DIR"] = str(folder)
             self.socket = Path(default_layer_url(project, environ).removeprefix("unix://"))
             where = []
@@ -73,13 +76,9 @@ class Served:
                 *where,
                 *options,
             ],
-            cwd=project or PROJECT,
+            cwd=project,
             env=os.environ
-            | {
-                "PYTHONPATH": str(project or PROJECT),
-                "PYTHONUNBUFFERED": "1",
-                "E2E_SEEN": str(self.seen),
-            }
+            | {"PYTHONPATH": str(project), "PYTHONUNBUFFERED": "1", "E2E_SEEN": str(self.seen)}
             | environ,
             stdin=subprocess.DEVNULL,
             stdout=self._output,
@@ -131,6 +130,18 @@ class Served:
             self._layer = None
         self._process.send_signal(signal.SIGTERM)
         return self._process.wait(15)
+
+    def command(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run ``gateway WORDS`` for it, and return how it went."""
+        return subprocess.run(
+            [sys.executable, "-m", "gateway", *words, "--layer", f"unix://{self.socket}"],
+            cwd=self.project,
+            env=os.environ | {"DJANGO_SETTINGS_MODULE": "settings"},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
 
     def text(self) -> str:
         """Everything it printed so far."""
