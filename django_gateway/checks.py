@@ -1,4 +1,4 @@
-"""System checks (``manage.py check``) of the settings, the routing table and the middleware."""
+"""System checks (``manage.py check``) of the settings, the routing table and its middleware."""
 
 from __future__ import annotations
 

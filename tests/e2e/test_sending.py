@@ -24,7 +24,7 @@ SET_UP = "import django; django.setup(); from django_gateway import Channel, Gro
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """The project, served where every process of it looks."""
-    with Served(tmp_path_factory.mktemp("anywhere"), project=PROJECT, found=True) as served:
+    with Served(tmp_path_factory.mktemp("anywhere"), project=PROJECT, default_layer=True) as served:
         yield served
 
 
@@ -227,12 +227,12 @@ def test_the_layer_is_away(tmp_path: Path) -> None:
             r"that is running",
             said,
         ), said
-        with Served(tmp_path, project=PROJECT, found=True, others=1) as served:
+        with Served(tmp_path, project=PROJECT, default_layer=True, others=1) as served:
             sends(served, "first")
             assert served.stop() == 0
         said = send("into the void again")
         assert said.startswith(("no hub answers at", "the connection to the hub was lost")), said
-        with Served(tmp_path, project=PROJECT, found=True, others=1) as served:
+        with Served(tmp_path, project=PROJECT, default_layer=True, others=1) as served:
             sends(served, "second")
     finally:
         sender.stdin.close()
@@ -285,6 +285,8 @@ def test_a_group_answers(site: Served) -> None:
 
 def test_nobody_answers(tmp_path: Path) -> None:
     """A request that nobody answers in http.timeout seconds is answered 504."""
-    with Served(tmp_path, "--set", "http.timeout=0.5", project=PROJECT, found=True) as served:
+    with Served(
+        tmp_path, "--set", "http.timeout=0.5", project=PROJECT, default_layer=True
+    ) as served:
         assert served.get("/later")[0] == 504
         assert served.get("/shout/view")[0] == 200

@@ -27,6 +27,7 @@ import msgspec
 from gateway.core.errors import LayerUnavailable
 from gateway.core.layers import wire
 from gateway.core.layers.base import Delivery, Outcome, Send
+from gateway.core.layers.journal import LASTING
 from gateway.core.layers.verbs import DO_ANNOUNCE
 
 if TYPE_CHECKING:
@@ -142,6 +143,7 @@ class ThreadClient:
         self._calls[rid] = hello
         self._hello = hello
         self._out = [(wire.HELLO, rid, wire.VERSION, self._layer.process)]
+        self._out.extend(self._layer.held.claims())
         if self._layer.said is not None:
             self._out.append((DO_ANNOUNCE, 0, *self._layer.said))
         for number, intake in self._intakes.items():
@@ -262,6 +264,8 @@ class ThreadClient:
 
     def delivery(self, handed: Sequence[Any]) -> Delivery:
         """Return the delivery that the hub handed over: tag, name, payloads, attempt."""
+        if handed[0] >= LASTING:
+            self._layer.held.begun(handed[0])
         return Delivery(handed[1], handed[2], handed[0], handed[3], self._hand)
 
     # ---------------------------------------------------------------- settlement
@@ -278,7 +282,12 @@ class ThreadClient:
         if delivery.since:
             self.mean += (min(now - delivery.since, 1.0) - self.mean) * 0.05
         with self._mutex:
-            if self._sock is None or delivery.source is not self._hand:
+            if delivery.tag >= LASTING:
+                if self._sock is None:
+                    self._layer.held.keep(delivery, outcomes, sends)
+                    return
+                self._layer.held.settled(delivery.tag, outcomes)
+            elif self._sock is None or delivery.source is not self._hand:
                 self._layer.late(delivery, len(outcomes))
                 return
             out = self._out
@@ -303,6 +312,7 @@ class ThreadClient:
 
     def put_back(self, delivery: Delivery) -> None:
         """Give back what is left of a delivery that was not begun."""
+        self._layer.held.put_back(delivery.tag)
         with self._mutex:
             if self._sock is not None and delivery.source is self._hand:
                 self._out.append((wire.PUT_BACK, 0, delivery.tag))

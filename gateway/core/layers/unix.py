@@ -18,8 +18,10 @@ from gateway.core import names
 from gateway.core.errors import ConfigError, LayerError, LayerUnavailable
 from gateway.core.layers import wire
 from gateway.core.layers.base import OK, Delivery, Edge, Intake, Item, Outcome, Send
+from gateway.core.layers.held import Held
 from gateway.core.layers.intake import ThreadIntake
-from gateway.core.layers.loops import LoopClient, LoopEdge, LoopIntake
+from gateway.core.layers.loopintake import LoopIntake
+from gateway.core.layers.loops import LoopClient, LoopEdge
 from gateway.core.layers.options import LayerOptions
 from gateway.core.layers.threads import ThreadClient
 from gateway.core.layers.verbs import DO_ANNOUNCE, Verbs, off_loop
@@ -42,6 +44,10 @@ class UnixLayer(Verbs):
         self.closed = False
         self.said: tuple[list[str], str] | None = None
         """What was announced, to be said again to a hub that is new."""
+        self.held = Held()
+        """The disconnects that are in hand here, whatever becomes of the hub."""
+        self.numbers: Callable[[], str] = str
+        """What an edge tells of itself when somebody asks the hub for metrics."""
         self.metrics = Metrics()
         """What this process lost for want of a hub."""
         self._lock = threading.Lock()
