@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from itertools import cycle
 from typing import Any, Final, NamedTuple
 
@@ -71,9 +71,12 @@ class Runner:
         self._middleware: Middleware | None = router.middleware
         self._metrics = metrics
         self._counters: dict[tuple[str, str], Counter] = {}
-        self._aside = cycle([ThreadSensitiveContext() for _ in range(threads)])
+        self._aside: Iterator[Any] = cycle(
+            [ThreadSensitiveContext() for _ in range(threads)] or [None]
+        )
         """Where blocking code of asynchronous consumers runs: one thread each, so that there
-        are no more database connections than twice the threads."""
+        are no more database connections than twice the threads. Without threads: where that
+        of whoever runs them does."""
 
     def handled(self) -> int:
         """Return how many messages were run."""
