@@ -27,6 +27,7 @@ def test_a_case_runs_against_the_gateway_alone(case):
     assert report.document([found], {})["cases"][case]["rows"]["gateway"]
 
 
+@pytest.mark.timeout(60)  # ten processes start
 def test_two_gateways_against_one():
     """Both are measured, and the case says how many cores there were."""
     found = CASES["gateways"](Plan(pairs=1, scale=0.01))
