@@ -18,6 +18,7 @@ from typing import Self
 
 from gateway.core.layers.options import LayerOptions
 from gateway.core.layers.unix import UnixLayer
+from gateway.core.project import default_layer_url
 
 PROJECT = Path(__file__).parent / "project"
 SAMPLE = re.compile(r"^(\w+)(?:\{(.*)\})? ([0-9.e+-]+)$", re.MULTILINE)
@@ -42,11 +43,21 @@ class Served:
         gateways: int = 1,
         open_files: tuple[int, int] | None = None,
         project: Path = PROJECT,
+        default_layer: bool = False,
+        others: int = 0,
         **environ: str,
     ) -> None:
-        """``open_files`` is the soft and the hard limit of those, ``project`` what is served."""
+        """``open_files`` is the soft and the hard limit of those, ``project`` what is served. With
+        ``default_layer`` no layer is named: it is where every process of the project looks for
+        it, among them the ``others`` that run already.
+        """
         self.project = project
         self.socket = folder / "hub.sock"
+        where = ["--layer", f"unix://{self.socket}", "--settings", "settings"]
+        if default_layer:
+            environ["XDG_RUNTIME_DIR"] = str(folder)
+            self.socket = Path(default_layer_url(project, environ).removeprefix("unix://"))
+            where = []
         self.seen = folder / "seen"
         self.log = folder / "log"
         self._output = self.log.open("wb")
@@ -64,10 +75,7 @@ class Served:
                 str(workers),
                 "--gateways",
                 str(gateways),
-                "--layer",
-                f"unix://{self.socket}",
-                "--settings",
-                "settings",
+                *where,
                 *options,
             ],
             cwd=project,
@@ -82,7 +90,7 @@ class Served:
             resource.prlimit(self._process.pid, resource.RLIMIT_NOFILE, open_files)
         self.port = 0
         self._layer: UnixLayer | None = None
-        self._processes = workers + gateways
+        self._processes = workers + gateways + others
 
     def __enter__(self) -> Self:
         try:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
@@ -79,6 +80,7 @@ class LoopClient(asyncio.Protocol):
         self._hello = 0
         self._closed = False
         self._connecting: asyncio.Task[None] | None = None
+        self._refusal: OSError | None = None
         self._beat: asyncio.TimerHandle | None = None
 
     def is_closed(self) -> bool:
@@ -99,9 +101,7 @@ class LoopClient(asyncio.Protocol):
             await asyncio.wait({self._connecting}, timeout=ANSWER)
         if not self.connected:
             self.keep_connected()
-            raise LayerUnavailable(
-                f"no hub answers at {self.layer.path}; is `gateway run` or `gateway hub` running?"
-            )
+            raise self.layer.away(self._refusal)
 
     def keep_connected(self) -> None:
         """Connect in the background, until it works."""
@@ -116,7 +116,8 @@ class LoopClient(asyncio.Protocol):
             try:
                 await self.loop.create_unix_connection(lambda: self, self.layer.path)
                 return
-            except OSError:
+            except OSError as error:
+                self._refusal = error
                 if once:
                     return
             await asyncio.sleep(backoff)
@@ -182,6 +183,18 @@ class LoopClient(asyncio.Protocol):
             self._transport.close()
         for intake in list(self.intakes.values()):
             intake.close()
+
+    def let_go(self) -> None:
+        """Close this process's end, in the child of a fork, without a word to the hub.
+
+        The number stays taken, by nothing: the parent's transport, of which this process has a
+        copy, would close whatever had it next.
+        """
+        if self._transport is not None:
+            nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+            sock = self._transport.get_extra_info("socket")
+            os.dup2(nothing, sock.fileno(), inheritable=False)
+            os.close(nothing)
 
     async def aclose(self) -> None:
         """Say good-bye, and let the loop close the transport."""

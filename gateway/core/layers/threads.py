@@ -134,10 +134,7 @@ class ThreadClient:
             sock.connect(self._layer.path)
         except OSError as error:
             sock.close()
-            raise LayerUnavailable(
-                f"no hub answers at {self._layer.path}: {error.strerror}; is `gateway run` or "
-                "`gateway hub` running?"
-            ) from None
+            raise self._layer.away(error) from None
         self._sock = sock
         self._frames = wire.Frames()
         self._hand = Hand(self)
@@ -188,6 +185,11 @@ class ThreadClient:
                 if not self._leading:
                     self._lose(sock, "closed")
         self._busy()
+
+    def let_go(self) -> None:
+        """Close this process's end, in the child of a fork, without a word to the hub."""
+        if self._sock is not None:
+            self._sock.close()
 
     def flush(self) -> None:
         """Write what is to be said, in one write."""
