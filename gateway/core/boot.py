@@ -78,7 +78,13 @@ class Boot(msgspec.Struct, frozen=True, kw_only=True):
         asked = f"gateway.count (--gateways) is {count}: "
         if self.workers == 0:
             raise ConfigError(
-                f"{asked}with workers.count = 0 all is one process; leave one of the two out"
+                f"{asked}with workers.count = 0 (--workers 0) all is one process; run workers, or "
+                "one gateway"
+            )
+        url = self.layer_url
+        if not url.startswith("unix://"):
+            raise ConfigError(
+                f"{asked}they meet on a hub, so layer.url is unix:///path or empty, not {url!r}"
             )
         for endpoints in self.endpoints().values():
             for endpoint in endpoints:

@@ -213,6 +213,9 @@ def check(options: Options) -> int:
     for row in _rows(started):
         _say(f"{row.key} = {_shown(row.value)}  # {row.origin}")
     _say(f"# layer: {started.layer_url}")
+    if (count := started.settings.gateway.count) > 1:
+        hub = "the hub that runs there" if started.joins else "a hub process of their own there"
+        _say(f"# gateways: {count} processes on {hub}")
     warnings = list(started.warnings())
     problems = list(_problems(started))
     try:

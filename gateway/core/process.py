@@ -171,9 +171,13 @@ class Process:
     def _joined(self, layer: Layer) -> Layer:
         """Prepare a layer whose hub is another process: it may ask for our numbers."""
         if isinstance(layer, UnixLayer):
-            name = str(self._orders.number) if self._orders is not None else layer.process
+            # Without workers of ours the hub may be another's, and have a gateway 1 already.
+            number = ""
+            if self._orders is not None and self._boot.workers is not None:
+                number = str(self._orders.number)
 
             def numbers() -> str:
+                name = number or layer.process
                 return self._metrics.text(gateway=name) + layer.metrics.text(gateway=name)
 
             layer.numbers = numbers
