@@ -18,6 +18,7 @@ from gateway.core.layers.base import Layer
 from gateway.core.plugin import hookimpl
 
 if TYPE_CHECKING:
+    from django_gateway.handler import Views
     from django_gateway.routing import Router
     from django_gateway.worker import Worker
     from gateway.core.boot import Boot
@@ -69,7 +70,9 @@ def _open() -> Layer:
 class DjangoApplication:
     """Django as an application of the gateway (`gateway.core.plugin.Application`)."""
 
-    def __init__(self) -> None:
+    def __init__(self, views: Views | None = None) -> None:
+        self._views = views
+        """The consumer of requests that no route takes; None: Django's views."""
         self.source = f"Django settings {os.environ['DJANGO_SETTINGS_MODULE']}"
 
     def settings(self) -> Mapping[str, Any]:
@@ -110,7 +113,7 @@ class DjangoApplication:
         try:
             if not apps.ready:
                 django.setup()
-            return router()
+            return router(self._views)
         except ImproperlyConfigured as error:
             raise ConfigError(f"{self.source}: {error}") from error
 
@@ -121,12 +124,12 @@ def gateway_application(config: Any) -> DjangoApplication | None:
     return DjangoApplication() if config.settings else None
 
 
-def router() -> Router:
+def router(views: Views | None = None) -> Router:
     """Return the compiled routing table of the settings, Django's views behind it."""
     from django_gateway.handler import Views  # noqa: PLC0415 - needs Django set up
     from django_gateway.routing import Route, Router  # noqa: PLC0415 - as above
 
-    views = Views()
+    views = views or Views()
     return Router(
         layer_settings().get("ROUTING"),
         [Route(("http.request",), views, {}, on_loop=views.on_loop)],
