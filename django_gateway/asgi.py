@@ -16,6 +16,7 @@ from gateway.core.errors import ConfigError
 from gateway.core.layers import open_layer
 from gateway.core.layers.base import Layer
 from gateway.core.plugin import hookimpl
+from gateway.core.selection import select
 
 if TYPE_CHECKING:
     from django_gateway.handler import Views
@@ -105,6 +106,7 @@ class DjangoApplication:
     def _worker(self, layer: Layer, config: Any) -> Worker:
         channel_layers.use(layer)
         router = self._router()
+        router = router.only(select(router.channels(), config.workers))
         from django_gateway.worker import Worker  # noqa: PLC0415 - needs Django set up
 
         return Worker(layer, router, config.workers)

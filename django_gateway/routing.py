@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
@@ -150,6 +150,16 @@ class Router:
             for channel in one.channels:
                 before = self._by_channel.get(channel, ())
                 self._by_channel[channel] = (*before, one)
+        self.table = self.channels()
+        """The channels of the whole table, whatever part of it this is (`only`)."""
+
+    def only(self, channels: Collection[str]) -> Router:
+        """Return the same table with these of its channels alone."""
+        found = Router()
+        found.table = self.table
+        found._by_channel = {name: self._by_channel[name] for name in channels}
+        found.routes = [one for one in self.routes if not set(channels).isdisjoint(one.channels)]
+        return found
 
     def of(self, channel: str) -> tuple[Route, ...]:
         """Return the routes of a full channel name, in order."""

@@ -138,7 +138,7 @@ class Worker:
     def _announce(self) -> None:
         while not self._stopping.is_set():
             try:
-                self.layer.announce(self.router.channels())
+                self.layer.announce(self.router.table)
             except LayerUnavailable:
                 self._stopping.wait(RETRY)
             except LayerError:

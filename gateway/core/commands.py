@@ -18,6 +18,7 @@ from gateway.core.boot import Boot, Options, boot
 from gateway.core.errors import ConfigError, GatewayError
 from gateway.core.layers import open_layer
 from gateway.core.layers.unix import UnixLayer
+from gateway.core.selection import select
 from gateway.core.sources import CORE, Row
 from gateway.core.supervisor import Supervisor
 
@@ -183,7 +184,9 @@ def _problems(started: Boot) -> Iterator[str]:
             yield str(error)
     if started.application is not None:
         try:
-            started.application.channels()
+            select(started.application.channels(), started.settings.workers)
+        except ConfigError as error:
+            yield str(error)
         except Exception as error:  # noqa: BLE001 - the application's own code
             yield f"the application's routing: {type(error).__name__}: {error}"
 
