@@ -473,3 +473,26 @@ def test_breakpoint(runserver):
         running.process.stdin.write("answer = answer + 1\nc\n")
         running.process.stdin.flush()
         assert answer.result() == (200, "42")
+
+
+@pytest.mark.parametrize("kind", ["def", "async def"])
+def test_breakpoint_in_a_consumer(project, runserver, kind):
+    """It works in consumers, too: what runs on other threads is served meanwhile."""
+    add(project, "site1/settings.py", ROUTED)
+    add(
+        project,
+        "site1/routing.py",
+        f"{kind} stop(message):\n"
+        "    said = message.text\n"
+        "    breakpoint()\n"
+        "    message.reply(said)\n"
+        "routes.insert(0, route('websocket.receive', stop, path='^/stop/$'))\n",
+    )
+    running = runserver("0", stdin=subprocess.PIPE)
+    with connect(f"ws://127.0.0.1:{running.port()}/stop/") as talk:
+        talk.send("hello")
+        running.wait_for(r"\(Pdb\) ")
+        assert running.get("/") == (200, "first")
+        running.process.stdin.write("said += ', you'\nc\n")
+        running.process.stdin.flush()
+        assert talk.recv(timeout=10) == "hello, you"
