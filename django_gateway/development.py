@@ -112,10 +112,12 @@ class RequestLog(AccessLog):
 
     def asked(self, head: Any) -> Asked:
         """Return what a request's head says, its query too: a developer wants to see it."""
-        path = head.raw_path.decode("latin-1")
-        if head.query_string:
-            path += "?" + head.query_string.decode("latin-1")
-        return Asked(head.method, path, head.http_version)
+        asked = super().asked(head)
+        query: bytes = getattr(head, "query_string", b"")  # one that was refused may have none yet
+        if not query:
+            return asked
+        path = f"{asked.path}?{query.decode('latin-1')}"
+        return Asked(asked.method, path, asked.http_version)
 
     def opened(self, protocol: str, peer: Peer, path: str) -> None:
         """Log that a connection was accepted."""
@@ -135,7 +137,9 @@ class RequestLog(AccessLog):
             level = logging.ERROR
         elif code >= 400:
             level = logging.WARNING
-        asked = f"{record.method or '-'} {record.path or '-'} HTTP/{record.http_version or '-'}"
+        asked = "-"  # what came was no request
+        if record.method:
+            asked = f"{record.method} {record.path or '-'} HTTP/{record.http_version}"
         log.log(
             level,
             '"%s" %s %s',

@@ -92,6 +92,28 @@ def test_a_project_that_sets_nothing(runserver):
     running.wait_for(r"Internal Server Error: /boom\nTraceback")
 
 
+NO_REQUESTS = {
+    b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03": '"-" 400',  # TLS
+    b"nonsense\r\n\r\n": '"-" 400',
+    b"GET ?a=b HTTP/1.1\r\nHost: x\r\n\r\n": '"GET - HTTP/1.1" 400',
+    b"GET /a?b HTTP/1.1\r\nHost: x\r\nA b: c\r\n\r\n": '"GET /a HTTP/1.1" 400',
+    b"GET /\x1b[31m HTTP/1.1\r\nHost: x\r\n\r\n": '"GET / HTTP/1.1" 400',
+}
+
+
+def test_what_is_no_request(runserver):
+    """What is refused before it is a request has its line, too, and forges none."""
+    running = runserver("0", "--noreload")
+    for number, (data, line) in enumerate(NO_REQUESTS.items(), 1):
+        with socket.create_connection(("127.0.0.1", running.port()), timeout=10) as sock:
+            sock.sendall(data)
+            assert sock.recv(100).startswith(b"HTTP/1.1 400 ")
+        said = running.wait_for(r'(?m)^\[.*\] (".*" 400) \d+$', number)
+        assert said[1] == line
+    assert "\x1b" not in running.text()
+    assert "Traceback" not in running.text()
+
+
 def test_websockets(project, runserver):
     """A WebSocket is served, and what becomes of it has lines as Channels 1 wrote them."""
     add(project, "site1/settings.py", ROUTED)
