@@ -7,6 +7,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO_PORT ?= 8000
 FUZZ_SECONDS ?= 60
+CHAOS_SECONDS ?= 120
 # The first Python of at least 3.11 that can make virtual environments.
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
@@ -102,6 +103,10 @@ autobahn: $(VENV)/.test peers ## the WebSocket conformance suite, in full: half 
 .PHONY: fuzz
 fuzz: $(VENV)/.test ## throw hostile bytes at the http plugin; FUZZ_SECONDS=60
 	@python -m tests.plugins.http.fuzz --seconds $(FUZZ_SECONDS)
+
+.PHONY: chaos
+chaos: $(VENV)/.test ## kill processes at random under load, and account for each message; CHAOS_SECONDS=120
+	@python -m tests.chaos --seconds $(CHAOS_SECONDS) --roles worker
 
 .PHONY: docs
 docs: $(VENV)/.test ## write the generated pages of docs/reference

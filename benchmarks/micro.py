@@ -126,7 +126,7 @@ class _Edge(FakeEdge):
 
     receipt = 0
 
-    def post(self, channel: str, payloads: Any, receipt: Any = None, expiry: Any = None) -> None:
+    def post(self, channel: str, payloads: Any, receipt: Any = None, *_: Any) -> None:
         self.receipt = receipt
 
 
@@ -380,10 +380,12 @@ def _router(consumers: str, middleware: str) -> Any:
         BENCH_MIDDLEWARE=middleware,
     )
     import django
+    from django.conf import settings
 
     from django_gateway import asgi
 
     django.setup()
+    settings.CHANNEL_LAYERS["default"]["ROUTING"] = f"routing.{consumers}"  # not of the first stage
     return asgi.router()
 
 
@@ -404,6 +406,16 @@ def view_middleware() -> Step:
 def consumer() -> Step:
     """A message to a sync consumer that echoes, and its reply encoded (worker)."""
     return _worker("sync_echo", "websocket.receive", TEXT_MESSAGE)
+
+
+def consumer_class() -> Step:
+    """The same to a class: an instance and a method call more (worker)."""
+    return _worker("class_echo", "websocket.receive", TEXT_MESSAGE)
+
+
+def consumer_frame() -> Step:
+    """The same to a WebsocketConsumer, by way of frames (worker)."""
+    return _worker("frame_echo", "websocket.receive", TEXT_MESSAGE)
 
 
 def encode_reply() -> Step:
@@ -433,6 +445,8 @@ STAGES: dict[str, tuple[Callable[[], Step], int]] = {
     "wire-settle": (wire_settle, BATCH),
     "view": (view, 1),
     "consumer": (consumer, 1),
+    "consumer-class": (consumer_class, 1),
+    "consumer-frame": (consumer_frame, 1),
     "encode-reply": (encode_reply, 1),
     "view-middleware": (view_middleware, 1),
 }

@@ -12,5 +12,7 @@ class DjangoGatewayConfig(AppConfig):
     verbose_name = "Gateway"
 
     def ready(self) -> None:
-        """Register the checks."""
-        from django_gateway import checks  # noqa: F401, PLC0415 - imported for what it registers
+        """Register the checks, and hear of log-outs in whatever process."""
+        from django_gateway import checks, endings  # noqa: F401, PLC0415 - checks registers itself
+
+        endings.listen()

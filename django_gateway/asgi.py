@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import django
 from django.apps import apps
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
+from django.urls import get_resolver
 
 from gateway.core.errors import ConfigError
 from gateway.core.layers import open_layer
@@ -20,7 +21,7 @@ from gateway.core.selection import select
 
 if TYPE_CHECKING:
     from django_gateway.handler import Views
-    from django_gateway.routing import Router
+    from django_gateway.routing import Route, Router
     from django_gateway.worker import Worker
     from gateway.core.boot import Boot
 
@@ -95,7 +96,7 @@ class DjangoApplication:
         """Run a worker until SIGTERM or SIGINT; return the exit status."""
         from django_gateway.worker import run  # noqa: PLC0415 - needs Django set up
 
-        return run(self._worker(layer, config), config.workers.grace)
+        return run(self._worker(layer, config), config.workers)
 
     def start_worker(self, layer: Layer, config: Any) -> Worker:
         """Start a worker on threads of this process; its ``stop(grace)`` ends it."""
@@ -107,6 +108,9 @@ class DjangoApplication:
         channel_layers.use(layer)
         router = self._router()
         router = router.only(select(router.channels(), config.workers))
+        if getattr(settings, "ROOT_URLCONF", None) and router.of("http.request"):
+            # Now, not at the first request: code that cannot be imported stops the start.
+            _ = get_resolver().url_patterns
         from django_gateway.worker import Worker  # noqa: PLC0415 - needs Django set up
 
         return Worker(layer, router, config.workers)
@@ -127,15 +131,29 @@ def gateway_application(config: Any) -> DjangoApplication | None:
 
 
 def router(views: Views | None = None) -> Router:
-    """Return the compiled routing table of the settings, Django's views behind it."""
-    from django_gateway.handler import Views  # noqa: PLC0415 - needs Django set up
-    from django_gateway.routing import Route, Router  # noqa: PLC0415 - as above
+    """Return the compiled routing table of the settings, behind it what Django answers itself."""
+    from django_gateway import auth_settings, endings  # noqa: PLC0415 - needs Django set up
+    from django_gateway.attendance import attend  # noqa: PLC0415 - as above
+    from django_gateway.routing import Router  # noqa: PLC0415 - as above
+
+    table = Router(layer_settings().get("ROUTING"), behind(views))
+    auth_settings.check()
+    endings.listen()
+    return Router(attend(table.routes))
+
+
+def behind(views: Views | None = None) -> Iterator[Route]:
+    """Yield Django's views, and the signals of presence that have receivers.
+
+    One by one, so that the table has been imported by then, and with it their receivers.
+    """
+    from django_gateway import presence  # noqa: PLC0415 - needs Django set up
+    from django_gateway.handler import Views  # noqa: PLC0415 - as above
+    from django_gateway.routing import Route  # noqa: PLC0415 - as above
 
     views = views or Views()
-    return Router(
-        layer_settings().get("ROUTING"),
-        [Route(("http.request",), views, {}, on_loop=views.on_loop)],
-    )
+    yield Route(("http.request",), views, {}, on_loop=views.on_loop)
+    yield from presence.routes()
 
 
 def read_settings() -> dict[str, Any]:

@@ -9,17 +9,27 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, Protocol
 
 from gateway.core import names
 from gateway.core.layers import base
 from gateway.core.layers.base import Layer, Send
 
 
+class Attended(Protocol):
+    """What a consumer used that has to be finished: a session that it changed."""
+
+    def due(self) -> bool:
+        """Return whether there is something to do."""
+
+    def finish(self) -> None:
+        """Do it; it may block."""
+
+
 class Outbox:
     """The sends of one message's consumer, until they leave with its outcome."""
 
-    __slots__ = ("discarded", "most", "open", "sends")
+    __slots__ = ("attended", "discarded", "most", "open", "sends")
 
     def __init__(self, most: int) -> None:
         self.most = most
@@ -28,6 +38,22 @@ class Outbox:
         self.open = True
         """False once its message is settled: a task that outlives the consumer acts at once."""
         self.discarded = 0
+        self.attended: list[Attended] | None = None
+
+    def attend(self, what: Attended) -> None:
+        """Have ``what`` finished once the consumer has returned, before its outcome is told."""
+        if self.attended is None:
+            self.attended = []
+        self.attended.append(what)
+
+    def due(self) -> bool:
+        """Return whether anything attended has something to do, which may block."""
+        return self.attended is not None and any(one.due() for one in self.attended)
+
+    def finish(self) -> None:
+        """Finish what is attended; what it raises is as if the consumer had raised it."""
+        for one in self.attended or ():
+            one.finish()
 
     def discard(self) -> None:
         """Drop what is buffered: the consumer raised."""
@@ -110,13 +136,33 @@ class Group:
     def __init__(self, name: str) -> None:
         self.name = names.check_group(name)
 
-    def add(self, channel: Channel | str, *, immediately: bool = False) -> None:
-        """Make ``channel`` a member, until it is discarded or its connection ends."""
-        _act(base.group_add(self.name, _name(channel)), immediately=immediately)
+    def add(
+        self,
+        channel: Channel | str,
+        meta: dict[str, Any] | None = None,
+        *,
+        announce: bool = False,
+        immediately: bool = False,
+    ) -> None:
+        """Make ``channel`` a member, until it is discarded or its connection ends.
 
-    async def aadd(self, channel: Channel | str, *, immediately: bool = False) -> None:
+        ``meta`` is what `members` tells of it (64 KiB at most); added again, it has the latest.
+        With ``announce`` its join and its leave are told: see `presence_joined`.
+        """
+        adding = base.group_add(self.name, _name(channel), meta, announce=announce)
+        _act(adding, immediately=immediately)
+
+    async def aadd(
+        self,
+        channel: Channel | str,
+        meta: dict[str, Any] | None = None,
+        *,
+        announce: bool = False,
+        immediately: bool = False,
+    ) -> None:
         """Async twin of `add`."""
-        await _aact(base.group_add(self.name, _name(channel)), immediately=immediately)
+        adding = base.group_add(self.name, _name(channel), meta, announce=announce)
+        await _aact(adding, immediately=immediately)
 
     def discard(self, channel: Channel | str, *, immediately: bool = False) -> None:
         """End a membership; nothing happens where there is none."""
@@ -161,6 +207,14 @@ class Group:
     async def achannels(self) -> list[str]:
         """Async twin of `channels`."""
         return await _layer().agroup_channels(self.name)
+
+    def members(self) -> dict[str, dict[str, Any] | None]:
+        """Return the members' names and their meta, in no order. Reads at once."""
+        return _layer().group_members(self.name)
+
+    async def amembers(self) -> dict[str, dict[str, Any] | None]:
+        """Async twin of `members`."""
+        return await _layer().agroup_members(self.name)
 
     def count(self) -> int:
         """Return the number of members. Reads at once."""

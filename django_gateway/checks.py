@@ -1,4 +1,4 @@
-"""System checks (``manage.py check``) of GATEWAY, CHANNEL_LAYERS and the routing table."""
+"""System checks (``manage.py check``) of the settings and of the routing table."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from django.core.checks import CheckMessage, Error, Warning, register  # noqa: A
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import get_commands, load_command_class
 
-from django_gateway import asgi
+from django_gateway import asgi, auth_settings
 from django_gateway.routing import Router
 from gateway.core.errors import GatewayError
 
@@ -22,6 +22,16 @@ def check_settings(**_: Any) -> Sequence[CheckMessage]:
         asgi.effective()
     except (ImproperlyConfigured, GatewayError) as error:
         return [Error(str(error), id="gateway.E001")]
+    return []
+
+
+@register("gateway")
+def check_auth(**_: Any) -> Sequence[CheckMessage]:
+    """``gateway.E003``: GATEWAY_AUTH is wrong."""
+    try:
+        auth_settings.check()
+    except ImproperlyConfigured as error:
+        return [Error(str(error), id="gateway.E003")]
     return []
 
 

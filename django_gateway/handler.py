@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 from asgiref.sync import iscoroutinefunction, sync_to_async
 from django.core.handlers.base import BaseHandler
@@ -100,8 +100,10 @@ class Chain(BaseHandler):
 class Views:
     """The consumer of ``http.request``: calls the view that Django's URLconf names."""
 
+    chain: ClassVar[type[Chain]] = Chain
+
     def __init__(self) -> None:
-        self._chain = Chain(is_async=False)
+        self._chain = self.chain(is_async=False)
         self._async_chain: Chain | None = None
         self._any_async: bool | None = None
         self._started = RequestSignal(request_started)
@@ -160,7 +162,7 @@ class Views:
                 await rest
             return
         if self._async_chain is None:
-            self._async_chain = Chain(is_async=True)
+            self._async_chain = self.chain(is_async=True)
         if self._started.due_on_loop():
             await request_started.asend(sender=Views, message=message)
         if request.script_name:

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import ItemsView, Iterator, KeysView, ValuesView
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from django.utils.functional import cached_property
 
 from django_gateway.channel import Channel, outbox
 from gateway.core.layers.base import send
+
+if TYPE_CHECKING:
+    from django_gateway.sessions import BrowserSession, ChannelSession
 
 
 class Message:
@@ -65,6 +70,48 @@ class Message:
                 f"a message of {self.channel_name!r} has no reply_channel: nobody waits"
             )
         return Channel(name)
+
+    # Made at first use, so that they cost nothing who does not ask; a decorator, or a test, may
+    # assign them.
+
+    @cached_property
+    def channel_session(self) -> ChannelSession:
+        """Return the connection's session, saved if the consumer returns having changed it.
+
+        LookupError for a message that belongs to no connection.
+        """
+        from django_gateway.sessions import channel_session_of  # noqa: PLC0415 - needs settings
+
+        return channel_session_of(self)
+
+    @cached_property
+    def http_session(self) -> BrowserSession | None:
+        """Return the browser's session, to be read; None where no cookie came with the connection.
+
+        LookupError where nobody asked for it when the connection was opened.
+        """
+        from django_gateway.sessions import http_session_of  # noqa: PLC0415 - needs settings
+
+        return http_session_of(self)
+
+    @cached_property
+    def user(self) -> Any:
+        """Return who sent it: a user of ``AUTH_USER_MODEL``, or an ``AnonymousUser``.
+
+        LookupError for a message that cannot tell; on an event loop RuntimeError, unless
+        `auser` was awaited before. Raises `Reject` where the user is gone.
+        """
+        from django_gateway.users import user_of  # noqa: PLC0415 - needs settings
+
+        return user_of(self)
+
+    async def auser(self) -> Any:
+        """Async twin of `user`, which may be used from then on."""
+        if "user" not in self.__dict__:
+            from django_gateway.users import auser_of  # noqa: PLC0415 - needs settings
+
+            self.user = await auser_of(self)
+        return self.user
 
     @property
     def text(self) -> str | None:

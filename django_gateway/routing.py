@@ -3,15 +3,14 @@ r"""The routing table: which consumer a message goes to.
 ::
 
     routing = [
-        route("websocket.connect", connect, path=r"^/chat/(?P<room>\w+)/$"),
+        route("websocket.connect", connect, path=path("chat/<slug:room>/")),
         route(["websocket.receive", "sse.receive"], "chat.consumers.receive"),
-        include("shop.routing.routes", path=r"^/shop"),
+        route_class(Room, path=path("rooms/<int:pk>/")),
+        include("shop.routing.routes", path=path("shop/")),
     ]
 
-The first route of the message's channel whose filters all match is taken. A filter is a
-regular expression, matched at the start (``re.match``) of the value of that key as text:
-bytes as UTF-8, numbers by ``str``, lists by element (any may match). A key that is missing
-or None does not match. Named groups become arguments of the consumer.
+The first route of the message's channel whose filters (`django_gateway.filters`) all match is
+taken. Their named groups become arguments of the consumer.
 
 The table is compiled per channel: a match costs what that channel's routes cost. Wrong usages
 raise `ImproperlyConfigured` with a text that names the fix.
@@ -20,26 +19,46 @@ raise `ImproperlyConfigured` with a text that names the fix.
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from importlib import import_module
-from typing import Any
+from typing import Any, NamedTuple
 
 from asgiref.sync import iscoroutinefunction
 from django.core.exceptions import ImproperlyConfigured
 
+from django_gateway.filters import Chain, Filter, matched, read
 from django_gateway.message import Message
 from gateway.core import names
 
-Chain = tuple[re.Pattern[str], ...]
 Filters = dict[str, Chain]
-"""By key the expressions that match one after the other, each where the last one ended."""
+
+
+class Call(NamedTuple):
+    """A call of the project's code that a route makes, with what its filters capture besides."""
+
+    function: Callable[..., Any]
+    given: tuple[str, ...] = ("message",)
+    """Its arguments by position; a method's begin with ``self``."""
+    named: tuple[str, ...] = ()
+    """Its arguments by name, one of them at a time."""
 
 
 class Route:
-    """One line of the table, made by `route`: channels, a consumer, filters."""
+    """One line of the table, made by `route`: channels, a consumer, filters.
 
-    __slots__ = ("channels", "consumer", "filters", "is_async", "name", "on_loop")
+    ``calls`` are those whose arguments are checked; by default the consumer's own.
+    """
+
+    __slots__ = (
+        "_chains",
+        "calls",
+        "channels",
+        "consumer",
+        "filters",
+        "is_async",
+        "name",
+        "on_loop",
+    )
 
     def __init__(
         self,
@@ -47,33 +66,33 @@ class Route:
         consumer: Callable[..., Any],
         filters: Filters,
         on_loop: Callable[[Message], bool] | None = None,
+        calls: Sequence[Call] | None = None,
     ) -> None:
         self.channels = channels
         self.consumer = consumer
         self.filters = filters
+        self._chains = tuple((key, _placed(key, chain)) for key, chain in filters.items())
+        self.calls = (Call(consumer),) if calls is None else tuple(calls)
         self.is_async = is_async(consumer)
         self.on_loop = on_loop
-        """Decides for each message whether ``consumer.on_loop(message)`` is awaited instead."""
+        """Decides for each message whether ``consumer.acall(message, …)`` is awaited instead."""
         self.name = name_of(consumer)
 
     def under(self, prefix: Filters) -> Route:
         """Return the same route behind the filters of an `include`."""
         merged = {key: chain + self.filters.get(key, ()) for key, chain in prefix.items()}
-        return Route(self.channels, self.consumer, {**self.filters, **merged}, self.on_loop)
+        filters = {**self.filters, **merged}
+        return Route(self.channels, self.consumer, filters, self.on_loop, self.calls)
+
+    def on(self, channels: tuple[str, ...]) -> Route:
+        """Return the same route for ``channels`` alone."""
+        return Route(channels, self.consumer, self.filters, self.on_loop, self.calls)
 
     def match(self, content: Mapping[str, Any]) -> dict[str, Any] | None:
         """Return the consumer's arguments, or None where a filter does not match."""
         found: dict[str, Any] = {}
-        for key, chain in self.filters.items():
-            value = content.get(key)
-            if value.__class__ is str:
-                groups = _follow(chain, value)
-            elif value.__class__ is list:
-                groups = next(
-                    (got for item in value if (got := _match(chain, item)) is not None), None
-                )
-            else:
-                groups = _match(chain, value)
+        for key, chain in self._chains:
+            groups = matched(chain, content.get(key))
             if groups is None:
                 return None
             if groups:
@@ -85,13 +104,12 @@ class Route:
 
 
 class Include:
-    """Routes behind common filters, made by `include`."""
+    """Routes that stand together in the table, made by `include` and `route_class`."""
 
-    __slots__ = ("filters", "routes")
+    __slots__ = ("routes",)
 
-    def __init__(self, routes: list[Route], filters: Filters) -> None:
-        self.routes = [one.under(filters) for one in routes]
-        self.filters = filters
+    def __init__(self, routes: list[Route]) -> None:
+        self.routes = routes
 
 
 Routing = str | Mapping[str, Any] | Sequence[Any]
@@ -109,6 +127,7 @@ def route(
     if callable(channels):
         raise ImproperlyConfigured(
             f"route() takes the channel first: route('websocket.receive', {name_of(channels)})"
+            + ("; or route_class(…) with the class alone" if inspect.isclass(channels) else "")
         )
     several = (channels,) if isinstance(channels, str) else channels
     if not isinstance(several, list | tuple) or not several:
@@ -118,30 +137,73 @@ def route(
     for channel in several:
         _check_channel(channel)
     where = f"route({several[0]!r}, …)"
-    compiled: Filters = {key: (_compile(where, key, value),) for key, value in filters.items()}
+    compiled = read_filters(where, filters)
     return Route(tuple(several), _consumer(where, consumer), compiled)
+
+
+def route_class(consumer: type | str, /, *more: Any, **filters: Any) -> Include:
+    """Send the messages that a class has methods for to them, where ``filters`` match.
+
+    ``consumer`` is a subclass of `django_gateway.Consumer` (or its dotted path), which says
+    itself which channels those are. Its methods get the filters' named groups. Raises
+    ImproperlyConfigured.
+    """
+    from django_gateway.generic.base import BaseConsumer  # noqa: PLC0415 - it imports this module
+
+    if more:
+        raise ImproperlyConfigured(
+            "route_class() takes the class alone, which says itself what its channels are: "
+            "route_class(Chat, path=…)"
+        )
+    found = load(consumer, "route_class(…)") if isinstance(consumer, str) else consumer
+    if inspect.iscoroutine(found):
+        found.close()
+    if isinstance(found, BaseConsumer):
+        raise ImproperlyConfigured(
+            f"route_class() takes the class, not an instance: {type(found).__name__} without "
+            "parentheses"
+        )
+    if not inspect.isclass(found):
+        hint = f"; write route('websocket.receive', {name_of(found)})" if callable(found) else ""
+        raise ImproperlyConfigured(
+            f"route_class() takes a subclass of django_gateway.Consumer, not {found!r}{hint}"
+        )
+    if not issubclass(found, BaseConsumer):
+        hint = "; Django's views stand in its URLs" if hasattr(found, "as_view") else ""
+        raise ImproperlyConfigured(
+            f"route_class(): {name_of(found)} is not a subclass of django_gateway.Consumer{hint}"
+        )
+    compiled = read_filters(f"route_class({found.__name__}, …)", filters)
+    return Include([one.under(compiled) for one in found.routes()])
 
 
 def include(routes: Routing, /, **filters: Any) -> Include:
     """Take other ``routes`` in (a dotted path, a list, a dict) where ``filters`` match.
 
     What a filter matches is stripped before the routes' own filters of that key see the value:
-    with ``include(shop, path="^/shop")`` a route with ``path="^/cart$"`` serves ``/shop/cart``.
+    with ``include(shop, path=path("shop/"))`` a route with ``path=path("cart/")`` serves
+    ``/shop/cart/``.
     Consumers get the message whole. Raises ImproperlyConfigured.
     """
     compiled: Filters = {
-        key: (_compile("include(…)", key, value),) for key, value in filters.items()
+        key: tuple(one.prefix() for one in chain)
+        for key, chain in read_filters("include(…)", filters).items()
     }
-    return Include(list(_flatten(routes, "include(…)")), compiled)
+    return Include([one.under(compiled) for one in _flatten(routes, "include(…)")])
+
+
+def read_filters(where: str, filters: Mapping[str, Any]) -> Filters:
+    """Return the filters that somebody wrote, by key. Raises ImproperlyConfigured."""
+    return {key: (read(where, key, value),) for key, value in filters.items()}
 
 
 class Router:
     """A routing table, compiled. Raises ImproperlyConfigured.
 
-    ``default`` routes stand behind the table's own.
+    ``default`` routes stand behind the table's own, and are asked for once that is there.
     """
 
-    def __init__(self, routing: Routing | None = None, default: Sequence[Route] = ()) -> None:
+    def __init__(self, routing: Routing | None = None, default: Iterable[Route] = ()) -> None:
         table = [] if routing is None else list(_flatten(routing, "ROUTING"))
         self.routes = [*table, *default]
         self._by_channel: dict[str, tuple[Route, ...]] = {}
@@ -205,34 +267,6 @@ def name_of(thing: Any) -> str:
     return f"{inner.__module__}.{qualname}"
 
 
-# ---------------------------------------------------------------- matching
-
-
-def _match(chain: Chain, value: Any) -> dict[str, Any] | None:
-    if value.__class__ is bytes:
-        try:
-            return _follow(chain, value.decode())
-        except UnicodeDecodeError:
-            return None
-    if value.__class__ is str:
-        return _follow(chain, value)
-    if isinstance(value, int | float):
-        return _follow(chain, str(value))
-    return None
-
-
-def _follow(chain: Chain, text: str) -> dict[str, Any] | None:
-    found: dict[str, Any] = {}
-    for pattern in chain:
-        match = pattern.match(text)
-        if match is None:
-            return None
-        if pattern.groupindex:
-            found.update(match.groupdict())
-        text = text[match.end() :] if len(chain) > 1 else text
-    return found
-
-
 # ---------------------------------------------------------------- reading what people write
 
 
@@ -261,9 +295,17 @@ def _flatten(routing: Any, where: str) -> Iterator[Route]:
         elif isinstance(item, Include):
             yield from item.routes
         else:
-            raise ImproperlyConfigured(
-                f"{where} holds {item!r}: write route('channel', consumer) or include(…)"
-            )
+            raise ImproperlyConfigured(f"{where} holds {item!r}: {_instead(item)}")
+
+
+def _instead(item: Any) -> str:
+    if getattr(item, "__name__", "") == "as_route" and callable(item):
+        return f"write {item.__self__.__name__}.as_route(), with parentheses"
+    if inspect.isclass(item):
+        return f"write route_class({item.__name__})"
+    if hasattr(item, "url_patterns") or hasattr(item, "lookup_str"):
+        return "this is Django's path(), for its URLs; here stand route(…) and include(…)"
+    return "write route('channel', consumer) or include(…)"
 
 
 def load(path: str, where: str) -> Any:
@@ -304,27 +346,17 @@ def _check_channel(channel: Any) -> None:
         )
 
 
-def _compile(where: str, key: str, value: Any) -> re.Pattern[str]:
-    if isinstance(value, re.Pattern) and isinstance(value.pattern, str):
-        return value
-    if not isinstance(value, str):
-        raise ImproperlyConfigured(
-            f"{where}: the filter {key}={value!r} is not a regular expression; write it as a "
-            f"str: {key}=r'^…$'"
-        )
-    try:
-        return re.compile(value)
-    except re.error as error:
-        raise ImproperlyConfigured(
-            f"{where}: the filter {key}={value!r} is not a regular expression: {error}"
-        ) from None
-
-
 def _consumer(where: str, consumer: Any) -> Callable[..., Any]:
     found: Callable[..., Any] = load(consumer, where) if isinstance(consumer, str) else consumer
     if inspect.isclass(found):
         raise ImproperlyConfigured(
-            f"{where}: {name_of(found)} is a class; a consumer is a function of a message"
+            f"{where}: {name_of(found)} is a class; write route_class({found.__name__}), with a "
+            "subclass of django_gateway.Consumer"
+        )
+    if hasattr(found, "view_class"):
+        raise ImproperlyConfigured(
+            f"{where}: {name_of(found)} is a view of Django's, which stands in its URLs; a "
+            "consumer is a function of a message"
         )
     if inspect.iscoroutine(found):
         found.close()
@@ -335,37 +367,59 @@ def _consumer(where: str, consumer: Any) -> Callable[..., Any]:
             "dotted path"
             + ("; was it called? name it without parentheses" if found is None else "")
         )
-    if inspect.isgeneratorfunction(found) or inspect.isasyncgenfunction(found):
-        raise ImproperlyConfigured(
-            f"{where}: {name_of(found)} has a yield in it, so calling it runs nothing; send with "
-            "message.reply(…) instead"
-        )
+    check_runs(where, found)
     return found
 
 
+def check_runs(where: str, function: Callable[..., Any]) -> None:
+    """Refuse a function whose call runs nothing. Raises ImproperlyConfigured."""
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise ImproperlyConfigured(
+            f"{where}: {name_of(function)} has a yield in it, so calling it runs nothing; send "
+            "with message.reply(…) instead"
+        )
+
+
+def _placed(key: str, chain: Chain) -> Chain:
+    before: tuple[Filter | None, ...] = (None, *chain)
+    return tuple(one.placed(key, last) for one, last in zip(chain, before, strict=False))
+
+
 def _check_arguments(one: Route) -> None:
-    captured = [
-        group for chain in one.filters.values() for pattern in chain for group in pattern.groupindex
-    ]
-    twice = next((group for group in captured if captured.count(group) > 1), None)
+    captured = [name for chain in one.filters.values() for each in chain for name in each.names]
+    twice = next((name for name in captured if captured.count(name) > 1), None)
     if twice is not None:
         raise ImproperlyConfigured(f"{one!r}: its filters capture {twice!r} twice; rename one")
+    for call in one.calls:
+        taken = next((name for name in captured if name in (*call.given, *call.named)), None)
+        if taken is not None:
+            raise ImproperlyConfigured(
+                f"{one!r}: its filters capture {taken!r}, which the consumer is given anyway; "
+                "rename it"
+            )
+        _check_call(one, call, captured)
+
+
+def _check_call(one: Route, call: Call, captured: list[str]) -> None:
     try:
-        signature = inspect.signature(one.consumer)
+        signature = inspect.signature(call.function)
     except (TypeError, ValueError):  # a builtin that does not tell
         return
     try:
-        signature.bind(None, **dict.fromkeys(captured))
+        for named in call.named or (None,):
+            by_name = captured if named is None else [named, *captured]
+            signature.bind(*call.given, **dict.fromkeys(by_name))
     except TypeError:
-        inner = getattr(one.consumer, "__name__", "consumer")
+        inner = getattr(call.function, "__name__", "consumer")
+        wanted = [*call.given, *(f"{named}=None" for named in call.named)]
+        wanted += ["*"] if call.named and captured else []
         raise ImproperlyConfigured(
             f"{one!r}: {inner}{signature} cannot be called with what the route gives it; "
-            f"write def {inner}({', '.join(['message', *captured])})"
+            f"write def {inner}({', '.join([*wanted, *captured])})"
         ) from None
 
 
 def _describe(filters: Filters) -> str:
-    def shown(chain: Iterable[re.Pattern[str]]) -> str:
-        return " ".join(pattern.pattern for pattern in chain)
-
-    return ", ".join(f"{key}={shown(chain)}" for key, chain in filters.items())
+    return ", ".join(
+        f"{key}={' '.join(str(each) for each in chain)}" for key, chain in filters.items()
+    )

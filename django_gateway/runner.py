@@ -72,6 +72,10 @@ class Runner:
         """Where blocking code of asynchronous consumers runs: one thread each, so that there
         are no more database connections than twice the threads."""
 
+    def handled(self) -> int:
+        """Return how many messages were run."""
+        return sum(counter.value for counter in list(self._counters.values()))
+
     # ---------------------------------------------------------------- on a thread
 
     def run(self, delivery: Delivery, base: contextvars.Context, hand_over: HandOver) -> None:
@@ -121,6 +125,8 @@ class Runner:
                     raise TypeError(
                         f"{route.name} is no async def, yet returned a coroutine: nobody awaits it"
                     )
+                if box.attended is not None:
+                    box.finish()
             finally:
                 if consumer_finished.receivers:
                     consumer_finished.send(Runner, message=message)
@@ -175,7 +181,7 @@ class Runner:
                     return found
                 await found
             elif route.on_loop is not None:
-                await route.consumer.acall(message)  # type: ignore[attr-defined]  # views have it
+                await route.consumer.acall(message, **arguments)  # type: ignore[attr-defined]  # views have it
             else:
                 if opened_for_loop():
                     await sync_to_async(tidy)()
@@ -183,6 +189,8 @@ class Runner:
                     await consumer_started.asend(Runner, message=message)
                 try:
                     await route.consumer(message, **arguments)
+                    if box.attended is not None and box.due():
+                        await sync_to_async(box.finish)()
                 finally:
                     if consumer_finished.receivers:
                         await consumer_finished.asend(Runner, message=message)

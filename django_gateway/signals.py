@@ -7,6 +7,12 @@
     Once, when a worker takes messages; ``sender`` is `Worker`, ``worker`` the worker.
 ``worker_stopping``
     Once, when it takes no more and lets finish what runs.
+``presence_joined``, ``presence_left``
+    When a member joins or leaves that was added with ``announce=True``, in one worker, as a
+    consumer: what receivers send is buffered, and one that raises is logged. ``sender`` is the
+    class `Group`; ``group`` the `Group`, ``channel`` the `Channel`, ``meta`` a dict or None.
+    Receivers are to be connected before the worker starts: in ``AppConfig.ready``, or where the
+    consumers are.
 """
 
 from __future__ import annotations
@@ -17,3 +23,5 @@ consumer_started = Signal()
 consumer_finished = Signal()
 worker_ready = Signal()
 worker_stopping = Signal()
+presence_joined = Signal()
+presence_left = Signal()

@@ -23,10 +23,13 @@ from django_gateway.database import worker_thread
 from django_gateway.routing import Router
 from django_gateway.runner import Runner, Running
 from django_gateway.signals import worker_ready, worker_stopping
+from gateway.core.config import WorkerSettings
 from gateway.core.errors import LayerError, LayerUnavailable
 from gateway.core.layers.base import Delivery, Intake, Layer
 from gateway.core.loop import new_loop
 from gateway.core.metrics import Drop, Metrics
+from gateway.core.names import PIN
+from gateway.core.recycling import Limits
 
 log = logging.getLogger("gateway.worker")
 
@@ -45,6 +48,7 @@ class WorkerConfig(Protocol):
     threads: int
     stand_ins: int
     async_limit: int
+    version: str
 
 
 class Worker:
@@ -60,10 +64,11 @@ class Worker:
         """Set once the channels are announced and taken."""
         self._runner = Runner(layer, router, self.metrics, config.threads)
         mixed, alone = _split(router)
-        self._intake: Intake = layer.intake(mixed, CREDIT)
+        self._intake: Intake = layer.intake([*mixed, PIN] if mixed else [], CREDIT)
         self._loop_intake: Intake | None = None
         if alone:
-            self._loop_intake = layer.intake(alone, config.async_limit)
+            own = alone if mixed else [*alone, PIN]
+            self._loop_intake = layer.intake(own, config.async_limit)
         self._stopping = threading.Event()
         self._crew = Crew(
             config.threads if mixed else 0,
@@ -79,6 +84,7 @@ class Worker:
         self._loop_thread = threading.Thread(target=self._serve, name="loop", daemon=True)
         self._tasks: set[asyncio.Task[None]] = set()
         self._async_limit = config.async_limit
+        self._version = config.version
 
     def start(self) -> None:
         """Start taking, and return at once."""
@@ -95,9 +101,9 @@ class Worker:
         end = time.monotonic() + grace
         self._stopping.set()
         worker_stopping.send_robust(Worker, worker=self)
-        self._intake.close()
         if self._loop_intake is not None:
             self._loop_intake.close()
+        self._intake.close()  # last: it lifts pins, and nothing is to come back to this worker
         done = self._crew.join(end)
         self._announcer.join(max(0.0, end - time.monotonic()))
         finishing = asyncio.run_coroutine_threadsafe(
@@ -107,6 +113,10 @@ class Worker:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._loop_thread.join(SETTLING)
         return done
+
+    def handled(self) -> int:
+        """Return how many messages it has run."""
+        return self._runner.handled()
 
     # ---------------------------------------------------------------- threads
 
@@ -138,7 +148,7 @@ class Worker:
     def _announce(self) -> None:
         while not self._stopping.is_set():
             try:
-                self.layer.announce(self.router.table)
+                self.layer.announce(self.router.table, self._version)
             except LayerUnavailable:
                 self._stopping.wait(RETRY)
             except LayerError:
@@ -197,13 +207,16 @@ class Worker:
         return not late
 
 
-def run(worker: Worker, grace: float) -> int:
+def run(worker: Worker, config: WorkerSettings) -> int:
     """Run a worker on the main thread until SIGTERM or SIGINT; return the exit status.
 
-    The first signal drains it, a second one ends the process at once, with status 1. SIGHUP,
-    which asks a gateway to load its files again, does nothing here, and so ends nothing.
+    The first signal drains it, a second one ends the process at once, with status 1. A limit of
+    its settings drains it, too: its process manager starts another. SIGHUP, which asks a gateway
+    to load its files again, does nothing here, and so ends nothing.
     """
     asked = threading.Event()
+    limits = Limits(config)
+    grace = config.grace
 
     def stop(*_: Any) -> None:
         if asked.is_set():
@@ -217,7 +230,10 @@ def run(worker: Worker, grace: float) -> int:
     before = {number: signal.signal(number, handler) for number, handler in wanted.items()}
     worker.start()
     log.info("worker takes %s", ", ".join(worker.router.channels()))
-    asked.wait()
+    while not asked.wait(limits.look_every()):
+        if (worn := limits.reached(worker.handled())) is not None:
+            log.info("worker ends, to be started again by who started it: %s", worn)
+            asked.set()
     log.info("worker stops: it finishes what runs, for up to %g s", grace)
     done = worker.stop(grace)
     worker.layer.close()

@@ -189,6 +189,19 @@ def settings() -> Iterator[str]:
         yield ""
 
 
+def auth_settings() -> Iterator[str]:
+    """Yield the table of ``GATEWAY_AUTH``, in Python's spelling."""
+    from django_gateway.auth_settings import AuthSettings
+
+    rows = []
+    for name, hint, default, text in fields(AuthSettings):
+        kind, metas = peel(hint)
+        bounds = limits(metas)
+        spelled = f"`{spell(kind)}`" + (f", {bounds}" if bounds else "")
+        rows.append((f'`"{name}"`', spelled, f"`{default!r}`", text))
+    yield from table(("key", "type", "default", "meaning"), rows)
+
+
 def sentence(thing: Any) -> str:
     """Return what a docstring says, without the name it may begin with, from a capital on."""
     text = prose(thing.__doc__ or "")
@@ -381,6 +394,7 @@ REGIONS: dict[str, Callable[..., Iterator[str]]] = {
     function.__name__: function
     for function in (
         settings,
+        auth_settings,
         messages,
         drops,
         record,

@@ -23,10 +23,12 @@ examples:
                                            the protocol servers alone
   gateway worker --layer unix:///run/site.sock
                                            … and one worker for them
+  gateway reload                           new code is deployed: replace the workers
   gateway check                            what is set, where, and what is wrong
 
 exit status:
-  0  done, or stopped as asked         1  check found problems; stopped at once
+  0  done, or stopped as asked         1  check found problems; stopped at once;
+                                          nothing was reloaded
   2  wrong options or settings, or a plugin that cannot start; the text says which
 
 Settings come, in rising order, from defaults, Django (GATEWAY, CHANNEL_LAYERS),
@@ -38,6 +40,7 @@ _COMMANDS = {
     "run": "serve: protocol servers, channel layer and workers",
     "worker": "run one worker alone",
     "hub": "run the unix:// channel layer alone",
+    "reload": "replace the workers of a running gateway one by one: new code, no connection lost",
     "plugins": "show the installed plugins and their settings",
     "check": "show the effective settings and what is wrong with them; starts nothing",
     "routes": "show which consumer gets what",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+# Before any test has Twisted look for its plugins: autobahn's own would choose the other flavour.
+import autobahn.asyncio  # noqa: F401
 import pytest
 
 

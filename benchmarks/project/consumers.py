@@ -1,10 +1,22 @@
 """The WebSocket consumers under the gateway, as `peer_consumers` has them in Channels 4."""
 
-from django_gateway import Group, Message
+from django_gateway import Consumer, Group, Message, WebsocketConsumer
 
 
 def echo(message: Message) -> None:
     message.reply(message.text)
+
+
+class Echo(Consumer):
+    protocols = ("websocket",)
+
+    def receive(self, message: Message) -> None:
+        message.reply(message.text)
+
+
+class FrameEcho(WebsocketConsumer):
+    def receive(self, text: str | None = None, bytes: bytes | None = None) -> None:  # noqa: A002 - the argument's name
+        self.send(text=text, bytes=bytes)
 
 
 async def echo_async(message: Message) -> None:

@@ -2,10 +2,12 @@
 
 import consumers
 
-from django_gateway import route
+from django_gateway import route, route_class
 
 sync_echo = [route("websocket.receive", consumers.echo)]
 async_echo = [route("websocket.receive", consumers.echo_async)]
+class_echo = [route_class(consumers.Echo)]
+frame_echo = [route_class(consumers.FrameEcho)]
 group = [
     route("websocket.connect", consumers.join),
     route("websocket.receive", consumers.tell),

@@ -48,6 +48,9 @@ SEND: Final = 1
 OUTCOME: Final = 2
 GATEWAY: Final = 3
 
+OURS: Final = ("ack", "ack_channel", "pin")
+"""The keys of a reply that are the core's to heed."""
+
 _encode = msgspec.msgpack.Encoder().encode
 
 
@@ -76,6 +79,7 @@ class Connection(Conversation, plugin.Connection):
         "late",
         "loose",
         "peer",
+        "pin",
         "ready",
         "session",
         "state",
@@ -109,6 +113,8 @@ class Connection(Conversation, plugin.Connection):
         """Whether it was ended from this side: what waits in it is dropped."""
         self.flights = 0
         """Its conversations' unsettled deliveries."""
+        self.pin: str | None = None
+        """The channel of the process to which its messages go."""
         self.groups: set[tuple[str, Conversation]] | None = None
         self.loose: set[int] | None = None
         """The receipts of its messages outside every conversation."""
@@ -178,6 +184,8 @@ class Connection(Conversation, plugin.Connection):
         context = self.context
         engine = context.engine
         del engine.by_channel[self.reply_channel]
+        if context.pins and (self.flights or self._waiting):
+            engine.parting[self.reply_channel] = self
         context.left()
         if self.branches is not None:
             for branch in self.branches.values():
@@ -300,10 +308,10 @@ class Connection(Conversation, plugin.Connection):
         self.groups = None
         self.cut_off()
 
-    def drain(self) -> None:
-        """Tell the session that the gateway is shutting down."""
+    def drain(self, retry_after: float) -> None:
+        """Tell the session that the gateway is shutting down, and when to come back (seconds)."""
         if self.state == OPEN:
-            self.enter(GATEWAY, self.session.draining)
+            self.enter(GATEWAY, self.session.draining, retry_after)
 
     # ------------------------------------------------ towards the application
 
@@ -374,10 +382,19 @@ class Connection(Conversation, plugin.Connection):
             self.invalid(str(error))
             return
         session = self.session
-        if session.frames_replies and self.direct and not self._busy and "ack" not in reply:
+        if (
+            session.frames_replies
+            and self.direct
+            and not self._busy
+            and (len(reply) == 1 or reply.keys().isdisjoint(OURS))
+        ):
             frame = session.frame(reply) if conversation is self else None
             if frame is not None:
                 self.wire.write(frame)
+                return
+        if context.pins and "pin" in reply:
+            self._pin(reply.pop("pin"))
+            if not reply:
                 return
         outbox = self._outbox
         token = None
@@ -396,6 +413,25 @@ class Connection(Conversation, plugin.Connection):
             self._wait(Waiting(conversation, reply, token, None, len(payload)))
         else:
             self.send_now(conversation, reply, token)
+
+    def _pin(self, pin: str) -> None:
+        """Have its messages go to one process, from the next on; its disconnect too."""
+        self.pin = pin
+        if self._due:
+            self.context.engine.edge.pin(self.reply_channel, pin)
+
+    def pinned_late(self, payload: bytes) -> bool:
+        """Take the pin of a reply that came when the transport was gone: for the disconnect.
+
+        Return whether there was nothing else in the reply.
+        """
+        try:
+            reply = self.context.reader.read(payload)
+        except InvalidReply:
+            return False
+        if "pin" in reply:
+            self.pin = reply.pop("pin")
+        return not reply
 
     def send_now(self, conversation: Conversation, reply: Message, token: int | None) -> None:
         """Hand a reply to the session."""
@@ -463,6 +499,8 @@ class Connection(Conversation, plugin.Connection):
             message.update(context.server_lost)
             edge = context.engine.edge
             edge.register(self.reply_channel, context.disconnect, _encode(message))
+            if self.pin is not None:
+                edge.pin(self.reply_channel, self.pin)
 
     def _last_words(self) -> Message:
         message = dict(self.session.ended())
@@ -491,6 +529,7 @@ class Connection(Conversation, plugin.Connection):
         if self.flights or self._waiting:
             return
         self.state = OVER
+        engine.parting.pop(self.reply_channel, None)
         disconnect = None
         if self._due:
             try:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from gateway.core import descriptors
+from gateway.core import control, descriptors, recycling
 from gateway.core.certificates import Pair, checked
 from gateway.core.config import Settings
 from gateway.core.errors import ConfigError
@@ -64,6 +64,14 @@ class Boot(msgspec.Struct, frozen=True, kw_only=True):
         if self.workers == 0:
             return url if url.partition("://")[2] else "memory://gateway"
         return default_layer_url(self.project.directory)
+
+    @property
+    def control_path(self) -> str:
+        """Where the supervisor hears ``gateway reload``: beside the hub, or where that would be."""
+        url = self.layer_url
+        if not url.startswith("unix://"):
+            url = default_layer_url(self.project.directory)
+        return url.removeprefix("unix://") + control.SUFFIX
 
     def need_application(self) -> Application:
         """Return the application; ConfigError that says where it was looked for if none."""
@@ -122,8 +130,24 @@ class Boot(msgspec.Struct, frozen=True, kw_only=True):
             )
         if (few := descriptors.shortage(self.settings.tables)) is not None:
             yield few
+        yield from self._recycling()
         for plugin in self.plugins:
             yield from plugin.kind.warnings(self.settings.tables[plugin.name])
+
+    def _recycling(self) -> Iterator[str]:
+        workers = self.settings.workers
+        if self.workers == 0:
+            for name in ("max_requests", "max_memory"):
+                if getattr(workers, name):
+                    yield (
+                        f"workers.{name} does not apply: everything runs in one process, which is "
+                        "not replaced; give it workers of their own (--workers N)"
+                    )
+        elif workers.max_memory and not recycling.STATM.exists():
+            yield (
+                f"workers.max_memory does not apply: this system has no {recycling.STATM}, which "
+                "says how much memory a process has; workers.max_requests does"
+            )
 
     def _listens_with_tls(self) -> bool:
         try:

@@ -13,6 +13,7 @@ import signal
 import socket
 import sys
 from collections.abc import MutableMapping
+from contextlib import suppress
 from itertools import chain
 from typing import Final, Literal, NoReturn
 
@@ -29,6 +30,14 @@ RELOAD: Final = b"R"
 """What the supervisor says to the gateway process that is to load its files again."""
 DRAINED: Final = b"D"
 """What the gateway process says on its line when only its hub is left."""
+READY: Final = b"W"
+"""What a worker says once its channels are announced and taken."""
+WORN: Final = b"N"
+"""What a worker says that has reached a limit of its settings, and is to be replaced."""
+CUT_OFF: Final = b"C"
+"""What a worker says that ends although consumers run."""
+CANNOT: Final = b"!"
+"""What a worker says that cannot start; its words up to the end say why."""
 CANNOT_START: Final = 2
 """The exit status of a process that said what is wrong with its settings."""
 MARGIN: Final = 5.0
@@ -50,6 +59,8 @@ class Orders(msgspec.Struct, frozen=True):
     """The listening sockets of each plugin's endpoints, in their order."""
     first: bool = True
     """Whether this child was never started before: then it may say what it serves."""
+    generation: int = 1
+    """The number of the reload that it belongs to; 1: the start."""
 
 
 def orders(environ: MutableMapping[str, str] = os.environ) -> Orders | None:
@@ -79,10 +90,24 @@ def nothing(number: int, frame: object) -> None:
     """Do nothing about a signal."""
 
 
-def wait_for_stop(line: socket.socket) -> None:
-    """Block until the supervisor says so, hangs up or dies."""
-    line.setblocking(True)
-    hear(line)
+def wait_for_stop(line: socket.socket, seconds: float | None = None) -> bool:
+    """Block until the supervisor says so, hangs up or dies, and return True.
+
+    False once ``seconds`` are over.
+    """
+    line.settimeout(seconds)
+    try:
+        hear(line)
+    except TimeoutError:
+        return False
+    return True
+
+
+def say(line: socket.socket, words: bytes) -> None:
+    """Say something to the supervisor, if it is there."""
+    with suppress(OSError):
+        line.settimeout(None)
+        line.send(words)
 
 
 def hear(line: socket.socket) -> bytes:

@@ -5,22 +5,30 @@ Every function returns the exit status and raises GatewayError for what stops th
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from typing import Final
 
 import msgspec
 
-from gateway.core import child, descriptors, logs, loop, malloc, sink
+from gateway.core import child, control, descriptors, logs, loop, malloc, sink
 from gateway.core.boot import Boot, Options, boot
 from gateway.core.errors import ConfigError, GatewayError
 from gateway.core.layers import open_layer
+from gateway.core.layers.base import Layer
 from gateway.core.layers.unix import UnixLayer
+from gateway.core.listen import answers
+from gateway.core.plugin import Application, RunningWorker
+from gateway.core.recycling import Limits
 from gateway.core.selection import select
 from gateway.core.sources import CORE, Row
 from gateway.core.supervisor import Supervisor
+
+log = logging.getLogger("gateway.child")
 
 DONE: Final = 0
 PROBLEMS: Final = 1
@@ -33,7 +41,7 @@ def run(options: Options, arguments: Sequence[str]) -> int:
     """
     told = child.orders()
     if told is not None and told.role == "worker":
-        return worker(options, told)
+        return _supervised_worker(options, told)
     started = boot(options)
     if told is None and started.workers:
         return _supervise(started, arguments)
@@ -57,30 +65,103 @@ def _supervise(started: Boot, arguments: Sequence[str]) -> int:
         started.endpoints(),
         started.layer_url,
         started.workers or 0,
+        started.control_path,
     ).run()
 
 
-def worker(options: Options, told: child.Orders | None = None) -> int:
-    """Run one worker until a signal, on the layer that the settings name."""
+def worker(options: Options) -> int:
+    """Run one worker alone until a signal, on the layer that the settings name."""
     started = boot(options, load_plugins=False)
+    application, layer = _prepared(started)
+    return application.run_worker(layer, started.settings)
+
+
+def _prepared(started: Boot, name: str = "") -> tuple[Application, Layer]:
+    """Prepare this process to be a worker; return its application and the layer."""
     settings = started.settings
-    logs.set_up(settings.log, f"worker {told.number}" if told else "")
+    logs.set_up(settings.log, name)
     malloc.keep_pages()
     # What runs on the loop may have a file or a socket each: a large body that is collected has.
     descriptors.allow(settings.workers.async_limit + descriptors.BESIDE)
     application = started.need_application()
     url = started.layer_url
     os.environ[child.LAYER_VARIABLE] = url
-    layer = open_layer(url, **settings.layer.options())
-    if told is None:
-        return application.run_worker(layer, settings)
+    return application, open_layer(url, **settings.layer.options())
+
+
+def _supervised_worker(options: Options, told: child.Orders) -> int:
+    """Run a worker of the supervisor, until that says so."""
     child.leave_signals_to_the_supervisor()
     with socket.socket(fileno=told.parent) as line:
-        running = application.start_worker(layer, settings)
-        child.wait_for_stop(line)
-    ended = running.stop(settings.workers.grace)
-    layer.close()
-    return DONE if ended else child.cut_off(settings.workers.grace)
+        try:
+            started = boot(options, load_plugins=False)
+            workers = started.settings.workers
+            version = workers.version or str(told.generation)
+            workers = msgspec.structs.replace(workers, version=version)
+            settings = msgspec.structs.replace(started.settings, workers=workers)
+            application, layer = _prepared(started, f"worker {told.number} ({version})")
+            running = application.start_worker(layer, settings)
+        except GatewayError as error:
+            child.say(line, child.CANNOT + str(error).encode())
+            raise
+        except Exception as error:
+            log.exception("the application cannot start")
+            text = f"{type(error).__name__}: {error}"
+            child.say(line, child.CANNOT + text.encode())
+            raise ConfigError(f"the application cannot start: {text}") from error
+        _work(running, Limits(workers), line)
+        ended = running.stop(workers.grace)
+        if not ended:
+            child.say(line, child.CUT_OFF)
+        layer.close()
+    return DONE if ended else child.cut_off(workers.grace)
+
+
+def _work(running: RunningWorker, limits: Limits, line: socket.socket) -> None:
+    """Tell the supervisor when the worker is ready, and when it is worn, until told to stop."""
+
+    def tell() -> None:
+        running.ready.wait()
+        child.say(line, child.READY)
+
+    threading.Thread(target=tell, name="ready", daemon=True).start()
+    while not child.wait_for_stop(line, limits.look_every()):
+        worn = limits.reached(running.handled())
+        if worn is not None:
+            log.info("asks to be replaced: %s", worn)
+            child.say(line, child.WORN)
+            child.wait_for_stop(line)
+            return
+
+
+def reload(options: Options) -> int:
+    """Have the running supervisor of this project replace its workers, and wait until it has."""
+    try:
+        path = boot(options, load_plugins=False).control_path
+    except GatewayError:
+        raise
+    except Exception as error:
+        text = f"the settings cannot be read, nothing is replaced: {type(error).__name__}: {error}"
+        raise ConfigError(text) from error
+    result = control.reload(path)
+    if result is not None and result.done:
+        _say(result.text)
+        return DONE
+    if result is not None:
+        text = result.text
+    elif answers(path.removesuffix(control.SUFFIX)):
+        text = (
+            "the gateway of this project has no workers of its own (--workers 0 or none), so there "
+            "is none to replace; SIGHUP to its process loads certificates again, and what runs "
+            "'gateway worker' restarts those"
+        )
+    else:
+        text = (
+            f"no gateway runs that listens at {path}; a reload is run as the user, in the "
+            "project and with the --layer of its 'gateway run'"
+        )
+    sys.stderr.write(f"gateway: {text}\n")
+    return PROBLEMS
 
 
 def hub(options: Options) -> int:

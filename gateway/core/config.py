@@ -113,10 +113,44 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     grace: Annotated[
         Seconds,
         Meta(
-            description="Seconds that running consumers get to finish at a shutdown. 10: far less "
-            "than a process manager waits before it kills (systemd: 90)."
+            description="Seconds that running consumers get to finish when their worker stops or "
+            "is replaced. 10: far less than a process manager waits before it kills (systemd: 90)."
         ),
     ] = 10.0
+    start_timeout: Annotated[
+        float,
+        Meta(
+            gt=0,
+            description="Seconds that a new worker gets to be ready at a reload; beyond, it is "
+            "ended and the old ones go on. 60: a large project on a busy machine takes some, and "
+            "nobody waits for it meanwhile.",
+        ),
+    ] = 60.0
+    version: Annotated[
+        str,
+        Meta(
+            max_length=100,
+            description="What this version of the application is called in gateway_workers and in "
+            "the log; read anew by each new worker. Empty: the number of the reload that brought "
+            "the worker, the start being 1.",
+        ),
+    ] = ""
+    max_requests: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="Messages, requests among them, after which a worker is replaced, for code "
+            "that leaks; each worker takes up to a fifth off, so that they are not used up at "
+            "once. 0: however many.",
+        ),
+    ] = 0
+    max_memory: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="Bytes of resident memory at which a worker is replaced. 0: however many.",
+        ),
+    ] = 0
 
     def number(self) -> int:
         """Return how many worker processes to run: ``count``, or what the machine suggests."""
@@ -226,6 +260,14 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         Meta(
             description="Seconds that requests and connections get to finish at a shutdown. "
             "10: as for workers."
+        ),
+    ] = 10.0
+    reconnect_spread: Annotated[
+        Seconds,
+        Meta(
+            description="Seconds over which clients are asked to come back when a shutdown closes "
+            "their connections: each is told a moment of its own, at random. 10: a restart takes "
+            "a few, and 10,000 clients then are 1,000 a second."
         ),
     ] = 10.0
     watchdog: Annotated[

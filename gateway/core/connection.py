@@ -41,6 +41,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -54,7 +55,7 @@ from gateway.core.conversation import Conversation
 from gateway.core.deadlines import Deadlines
 from gateway.core.errors import PluginError
 from gateway.core.flow import Flow
-from gateway.core.groups import Groups
+from gateway.core.groups import Announced, Groups
 from gateway.core.layers import codec
 from gateway.core.layers.base import (
     ANNOUNCED,
@@ -115,13 +116,17 @@ class Engine:
         self.process = self.edge.process
         self.by_channel: dict[str, Conversation] = {}
         """Every living conversation by its reply channel."""
+        self.parting: dict[str, Connection] = {}
+        """Those that are lost with something unsettled, where their plugin's may be pinned."""
         self.attached = 0
         """How many connections there have been; the last one's number."""
         self.acks = 0
         """How many acknowledgements were asked for; the last one's token."""
         self.draining = False
-        self._ends: list[tuple[str, str, bytes | None]] = []
+        self._ends: list[tuple[str, str, bytes | None, str | None]] = []
         """Ends that the layer could not be told, for when it is back."""
+        self._leaves: list[Announced] = []
+        """The memberships that ended with them and whose leaves are to be told."""
         self._listeners: dict[str, tuple[str, Callable[[str, Message], None]]] = {}
         metrics.gauge("gateway_unsettled", lambda: len(self.flow.flights))
 
@@ -174,7 +179,7 @@ class Engine:
         if code == GROUP:
             self.groups.send(item[1], item[2], item[3])
         elif code == JOIN:
-            self.groups.join(item[1], item[2], item[3])
+            self.groups.join(item[1], item[2], item[3], announce=item[4])
         elif code == PART:
             self.groups.part(item[1], item[2])
         elif code == FULL:
@@ -201,6 +206,8 @@ class Engine:
         if listener is not None:
             listener[1](channel, codec.decode(payload))
             return
+        if (parting := self.parting.get(channel)) is not None and parting.pinned_late(payload):
+            return
         self.metrics.drop(Drop.GONE, where=channel.partition(".")[0])
         ack = ack_of(payload)
         if ack is not None:
@@ -215,9 +222,12 @@ class Engine:
             for connection in self._connections():
                 connection.register()
             self.groups.rejoin()
+            for group, channel, meta in self._leaves:
+                self.edge.group_add(group, channel, meta, announce=True, again=True)
+        self._leaves.clear()
         ends, self._ends = self._ends, []
         for end in ends:
-            self.edge.end(*end)
+            self._end(*end)
         self.flow.up()
 
     def _fenced(self) -> None:
@@ -225,7 +235,9 @@ class Engine:
         log.error("the lease of %s has ended: every connection is closed", self.process)
         self.flow.forget()
         self.groups.clear()
+        self.parting.clear()
         self._ends.clear()
+        self._leaves.clear()
         for connection in self._connections():
             connection.silence()
         self.process = self.edge.process
@@ -247,20 +259,27 @@ class Engine:
         """Forget a connection of which nothing is unsettled, and offer its disconnect."""
         groups = connection.groups
         if groups is not None:
-            self.groups.leave(connection)
+            left = self.groups.leave(connection)
+            if not self.edge.available:
+                self._leaves += left
             for channel in {member.reply_channel for _, member in groups}:
                 if channel != connection.reply_channel:
-                    self._end(channel, "", None)
+                    self._end(channel, "", None, None)
         if disconnect is not None:
-            self._end(connection.reply_channel, connection.context.disconnect, disconnect)
+            name = connection.context.disconnect
+            self._end(connection.reply_channel, name, disconnect, connection.pin)
         elif groups is not None:
-            self._end(connection.reply_channel, "", None)
+            self._end(connection.reply_channel, "", None, None)
 
-    def _end(self, reply_channel: str, channel: str, disconnect: bytes | None) -> None:
-        if self.edge.available:
-            self.edge.end(reply_channel, channel, disconnect)
-        else:
-            self._ends.append((reply_channel, channel, disconnect))
+    def _end(
+        self, reply_channel: str, channel: str, disconnect: bytes | None, pin: str | None
+    ) -> None:
+        if not self.edge.available:
+            self._ends.append((reply_channel, channel, disconnect, pin))
+            return
+        if pin is not None:
+            self.edge.pin(reply_channel, pin)  # said before, unless it was never registered
+        self.edge.end(reply_channel, channel, disconnect)
 
     def listen(self, name: str, channel: str, deliver: Callable[[str, Message], None]) -> None:
         """Read a channel for the plugin ``name``. Raises PluginError if another one does."""
@@ -286,8 +305,9 @@ class Engine:
         waits for that.
         """
         self.draining = True
+        spread = self.settings.reconnect_spread
         for connection in self._connections():
-            connection.drain()
+            connection.drain(random.uniform(0, spread))  # noqa: S311 - it spreads, it hides nothing
         await self._wait(lambda: not self.by_channel, grace)
         for connection in self._connections():
             connection.cut_off()

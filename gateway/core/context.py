@@ -86,6 +86,7 @@ class PluginContext(plugin.Context):
         try:
             kinds: dict[str, Any] = messages.KINDS
             self.reader = ReplyReader(messages.REPLY)
+            self.pins = "pin" in get_type_hints(messages.REPLY)
         except (AttributeError, TypeError) as error:
             raise PluginError(
                 f"plugin {self.name!r}: its messages module needs KINDS (kind -> TypedDict) and "

@@ -126,8 +126,9 @@ class Flow:
         if conversation.flight is None and not conversation.queue and not self.full:
             announced = self.announced
             if announced is not None and kind.channel in announced and self.edge.available:
-                conversation.owner.flights += 1
-                self._post(conversation, kind.channel, [entry], (entry[1],))
+                owner = conversation.owner
+                owner.flights += 1
+                self._post(conversation, owner, kind.channel, [entry], (entry[1],))
                 return
         queue = conversation.queue
         if queue is None:
@@ -177,7 +178,7 @@ class Flow:
                 else:
                     self._answer(conversation, UNANNOUNCED, Drop.UNROUTED)
             else:
-                full = self.full.get(kind.channel)
+                full = self.full.get(owner.pin or kind.channel)
                 if full is None:
                     self._depart(conversation, self._run_messages)
                 else:
@@ -217,17 +218,25 @@ class Flow:
                 payloads.append(entry[1])
         owner = conversation.owner
         owner.flights += 1
-        self._post(conversation, kind.channel, run, payloads)
+        self._post(conversation, owner, kind.channel, run, payloads)
         owner.moved_on(len(run), size)
 
     def _post(
-        self, conversation: Conversation, channel: str, run: list[Entry], payloads: Any
+        self,
+        conversation: Conversation,
+        owner: Connection,
+        channel: str,
+        run: list[Entry],
+        payloads: Any,
     ) -> None:
         self._receipt = receipt = self._receipt + 1
         conversation.flight = run
         conversation.receipt = receipt
         self.flights[receipt] = conversation
-        self.edge.post(channel, payloads, receipt)
+        if owner.pin is None:
+            self.edge.post(channel, payloads, receipt)
+        else:
+            self.edge.post(channel, payloads, receipt, pin=owner.pin)
 
     # ------------------------------------------------ what the layer says
 
@@ -262,7 +271,7 @@ class Flow:
         if outcome.kind in LOST_BY:
             owner.context.drop(LOST_BY[outcome.kind])
         if self.full:
-            full = self.full.get(kind.channel)
+            full = self.full.get(owner.pin or kind.channel)
             if full is not None:
                 self._let_go(full, 1)
         if last:

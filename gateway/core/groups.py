@@ -29,6 +29,8 @@ SLICE: Final = 500
 
 Members = dict[Conversation, bytes | None]
 """The members of a group, with their meta."""
+Announced = tuple[str, str, bytes | None]
+"""A membership whose leave is to be told: group, channel, meta."""
 
 
 class Cohort:
@@ -80,6 +82,8 @@ class Groups:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._cohorts: dict[str, dict[tuple[Any, ...], Cohort]] = {}
+        self._announced: set[tuple[str, Conversation]] = set()
+        """Those whose joins and leaves are told."""
         self._fans: deque[Fan] = deque()
         self.busy = False
         """Whether some message has not reached all its members yet."""
@@ -90,7 +94,7 @@ class Groups:
 
     # ------------------------------------------------ membership
 
-    def join(self, group: str, channel: str, meta: bytes | None) -> None:
+    def join(self, group: str, channel: str, meta: bytes | None, *, announce: bool) -> None:
         """Somebody added a connection of this process."""
         conversation = self._engine.by_channel.get(channel)
         if conversation is None:
@@ -103,6 +107,8 @@ class Groups:
         if cohort is None:
             cohort = cohorts[key] = Cohort(key[0], key[1], framed=key[2])
         cohort.members[conversation] = meta
+        if announce:
+            self._announced.add((group, conversation))
         if connection.groups is None:
             connection.groups = set()
         connection.groups.add((group, conversation))
@@ -114,12 +120,17 @@ class Groups:
             conversation.owner.groups.discard((group, conversation))
             self._remove(group, conversation)
 
-    def leave(self, connection: Connection) -> None:
-        """Forget a connection that is over."""
+    def leave(self, connection: Connection) -> list[Announced]:
+        """Forget a connection that is over; return those of its memberships that are told."""
+        told: list[Announced] = []
         if connection.groups is not None:
             for group, conversation in connection.groups:
+                if (group, conversation) in self._announced:
+                    meta = self._meta(group, conversation)
+                    told.append((group, conversation.reply_channel, meta))
                 self._remove(group, conversation)
             connection.groups = None
+        return told
 
     def rejoin(self) -> None:
         """Tell a layer that has forgotten us who is a member of what."""
@@ -127,15 +138,23 @@ class Groups:
         for group, cohorts in self._cohorts.items():
             for cohort in cohorts.values():
                 for conversation, meta in cohort.members.items():
-                    edge.group_add(group, conversation.reply_channel, meta)
+                    announce = (group, conversation) in self._announced
+                    name = conversation.reply_channel
+                    edge.group_add(group, name, meta, announce=announce, again=announce)
 
     def clear(self) -> None:
         """Forget all: the lease of this process has ended."""
         self._cohorts.clear()
+        self._announced.clear()
         self._fans.clear()
         self.busy = False
 
+    def _meta(self, group: str, conversation: Conversation) -> bytes | None:
+        cohorts = self._cohorts.get(group, {}).values()
+        return next((c.members[conversation] for c in cohorts if conversation in c.members), None)
+
     def _remove(self, group: str, conversation: Conversation) -> None:
+        self._announced.discard((group, conversation))
         cohorts = self._cohorts.get(group)
         if cohorts is None:
             return
@@ -187,6 +206,8 @@ class Groups:
         context = cohort.context
         try:
             reply = context.reader.read(payload)
+            if "pin" in reply:
+                raise InvalidReply("only a direct reply pins")
             return reply, cohort.session_class.frame(reply) if cohort.framed else None
         except (InvalidReply, LocalProtocolError) as error:
             context.drop(Drop.INVALID)

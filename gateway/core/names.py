@@ -19,6 +19,9 @@ import re
 import secrets
 
 MAX_LENGTH = 200
+PIN = "pin."
+"""Before the name of a process: the normal channel of what is pinned to it."""
+PIN_PATTERN = r"\Apin\.p_[A-Za-z0-9]+\Z"
 
 _CHANNEL = re.compile(r"[A-Za-z0-9._-]+(?:[!?][A-Za-z0-9._-]*)?\Z", re.ASCII)
 _VALID = re.compile(r"(?=.{1,200}\Z)[A-Za-z0-9._-]+(?:[!?][A-Za-z0-9._-]*)?\Z", re.ASCII).match

@@ -68,8 +68,8 @@ class Outbox:
             if context.slow_consumer == "drop_newest":
                 self._drop(entry)
                 return
-            while not self._has_room(entry.size):
-                self._drop(self._popleft())
+            while not self._has_room(entry.size) and self._drop_oldest():
+                pass
         self.waiting.append(entry)
         self._size += entry.size
         seconds = context.close_timeout
@@ -116,6 +116,16 @@ class Outbox:
         entry = self.waiting.popleft()
         self._size -= entry.size
         return entry
+
+    def _drop_oldest(self) -> bool:
+        """Drop the oldest reply that is no close; return False where there is none."""
+        for place, entry in enumerate(self.waiting):
+            if not entry.reply.get("close"):
+                del self.waiting[place]
+                self._size -= entry.size
+                self._drop(entry)
+                return True
+        return False
 
     def _drop(self, entry: Waiting) -> None:
         self._connection.context.drop(Drop.SLOW)

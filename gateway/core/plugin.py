@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -355,6 +356,13 @@ class Application(Protocol):
 
 class RunningWorker(Protocol):
     """A worker on threads of this process."""
+
+    ready: threading.Event
+    """To be set once its channels are announced (with ``config.workers.version``) and taken: only
+    then an old worker ends that this one replaces."""
+
+    def handled(self) -> int:
+        """Return how many messages it has run, for ``workers.max_requests``. Cheap."""
 
     def stop(self, grace: float) -> bool:
         """Take no more, let what runs finish for up to ``grace`` seconds; say whether all did.

@@ -215,11 +215,13 @@ class Session(ABC):
         """Hear that the peer will send no more. The default closes."""
         return (Close(),)
 
-    def draining(self) -> Iterable[Action]:
+    def draining(self, retry_after: float) -> Iterable[Action]:
         """Hear that the gateway is shutting down: say so in the protocol's words.
 
-        The default closes. What is in flight may still finish where a session does not
-        close at once; the core closes it at the end of the grace time.
+        ``retry_after`` is when this peer had better come back, in seconds: drawn at random, so
+        that not all come at once (``gateway.reconnect_spread``). The default closes. What is in
+        flight may still finish where a session does not close at once; the core closes it at
+        the end of the grace time.
         """
         return (Close(),)
 

@@ -8,6 +8,7 @@ declined, becomes an ``http.request``.
 from __future__ import annotations
 
 import asyncio
+import math
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterable
 from http import HTTPStatus
@@ -27,19 +28,24 @@ PLAIN: Final[tuple[Header, ...]] = (
 )
 """Headers of what the gateway answers itself: a text, whatever a browser might make of it, and
 of that moment alone."""
-RETRY_AFTER: Final[Header] = (b"retry-after", b"1")
-"""With every 503: a second is what a full queue or a starting worker needs."""
+RETRY_AFTER: Final = 1
+"""Seconds, with every 503: what a full queue or a starting worker needs."""
 
 _PHRASES: Final = {int(status): status.phrase for status in HTTPStatus}
 
 
-def plain(status: int, text: str = "") -> tuple[tuple[Header, ...], bytes]:
+def plain(
+    status: int, text: str = "", retry_after: float = RETRY_AFTER
+) -> tuple[tuple[Header, ...], bytes]:
     """Return headers and content of an answer of the gateway's own: a text, or the status's phrase.
 
-    The text is a sentence of ours or the application's, never anything of the request's.
+    The text is a sentence of ours or the application's, never anything of the request's. A 503
+    says when to come back, in whole seconds, one at least.
     """
     content = text or f"{status} {_PHRASES.get(status, '')}".rstrip()
-    headers = (*PLAIN, RETRY_AFTER) if status == HTTPStatus.SERVICE_UNAVAILABLE else PLAIN
+    headers = PLAIN
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        headers = (*PLAIN, (b"retry-after", b"%d" % max(1, math.ceil(retry_after))))
     return headers, content.encode("utf-8", "replace") + b"\n"
 
 

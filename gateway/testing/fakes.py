@@ -113,6 +113,7 @@ class Post(NamedTuple):
     channel: str
     messages: list[Message]
     receipt: int | None
+    pin: str | None = None
 
 
 class FakeEdge(Edge):
@@ -177,7 +178,7 @@ class FakeEdge(Edge):
     def refuse(self, post: Post) -> None:
         """Say that a post found its channel full."""
         self._unsettled.pop(post.receipt or 0, None)
-        self.deliver([(FULL, post.receipt, post.channel)])
+        self.deliver([(FULL, post.receipt, post.pin or post.channel)])
 
     def reply(self, channel: str, message: Message) -> None:
         """Deliver a message for a name of this process."""
@@ -187,9 +188,12 @@ class FakeEdge(Edge):
         """Deliver a group's message for the members that this process holds."""
         self.deliver([(GROUP, group, codec.encode(message), list(exclude))])
 
-    def join(self, group: str, channel: str, meta: Message | None = None) -> None:
+    def join(
+        self, group: str, channel: str, meta: Message | None = None, *, announce: bool = False
+    ) -> None:
         """Say that somebody added a connection to a group."""
-        self.deliver([(JOIN, group, channel, None if meta is None else codec.encode(meta))])
+        packed = None if meta is None else codec.encode(meta)
+        self.deliver([(JOIN, group, channel, packed, announce)])
 
     def part(self, group: str, channel: str) -> None:
         """Say that somebody removed a connection from a group."""
@@ -228,10 +232,11 @@ class FakeEdge(Edge):
         payloads: Sequence[bytes],
         receipt: int | None = None,
         expiry: float | None = None,
+        pin: str | None = None,
     ) -> None:
         """Keep a post."""
         messages = [codec.decode(payload) for payload in payloads]
-        post = Post(channel, messages, receipt)
+        post = Post(channel, messages, receipt, pin)
         self.posts.append(post)
         if receipt is not None:
             self._unsettled[receipt] = post
@@ -244,15 +249,28 @@ class FakeEdge(Edge):
         """Keep the call."""
         self.calls.append(("register", connection, channel, codec.decode(disconnect)))
 
+    def pin(self, connection: str, pin: str) -> None:
+        """Keep the call."""
+        self.calls.append(("pin", connection, pin))
+
     def end(self, connection: str, channel: str = "", disconnect: bytes | None = None) -> None:
         """Keep the call."""
         message = None if disconnect is None else codec.decode(disconnect)
         self.calls.append(("end", connection, channel, message))
 
-    def group_add(self, group: str, channel: str, meta: bytes | None = None) -> None:
-        """Keep the call."""
+    def group_add(
+        self,
+        group: str,
+        channel: str,
+        meta: bytes | None = None,
+        *,
+        announce: bool = False,
+        again: bool = False,
+    ) -> None:
+        """Keep the call, with ``announce`` and ``again`` where they are True."""
         decoded = None if meta is None else codec.decode(meta)
-        self.calls.append(("group_add", group, channel, decoded))
+        flags = [name for name, on in (("announce", announce), ("again", again)) if on]
+        self.calls.append(("group_add", group, channel, decoded, *flags))
 
     def group_discard(self, group: str, channel: str) -> None:
         """Keep the call."""

@@ -33,7 +33,9 @@ def gateway(toys):
     return run
 
 
-@pytest.mark.parametrize("command", ["run", "worker", "hub", "plugins", "check", "routes"])
+@pytest.mark.parametrize(
+    "command", ["run", "worker", "hub", "reload", "plugins", "check", "routes"]
+)
 def test_help(command, capsys):
     """Each command explains itself, and its options tell their defaults."""
     with pytest.raises(SystemExit) as ended:
@@ -134,6 +136,23 @@ def test_check_knows_the_limit_of_files(gateway):
     status, text = gateway("check", "--plugins", "http", "--set", "http.max_connections=99999999")
     assert status == 0
     assert "warning: http.max_connections = 99999999: that needs 100000199 open files" in text
+
+
+def test_check_knows_whom_nobody_replaces(gateway):
+    """`check` warns of limits of workers where there is no worker to replace."""
+    limits = ("--set", "workers.max_requests=5", "--set", "workers.max_memory=5")
+    for workers, warnings in (("0", 2), ("1", 0), ("none", 0)):
+        status, text = gateway("check", "--plugins", "toy", "--workers", workers, *limits)
+        assert status == 0
+        assert text.count("does not apply: everything runs in one process") == warnings
+
+
+def test_reload_of_nothing(gateway, toys):
+    """`reload` says where it has looked for a gateway, and exits 1."""
+    status, text = gateway("reload")
+    assert status == 1
+    assert f"no gateway runs that listens at {toys}/gateway-" in text
+    assert "as the user, in the project and with the --layer of its 'gateway run'" in text
 
 
 def test_plugins(gateway):

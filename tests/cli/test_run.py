@@ -6,6 +6,8 @@ import os
 import re
 import signal
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -336,3 +338,55 @@ def test_access_log_in_a_file(start, toys):
     second = start(*RUN, "--workers", "none", "--set", "log.access=nowhere/access.log")
     assert second.wait() == 2
     second.wait_for(r"gateway: log\.access: cannot open 'nowhere/access\.log': No such file")
+
+
+def reload(gateway, *arguments):
+    """Run ``gateway reload`` for it; return its exit status and what it said."""
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "gateway", "reload", *arguments],
+        cwd=gateway.output.parent / "project",
+        env=gateway.environ,
+        capture_output=True,
+        text=True,
+        timeout=15,
+        check=False,
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_reload(start):
+    """`gateway reload` finds the gateway of its project, and ends once the workers are new."""
+    gateway = start(*RUN, "--workers", "1")
+    with asking(gateway.port()) as client:
+        old = client.ask("pid")
+        status, said = reload(gateway)
+        assert (status, said[:40]) == (0, "reloaded: 1 worker of generation 2 in 0."[:40])
+        assert client.ask("pid") not in {old, "failed"}
+    assert not alive(int(old))
+    gateway.signal()
+    assert gateway.wait() == 0
+    assert reload(gateway)[0] == 1
+
+
+@pytest.mark.parametrize("workers", ["0", "none"])
+def test_reload_of_one_process(start, workers, tmp_path):
+    """Where there are no workers to replace `gateway reload` says so."""
+    layer = ("--layer", f"unix://{tmp_path}/hub.sock")
+    gateway = start(*RUN, "--workers", workers, *layer)
+    gateway.port()
+    status, said = reload(gateway, *layer)
+    assert status == 1
+    assert "has no workers of its own (--workers 0 or none)" in said
+
+
+def test_reload_with_broken_settings(start):
+    """Settings that cannot be read are told as such, and nothing is replaced."""
+    gateway = start(*RUN, "--workers", "1")
+    with asking(gateway.port()) as client:
+        old = client.ask("pid")
+        gateway.environ["TOY_SETTINGS"] = "{"
+        status, said = reload(gateway)
+        assert status == 2
+        assert "the settings cannot be read, nothing is replaced: JSONDecodeError" in said
+        assert "Traceback" not in said
+        assert client.ask("pid") == old

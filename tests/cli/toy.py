@@ -74,7 +74,7 @@ class Toy(Session):
         if self.last:
             yield Close()
 
-    def draining(self):
+    def draining(self, retry_after):
         self.last = True
         return [] if self.waiting else [Close()]
 
@@ -171,15 +171,22 @@ from gateway.core.layers.base import OK, Outcome, send
 from gateway.core.plugin import hookimpl
 
 class Worker:
-    def __init__(self, layer):
+    def __init__(self, layer, version):
         self.layer = layer
         self.intake = layer.intake(["toy.receive"])
         self.over = threading.Event()
+        self.ready = threading.Event()
+        self.version = version
+        self.count = 0
         self.thread = threading.Thread(target=self.run)
 
     def start(self):
-        self.layer.announce(["toy.receive"])
+        self.layer.announce(["toy.receive"], self.version)
         self.thread.start()
+        self.ready.set()
+
+    def handled(self):
+        return self.count
 
     def run(self):
         while not self.over.is_set():
@@ -188,6 +195,7 @@ class Worker:
                 continue
             for message in delivery.messages:
                 text = message["text"]
+                self.count += 1
                 if text == "die":
                     os.kill(os.getpid(), signal.SIGKILL)
                 if text.startswith("wait "):
@@ -231,7 +239,7 @@ class App:
             print("waits to start", flush=True)
             while not os.path.exists(path):
                 time.sleep(0.01)
-        worker = Worker(layer)
+        worker = Worker(layer, config.workers.version)
         worker.start()
         return worker
 
@@ -296,6 +304,9 @@ class Gateway:
         self.output = directory / f"output-{time.monotonic_ns()}"
         clean = {key: value for key, value in os.environ.items() if "GATEWAY" not in key}
         clean.pop("DJANGO_SETTINGS_MODULE", None)
+        self.environ = (
+            clean | {"PYTHONPATH": str(directory), "XDG_RUNTIME_DIR": str(directory)} | environ
+        )
         command = [sys.executable, "-P", "-m", "gateway", *arguments]
         numbers = [sock.fileno() for sock in sockets]
         if sockets:
@@ -304,9 +315,7 @@ class Gateway:
             self.process = subprocess.Popen(
                 command,
                 cwd=directory / "project",
-                env=clean
-                | {"PYTHONPATH": str(directory), "XDG_RUNTIME_DIR": str(directory)}
-                | environ,
+                env=self.environ,
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,

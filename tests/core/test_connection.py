@@ -683,8 +683,8 @@ def test_lost_from_within_a_write():
 def test_drain_tells_sessions():
     """A shutdown is told to each session, which closes in its own words."""
     world = talking()
-    world.connection.drain()
-    assert world.session.heard == [("connect", "accepted"), "draining"]
+    world.connection.drain(2.5)
+    assert world.session.heard == [("connect", "accepted"), ("draining", 2.5)]
     assert world.wire.closed == (b"restart", False)
 
 

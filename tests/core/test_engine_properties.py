@@ -26,10 +26,13 @@ class Conversations(RuleBasedStateMachine):
         self.posts = []
         self.ran = {key: [] for key in KEYS}
         self.gone = False
+        self.pin = None
 
     def look(self):
-        """Notice what was posted since the last look."""
-        self.posts += self.world.edge.take()
+        """Notice what was posted since the last look: to where its connection is pinned."""
+        posts = self.world.edge.take()
+        assert all(post.pin == self.pin for post in posts)
+        self.posts += posts
 
     def key_of(self, message):
         return message["text"].partition(":")[0] or None
@@ -77,6 +80,13 @@ class Conversations(RuleBasedStateMachine):
     @rule(workers=st.booleans())
     def announce(self, workers):
         self.world.edge.announce(ROUTED if workers else None)
+        self.look()
+
+    @precondition(lambda self: not self.gone or self.posts)
+    @rule(worker=st.sampled_from(["pin.p_a", "pin.p_b"]))
+    def pin_to(self, worker):
+        self.world.edge.reply(self.world.connection.reply_channel, {"pin": worker})
+        self.pin = worker
         self.look()
 
     @precondition(lambda self: not self.gone)
@@ -127,6 +137,9 @@ class Conversations(RuleBasedStateMachine):
             assert world.dropped.get("full", 0) == refused
             world.connection.lost()
         assert len(world.edge.called("end")) == 1
+        pins = [call for call in world.edge.calls if call[0] in ("pin", "end")]
+        assert [call[2] for call in pins if call[0] == "pin"][-1:] == [self.pin] * bool(self.pin)
+        assert pins[-1][0] == "end"
         world.nothing_left()
 
 

@@ -223,3 +223,50 @@ def test_member_that_leaves_during_a_slice(monkeypatch):
     assert world.dropped == {"gone": 4}
     assert len(world.engine.groups) == 0
     assert not world.engine.groups.busy
+
+
+def test_announced_members_rejoin():
+    """A layer that has forgotten us hears which members it is to tell the leaves of, their joins
+    told; who left a group meanwhile is not among them.
+    """
+    world = World()
+    found = members(world, 3)
+    names = [connection.reply_channel for connection, _ in found]
+    world.edge.join("g", names[0], {"nick": "ann"}, announce=True)
+    world.edge.join("g", names[1], announce=True)
+    world.edge.join("g", names[0], {"nick": "bob"})
+    world.edge.part("g", names[1])
+    world.edge.join("g", names[1])
+    world.edge.go_down()
+    world.edge.come_up(rejoined=True)
+    assert sorted(world.edge.called("group_add"), key=str) == [
+        ("g", names[0], {"nick": "bob"}, "announce", "again"),
+        ("g", names[1], None),
+        ("g", names[2], None),
+    ]
+
+
+def test_announced_members_that_ended_meanwhile():
+    """The leaves of those that ended while the layer was away are told by one that has forgotten
+    us, too: they join once more to end.
+    """
+    for forgotten in (True, False):
+        world = World()
+        found = members(world, 2)
+        names = [connection.reply_channel for connection, _ in found]
+        world.edge.join("g", names[0], {"nick": "ann"}, announce=True)
+        world.edge.go_down()
+        for connection, _ in found:
+            connection.lost()
+        assert world.edge.calls == []
+        world.edge.come_up(rejoined=forgotten)
+        again = [("group_add", "g", names[0], {"nick": "ann"}, "announce", "again")]
+        ends = [("end", name, "", None) for name in names]
+        assert world.edge.calls == again * forgotten + ends
+        world.edge.calls.clear()
+        world.edge.go_down()
+        world.edge.come_up(rejoined=True)
+        assert world.edge.calls == []
+        world.connection.lost()
+        world.nothing_left()
+        assert not world.engine.groups._announced

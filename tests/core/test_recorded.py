@@ -205,7 +205,7 @@ def timed_out(logged):
         (settled(Outcome(UNROUTED)), "gateway"),
         (refused, "gateway"),
         (timed_out, "gateway"),
-        (lambda logged: logged.connection.drain(), "gateway"),
+        (lambda logged: logged.connection.drain(0.0), "gateway"),
         (lambda logged: logged.connection.received(ValueError("a bug")), "gateway"),
         (slow, "cut"),
         (lambda logged: logged.connection.cut_off(), "cut"),

@@ -157,6 +157,16 @@ def test_slow_consumer_drops(policy, written, slow_drops, bound):
     assert world.wire.closed is None
 
 
+def test_a_close_outlives_what_comes_after_it():
+    """``drop_oldest`` drops around a close that waits: that client is ended, whatever follows."""
+    world = slow(slow_consumer="drop_oldest", outbox_messages=2)
+    for reply in ({"text": "a"}, {"close": True}, {"text": "b"}, {"text": "c"}):
+        world.edge.reply(world.connection.reply_channel, reply)
+    world.connection.writable(True)
+    assert world.wire.closed is not None
+    assert world.dropped["slow"] == 2
+
+
 def test_slow_consumer_is_closed():
     """By default a client that does not read is cut off; its neighbours never notice."""
     world = slow(outbox_messages=2)

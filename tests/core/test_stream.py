@@ -54,7 +54,7 @@ class Raw(Session):
     def send(self, conversation, reply, token):
         return [Write(reply["bytes"])]
 
-    def draining(self):
+    def draining(self, retry_after):
         return [Close(b"restart\n")]
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.core import child, supervisor
+from gateway.core import child, children, supervisor
 from gateway.core.config import GatewaySettings, LayerSettings, Settings, WorkerSettings
 from gateway.core.listen import parse
 from gateway.core.supervisor import Supervisor
@@ -76,6 +76,7 @@ def supervise(tmp_path, monkeypatch):
             {"toy": [parse(f"unix:{tmp_path}/toy.sock")]},
             settings.layer.url,
             workers,
+            f"{tmp_path}/hub.sock.ctl",
         )
         over = threading.Event()
 
@@ -143,21 +144,21 @@ def test_second_signal_kills(supervise, caplog, monkeypatch):
 def test_pauses_double(supervise, caplog, monkeypatch):
     """A child that keeps dying is started again after pauses that double up to the longest."""
     caplog.set_level(logging.INFO)
-    monkeypatch.setattr(supervisor, "FIRST_PAUSE", 0.01)
-    monkeypatch.setattr(supervisor, "LONGEST_PAUSE", 0.04)
+    monkeypatch.setattr(children, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(children, "LONGEST_PAUSE", 0.04)
     status, _ = supervise(FAILING, lambda notes: notes.count("worker1 runs") == 5)
     assert status == 0
-    deaths = [r.args[4] for r in caplog.records if "starting it again" in r.msg]
+    deaths = [r.args[3] for r in caplog.records if "starting it again" in r.msg]
     assert deaths[:4] == [0.01, 0.02, 0.04, 0.04]
     assert "exited with status 7" in caplog.text
 
 
 def test_a_steady_life_resets_the_pause(supervise, caplog, monkeypatch):
     """A child that has run for a while is started again after the first pause."""
-    monkeypatch.setattr(supervisor, "FIRST_PAUSE", 0.01)
-    monkeypatch.setattr(supervisor, "STEADY", 0.0)
+    monkeypatch.setattr(children, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(children, "STEADY", 0.0)
     supervise(FAILING, lambda notes: notes.count("worker1 runs") == 3)
-    deaths = [r.args[4] for r in caplog.records if "starting it again" in r.msg]
+    deaths = [r.args[3] for r in caplog.records if "starting it again" in r.msg]
     assert set(deaths) == {0.01}
 
 

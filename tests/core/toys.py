@@ -7,6 +7,7 @@ from typing import Annotated, Any, TypedDict
 
 import msgspec
 
+from gateway.core import names
 from gateway.core.config import GatewaySettings
 from gateway.core.errors import LocalProtocolError
 from gateway.core.layers.base import Outcome
@@ -42,9 +43,14 @@ class Reply(TypedDict, total=False):
     password: Annotated[str, msgspec.Meta(max_length=4)]
 
 
+class TalkReply(Reply, total=False):
+    pin: Annotated[str, msgspec.Meta(pattern=names.PIN_PATTERN)]
+
+
 REQUESTS = types.SimpleNamespace(KINDS={"request": Text, "disconnect": Text}, REPLY=Reply)
 TALKS = types.SimpleNamespace(
-    KINDS={"connect": Text, "receive": Text, "subscribe": Text, "disconnect": Ended}, REPLY=Reply
+    KINDS={"connect": Text, "receive": Text, "subscribe": Text, "disconnect": Ended},
+    REPLY=TalkReply,
 )
 
 
@@ -119,8 +125,8 @@ class Recorder(Session):
         self.heard.append(("timeout", name))
         return self.on_outcome.get(name, ())
 
-    def draining(self):
-        self.heard.append("draining")
+    def draining(self, retry_after):
+        self.heard.append(("draining", retry_after))
         return (Close(b"restart"),)
 
     @classmethod
@@ -168,6 +174,7 @@ class World:
         """Assert that no trace of any connection is left."""
         engine = self.engine
         assert not engine.by_channel
+        assert not engine.parting
         assert not engine.flow.flights
         assert not engine.flow.loose
         assert not engine.flow.parked

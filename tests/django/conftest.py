@@ -20,8 +20,7 @@ if not settings.configured:
     django.setup()
 
 from django_gateway import asgi
-from django_gateway.handler import Views
-from django_gateway.routing import Route, Router
+from django_gateway.routing import Router
 from django_gateway.worker import Worker
 from tests.django.peer import Peer
 from tests.django.project import views as project_views
@@ -70,12 +69,8 @@ def work(url):
             asgi.channel_layers.use(layer)
             stack.callback(asgi.channel_layers.use, None)
             stack.callback(layer.close)
-            default = []
-            if views:
-                found = Views()
-                default = [Route(("http.request",), found, {}, on_loop=found.on_loop)]
             config = WorkerSettings(threads=threads, stand_ins=stand_ins, async_limit=async_limit)
-            worker = Worker(layer, Router(routing, default), config)
+            worker = Worker(layer, Router(routing, asgi.behind() if views else ()), config)
             worker.start()
             stopped = False
 

@@ -257,6 +257,39 @@ def test_worker_process(hub, command, number):
     peer.layer.close()
 
 
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize(
+    ("limit", "reason"),
+    [
+        ("max_requests=1", "it has run 1 messages (workers.max_requests: 1)"),
+        ("max_memory=1", "bytes of memory (workers.max_memory: 1)"),
+    ],
+)
+def test_a_worn_worker_process_ends(hub, command, limit, reason):
+    """A worker alone that reaches a limit of its settings drains, says why, and ends with 0."""
+    peer = connected(hub)
+    options = ("--layer", hub, "--set", f"workers.{limit}")
+    with running(*COMMANDS[command], *options) as process:
+        assert peer.ask("/").content == b"hello"
+        _, log = process.communicate(timeout=10)
+    assert process.returncode == 0, log
+    assert "worker ends, to be started again by who started it: it has" in log
+    assert reason in log
+    assert peer.layer.announced() is None
+    peer.layer.close()
+
+
+def test_code_that_cannot_be_imported_stops_the_start(application, url):
+    """The URLconf is imported by a worker's start, not by the first request."""
+    layer = gateway.open_layer(url)
+    with (
+        override_settings(ROOT_URLCONF="tests.django.no_such_urls"),
+        pytest.raises(ModuleNotFoundError, match="no_such_urls"),
+    ):
+        application.start_worker(layer, Settings())
+    layer.close()
+
+
 def test_default_middleware_over_a_socket(hub):
     """The settings module with Django's default middleware is served likewise."""
     peer = connected(hub)

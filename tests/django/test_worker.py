@@ -689,7 +689,7 @@ def test_announcing_is_tried_again(url, monkeypatch):
     layer = open_layer(url)
     tries = []
 
-    def announce(channels):
+    def announce(channels, version):
         tries.append(channels)
         if len(tries) < 3:
             raise LayerUnavailable("away")

@@ -40,9 +40,11 @@ class Served:
         *options: str,
         workers: int = 1,
         open_files: tuple[int, int] | None = None,
+        project: Path = PROJECT,
         **environ: str,
     ) -> None:
-        """``open_files`` is the soft and the hard limit of those."""
+        """``open_files`` is the soft and the hard limit of those, ``project`` what is served."""
+        self.project = project
         self.socket = folder / "hub.sock"
         self.seen = folder / "seen"
         self.log = folder / "log"
@@ -65,9 +67,9 @@ class Served:
                 "settings",
                 *options,
             ],
-            cwd=PROJECT,
+            cwd=project,
             env=os.environ
-            | {"PYTHONPATH": str(PROJECT), "PYTHONUNBUFFERED": "1", "E2E_SEEN": str(self.seen)}
+            | {"PYTHONPATH": str(project), "PYTHONUNBUFFERED": "1", "E2E_SEEN": str(self.seen)}
             | environ,
             stdin=subprocess.DEVNULL,
             stdout=self._output,
@@ -117,6 +119,18 @@ class Served:
             self._layer = None
         self._process.send_signal(signal.SIGTERM)
         return self._process.wait(15)
+
+    def command(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run ``gateway WORDS`` for it, and return how it went."""
+        return subprocess.run(
+            [sys.executable, "-m", "gateway", *words, "--layer", f"unix://{self.socket}"],
+            cwd=self.project,
+            env=os.environ | {"DJANGO_SETTINGS_MODULE": "settings"},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
 
     def text(self) -> str:
         """Everything it printed so far."""

@@ -81,6 +81,7 @@ def test_a_crowd(tmp_path: Path) -> None:
         assert served.get("/transfers/upload", bytes(200_000))[0] == 200  # all that is made once
         assert served.get("/transfers/file/big")[0] == 200
         wait_until(lambda: served.total("gateway_layer_in_hand") == 0)
+        wait_until(lambda: served.total("gateway_layer_pending") == 0)
         before = descriptors(served)
 
         def over() -> bool:
@@ -121,6 +122,7 @@ def test_a_crowd(tmp_path: Path) -> None:
         wait_until(lambda: served.total("gateway_connections") == 0)
         wait_until(lambda: descriptors(served) == before)
         wait_until(lambda: served.total("gateway_layer_in_hand") == 0)
+        wait_until(lambda: served.total("gateway_layer_pending") == 0)
 
 
 def limit(pid: int) -> list[str]:

@@ -122,12 +122,13 @@ Begin = Callable[..., Download]
 
 
 def is_quiet(site: Served) -> bool:
-    """Whether nothing is in hand or open any more.
-
-    What waits may be answers to pieces that nobody asks for after the first: they expire.
-    """
+    """Whether nothing waits, is in hand, or is open any more."""
     numbers = site.numbers()
-    return not (numbers["gateway_layer_in_hand"] or numbers['gateway_connections{plugin="http"}'])
+    return not (
+        numbers["gateway_layer_pending"]
+        or numbers["gateway_layer_in_hand"]
+        or numbers['gateway_connections{plugin="http"}']
+    )
 
 
 def is_held_up(site: Served) -> bool:

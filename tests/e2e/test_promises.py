@@ -210,3 +210,38 @@ def test_json_logs(tmp_path: Path) -> None:
         assert lines
         for line in lines:
             assert {"level", "logger", "message"} <= set(json.loads(line))
+
+
+def test_a_shutdown(tmp_path: Path) -> None:
+    """SIGTERM: what runs is answered, sockets are asked to come back at moments of their own, each
+    disconnect is run, the exit status is 0.
+    """
+    number = 20
+    with Served(tmp_path, workers=2) as served:
+
+        async def run() -> list[ConnectionClosed]:
+            sockets = [await connect(served.url("/hold", "ws")) for _ in range(number)]
+            busy = await connect(served.url("/hold", "ws"))
+            await busy.send("500")
+            await sockets[0].send("0")
+            assert await sockets[0].recv() == "0"
+            stopping = asyncio.ensure_future(asyncio.to_thread(served.stop))
+            ends = []
+            for socket in (*sockets, busy):
+                await socket.wait_closed()
+                with pytest.raises(ConnectionClosed) as closed:
+                    await socket.recv()
+                ends.append(closed.value)
+            assert await stopping == 0
+            return ends
+
+        ends = asyncio.run(run())
+    moments = set()
+    for end in ends:
+        assert end.rcvd is not None
+        assert end.rcvd.code == 1012
+        words, _, seconds = end.rcvd.reason.partition("; retry-after=")
+        assert words == "the gateway is shutting down"
+        moments.add(float(seconds))
+    assert len(moments) > 5
+    assert served.seen.read_text().splitlines() == ["disconnect /hold 1012"] * (number + 1)

@@ -100,11 +100,27 @@ def test_payloads_are_deterministic():
     assert codec.encode({"a": 1, "b": [2]}) == codec.encode({"a": 1, "b": (2,)})
 
 
+@pytest.mark.parametrize("keys", [0, 1, 14, 15, 16, 65534, 65535, 65536])
+def test_unpinned(keys):
+    """A payload is marked without being decoded, whatever the size of its map."""
+    message = {f"k{n}": n for n in range(keys)}
+    assert codec.decode(codec.unpinned(codec.encode(message))) == {**message, "unpinned": True}
+
+
+def test_meta():
+    """The meta of a member is a dict of 64 KiB at most; the error says whose it is."""
+    assert codec.encode_meta({"a": 1}) == codec.encode({"a": 1})
+    with pytest.raises(TypeError, match="the meta of a member is a dict, not str"):
+        codec.encode_meta("ann")
+    with pytest.raises(MessageTooLarge, match="the meta of a member is 70008 bytes encoded, over"):
+        codec.encode_meta({"a": b"x" * 70_000})
+
+
 def test_actions_are_checked_when_made():
     """A consumer's actions check names and values, and encode, when they are made."""
     assert base.send("x", {"a": 1}) == (base.SEND, "x", codec.encode({"a": 1}))
     assert base.group_send("g", {}, {"x"}) == (base.GROUP_SEND, "g", codec.encode({}), ["x"])
-    assert base.group_add("g", "x") == (base.GROUP_ADD, "g", "x", None)
+    assert base.group_add("g", "x") == (base.GROUP_ADD, "g", "x", None, False)
     assert base.group_discard("g", "x") == (base.GROUP_DISCARD, "g", "x")
     bad = [
         lambda: base.send("a b", {}),

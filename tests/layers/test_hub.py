@@ -258,3 +258,29 @@ def test_a_client_that_does_not_read(hub, join):
         assert sent < 60  # 1 MiB in the inbox, about as much in the transport and the kernel
         layer.send("y", {})
         assert layer.receive(["y"]) == ("y", {})
+
+
+def test_versions(hub, join):
+    """Living workers are counted by the version that they announced; a new hub is told again."""
+
+    def versions(layer):
+        found = [line for line in layer.metrics_text().splitlines() if "gateway_workers" in line]
+        return sorted(line.removeprefix("gateway_workers") for line in found)
+
+    watcher, one, two, three = join(), join(), join(), join()
+    assert versions(watcher) == []
+    one.announce(["x"], "1.0")
+    two.announce(["x"], "1.0")
+    three.announce(["y"])
+    assert versions(watcher) == ['{version=""} 1', '{version="1.0"} 2']
+    two.announce(["x"], '2 "quoted"')
+    three.close()
+    left = ['{version="1.0"} 1', '{version="2 \\"quoted\\""} 1']
+    wait_until(lambda: versions(watcher) == left, 5)
+
+    async def cut():
+        for client in list(hub.hub.clients):
+            client.transport.abort()
+
+    hub.run(cut())
+    wait_until(lambda: hub.state.versions() == {"1.0": 1, '2 "quoted"': 1}, 5)

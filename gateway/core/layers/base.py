@@ -99,10 +99,12 @@ def send(channel: str, message: Message, most: int = codec.MAX_MESSAGE) -> Send:
     return (SEND, codec.checked(channel), codec.encode(message, most))
 
 
-def group_add(group: str, channel: str, meta: Message | None = None) -> Send:
-    """Return the action "``channel`` joins ``group``", with public ``meta``."""
-    packed = None if meta is None else codec.encode(meta)
-    return (GROUP_ADD, codec.checked_group(group), codec.checked(channel), packed)
+def group_add(
+    group: str, channel: str, meta: Message | None = None, *, announce: bool = False
+) -> Send:
+    """Return the action "``channel`` joins ``group``", as `Layer.group_add` does it."""
+    packed = None if meta is None else codec.encode_meta(meta)
+    return (GROUP_ADD, codec.checked_group(group), codec.checked(channel), packed, announce)
 
 
 def group_discard(group: str, channel: str) -> Send:
@@ -130,7 +132,8 @@ item         fields                                     meaning
 ===========  =========================================  ==========================================
 ``MESSAGE``  channel, payload                           for a name of this process
 ``GROUP``    group, payload, exclude (list of names)    for the members that this process holds
-``JOIN``     group, channel, meta payload or None       somebody added a connection of ours
+``JOIN``     group, channel, meta payload or None,      somebody added a connection of ours
+             announce
 ``PART``     group, channel                             somebody removed a connection of ours
 ``OUTCOME``  receipt, index, Outcome                    of a message we posted
 ``FULL``     receipt, channel                           a post was refused whole, for lack of room
@@ -241,6 +244,7 @@ class Intake(ABC):
     def close(self) -> None:
         """Take no more; release what was handed over and not begun; wake all who wait.
 
+        If it took ``pin.``, the pins to this process are lifted, for good.
         Idempotent; may be called from any thread, a signal handler excepted.
         """
 
@@ -303,15 +307,27 @@ class Layer(ABC):
         return names.fill(pattern)
 
     @abstractmethod
-    def group_add(self, group: str, channel: str, meta: Message | None = None) -> None:
-        """Make ``channel`` a member of ``group``, with public ``meta``.
+    def group_add(
+        self, group: str, channel: str, meta: Message | None = None, *, announce: bool = False
+    ) -> None:
+        """Make ``channel`` a member of ``group``, with public ``meta`` (at most 64 KiB encoded).
 
         A process-specific name stays until it is discarded, its connection ends or its
         process's lease does; any other stays for ``group_expiry`` seconds.
+
+        With ``announce`` this membership is told: its join as a message on the channel
+        ``presence.join``, its leave, whatever ends it (`flush` excepted), on
+        ``presence.leave``, each ``{"group", "channel", "meta"}``. They are kept as disconnects
+        are (`Edge.end`), and what is newer of one membership is not offered before what is
+        older has its outcome. To add a member again is no join: the new meta takes the place of
+        the old, which a later leave tells; one that was not announced is from then on, and its
+        join told; one that was stays so.
         """
 
     @abstractmethod
-    async def agroup_add(self, group: str, channel: str, meta: Message | None = None) -> None:
+    async def agroup_add(
+        self, group: str, channel: str, meta: Message | None = None, *, announce: bool = False
+    ) -> None:
         """Async twin of `group_add`."""
 
     @abstractmethod
@@ -431,7 +447,10 @@ class Layer(ABC):
 
     @abstractmethod
     def intake(self, channels: Iterable[str], credit: int = 32) -> Intake:
-        """Return a standing wish for deliveries from ``channels``. Does no I/O yet."""
+        """Return a standing wish for deliveries from ``channels``. Does no I/O yet.
+
+        The channel ``pin.`` stands for that of what is pinned to this process (`Edge.post`).
+        """
 
     @abstractmethod
     def settle(
@@ -471,11 +490,14 @@ class Layer(ABC):
         """Async twin of `apply`."""
 
     @abstractmethod
-    def announce(self, channels: Iterable[str]) -> None:
-        """Say that this process runs consumers for ``channels`` (replaces what it said before)."""
+    def announce(self, channels: Iterable[str], version: str = "") -> None:
+        """Say that this process runs consumers for ``channels`` (replaces what it said before).
+
+        ``version`` is what its application is called, for ``gateway_workers``.
+        """
 
     @abstractmethod
-    async def aannounce(self, channels: Iterable[str]) -> None:
+    async def aannounce(self, channels: Iterable[str], version: str = "") -> None:
         """Async twin of `announce`."""
 
     @abstractmethod
@@ -549,11 +571,17 @@ class Edge(ABC):
         payloads: Sequence[bytes],
         receipt: int | None = None,
         expiry: float | None = None,
+        pin: str | None = None,
     ) -> None:
         """Send several encoded messages as one delivery, with ``receipt`` a positive number.
 
         With a receipt follow, later, either ``FULL`` or one ``OUTCOME`` for each message.
         Without one a refusal is dropped, counted.
+
+        With ``pin``, ``pin.PROCESS``, the delivery waits on that channel, though its ``channel``
+        is the one posted to. When that process closes its intake of it, or its lease ends, the pin
+        is lifted: what it has not begun is offered on the channel posted to, in order and exempt
+        from capacity; what is posted later waits there. Such a message says ``unpinned``, True.
         """
 
     @abstractmethod
@@ -572,6 +600,10 @@ class Edge(ABC):
         """
 
     @abstractmethod
+    def pin(self, connection: str, pin: str) -> None:
+        """Have the disconnect of a connection, whoever offers it, pinned as a `post` is."""
+
+    @abstractmethod
     def end(self, connection: str, channel: str = "", disconnect: bytes | None = None) -> None:
         """End a connection: its memberships end, its registration is forgotten, and
         ``disconnect``, if given, is offered on ``channel``: exempt from capacity and expiry,
@@ -580,8 +612,19 @@ class Edge(ABC):
         """  # noqa: D205 - one sentence
 
     @abstractmethod
-    def group_add(self, group: str, channel: str, meta: bytes | None = None) -> None:
-        """As `Layer.group_add`; for a connection of this process no ``JOIN`` follows."""
+    def group_add(
+        self,
+        group: str,
+        channel: str,
+        meta: bytes | None = None,
+        *,
+        announce: bool = False,
+        again: bool = False,
+    ) -> None:
+        """As `Layer.group_add`; for a connection of this process no ``JOIN`` follows.
+
+        ``again``, after an ``UP`` with True: its join was told before and is not told again.
+        """
 
     @abstractmethod
     def group_discard(self, group: str, channel: str) -> None:

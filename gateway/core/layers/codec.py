@@ -17,6 +17,10 @@ from gateway.core.errors import MessageTooLarge
 MAX_MESSAGE: Final = 1024 * 1024
 """Bytes of one encoded message where the layer does not allow more (`LayerOptions`)."""
 
+MAX_META: Final = 64 * 1024
+"""Bytes of a member's meta encoded: it is kept as long as the membership, and all of a group's
+travel together to whoever asks for the members."""
+
 checked = names.check_channel
 """`names.check_channel`: reply channels are used once each, too many to remember."""
 checked_group = lru_cache(maxsize=2048)(names.check_group)
@@ -54,6 +58,39 @@ def encode(message: dict[str, Any], most: int = MAX_MESSAGE) -> bytes:
             "chunks on a channel of its own, or raise layer.message_bytes"
         )
     return payload
+
+
+def encode_meta(meta: dict[str, Any]) -> bytes:
+    """Return the payload of a member's meta. Raises as `encode`; over `MAX_META` bytes too."""
+    if type(meta) is not dict:
+        raise TypeError(f"the meta of a member is a dict, not {type(meta).__name__}")
+    payload = encode(meta)
+    if len(payload) > MAX_META:
+        raise MessageTooLarge(
+            f"the meta of a member is {len(payload)} bytes encoded, over {MAX_META}: keep what is "
+            "large elsewhere, and its key in meta"
+        )
+    return payload
+
+
+_UNPINNED = _encode({"unpinned": True})[1:]
+
+
+def unpinned(payload: bytes) -> bytes:
+    """Return the payload of a message with ``"unpinned": True`` in it, too; it is not decoded.
+
+    Its map header counts one key more::
+
+        fixmap   1000nnnn
+        map16    0xde  nnnnnnnn nnnnnnnn
+        map32    0xdf  nnnnnnnn nnnnnnnn nnnnnnnn nnnnnnnn
+    """
+    head = payload[0]
+    if head < 0x8F:
+        return bytes((head + 1,)) + payload[1:] + _UNPINNED
+    start = {0x8F: 1, 0xDE: 3, 0xDF: 5}[head]
+    count = 15 if start == 1 else int.from_bytes(payload[1:start], "big")
+    return b"\xdf" + (count + 1).to_bytes(4, "big") + payload[start:] + _UNPINNED
 
 
 def decode(payload: bytes) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable, Sequence
 
 from gateway.core import names
@@ -9,40 +10,72 @@ from gateway.core.errors import ChannelFull
 from gateway.core.layers.base import GROUP, JOIN, PART
 from gateway.core.layers.inboxes import ITEM_SIZE
 from gateway.core.layers.options import LayerOptions
-from gateway.core.layers.queues import Queues
-from gateway.core.layers.records import FOREVER, Group, Link, Process
+from gateway.core.layers.presence import JOINED, LEFT, Presence
+from gateway.core.layers.records import FOREVER, Group, Link, Membership, Process
 from gateway.core.metrics import Drop
 
 
-class Groups(Queues):
+class Groups(Presence):
     """Who is in which group, and sends to all of them."""
 
     def __init__(self, options: LayerOptions, clock: Callable[[], float]) -> None:
         super().__init__(options, clock)
         self.groups: dict[str, Group] = {}
+        self._expiries: list[tuple[float, int, str, Group]] = []
+        """The groups with members that expire and whose leaves are told, by when: a heap."""
 
-    def group_add(self, link: Link, group: str, channel: str, meta: bytes | None = None) -> None:
+    def group_add(
+        self,
+        link: Link,
+        group: str,
+        channel: str,
+        meta: bytes | None = None,
+        announce: bool = False,
+    ) -> None:
         """Add a member; the process of a connection hears ``JOIN``."""
-        process = self._add(link, group, channel, meta)
+        process = self._add(link, group, channel, meta, announce)
         if process is not None and process.edge is not None:
-            self._item(process, (JOIN, group, channel, meta), len(meta or b""))
+            self._item(process, (JOIN, group, channel, meta, announce), len(meta or b""))
 
-    def edge_add(self, link: Link, group: str, channel: str, meta: bytes | None = None) -> None:
+    def edge_add(
+        self,
+        link: Link,
+        group: str,
+        channel: str,
+        meta: bytes | None = None,
+        announce: bool = False,
+        again: bool = False,
+    ) -> None:
         """As `group_add`, for an edge: of its own connections it hears nothing."""
-        process = self._add(link, group, channel, meta)
+        process = self._add(link, group, channel, meta, announce, again=again)
         if process is not None and process.edge is not None and process is not link.process:
-            self._item(process, (JOIN, group, channel, meta), len(meta or b""))
+            self._item(process, (JOIN, group, channel, meta, announce), len(meta or b""))
 
-    def _add(self, link: Link, group: str, channel: str, meta: bytes | None) -> Process | None:
+    def _add(
+        self,
+        link: Link,
+        group: str,
+        channel: str,
+        meta: bytes | None,
+        announce: bool,
+        *,
+        again: bool = False,
+    ) -> Process | None:
         """Add a member; return the process that it belongs to, if it does to one."""
         self._check(link)
         owner = names.process_of(channel)
         if owner is None:
             found = self._group(group)
+            if channel in found.others and found.expires <= self.clock():
+                self._expire_members(group, found)  # a member whose time is over joins anew
+                found = self._group(group)
             found.count += channel not in found.others
             until = self.clock() + self.options.group_expiry
             found.others[channel] = (until, meta)
             found.expires = min(found.expires, until)
+            if announce:
+                self._announce_member(found, (group, channel), meta, again=again)
+                self._watch_expiry(group, found)
             return None
         process = self.processes.get(owner)
         if process is None:
@@ -53,7 +86,43 @@ class Groups(Queues):
         found.count += channel not in members
         members[channel] = meta
         process.groups.setdefault(channel, set()).add(group)
+        if announce:
+            self._announce_member(found, (group, channel), meta, again=again)
         return process
+
+    def _announce_member(
+        self, found: Group, membership: Membership, meta: bytes | None, *, again: bool
+    ) -> None:
+        """Tell a join, unless it was told before; the leave will be."""
+        if found.announced is None:
+            found.announced = set()
+        if membership[1] not in found.announced:
+            found.announced.add(membership[1])
+            if not again:
+                self._tell_presence(JOINED, membership, meta)
+
+    def _left(self, found: Group, membership: Membership, meta: bytes | None) -> None:
+        """Tell the leave of a membership that has ended, if it was announced."""
+        if found.announced is not None and membership[1] in found.announced:
+            found.announced.discard(membership[1])
+            self._tell_presence(LEFT, membership, meta)
+
+    def _watch_expiry(self, group: str, found: Group) -> None:
+        """Have members looked for whose time is over: their leaves are to be told in time."""
+        if not found.watched:
+            found.watched = True
+            heapq.heappush(self._expiries, (found.expires, next(self._seqs), group, found))
+
+    def tick_groups(self) -> None:
+        """End the memberships whose time is over, where somebody is to be told."""
+        now = self.clock()
+        while self._expiries and self._expiries[0][0] <= now:
+            _, _, group, found = heapq.heappop(self._expiries)
+            found.watched = False
+            if self.groups.get(group) is found:
+                self._expire_members(group, found)
+                if found.announced is not None and not found.announced.isdisjoint(found.others):
+                    self._watch_expiry(group, found)
 
     def group_discard(self, link: Link, group: str, channel: str) -> None:
         """End a membership; the process of a connection hears ``PART``."""
@@ -76,7 +145,7 @@ class Groups(Queues):
         owner = names.process_of(channel)
         process = None if owner is None else self.processes.get(owner)
         if process is None:
-            found.count -= found.others.pop(channel, None) is not None
+            self._drop_member(group, found, channel)
             self._tidy_group(group, found)
         elif channel in found.here.get(process, ()):
             self._leave(process, group, channel)
@@ -142,10 +211,16 @@ class Groups(Queues):
         now = self.clock()
         for member, (until, _) in list(found.others.items()):
             if until <= now:
-                del found.others[member]
-                found.count -= 1
+                self._drop_member(group, found, member)
         found.expires = min((until for until, _ in found.others.values()), default=FOREVER)
         self._tidy_group(group, found)
+
+    def _drop_member(self, group: str, found: Group, member: str) -> None:
+        """End a membership of a normal channel or address, if there is one."""
+        was = found.others.pop(member, None)
+        if was is not None:
+            found.count -= 1
+            self._left(found, (group, member), was[1])
 
     def _quietly(self, link: Link, channel: str, payload: bytes) -> None:
         """Send for a group: who has no room is left out, counted."""
@@ -163,10 +238,11 @@ class Groups(Queues):
     def _leave(self, process: Process, group: str, channel: str) -> None:
         found = self.groups[group]
         members = found.here[process]
-        del members[channel]
+        meta = members.pop(channel)
         found.count -= 1
         if not members:
             del found.here[process]
+        self._left(found, (group, channel), meta)
         self._tidy_group(group, found)
 
     def _leave_all(self, process: Process, channel: str) -> None:

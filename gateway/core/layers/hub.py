@@ -72,6 +72,8 @@ class Hub:
                 metrics.count(name, value)
             for cause, number in found.drops.items():
                 metrics.count("gateway_layer_drops_total", number, cause=cause)
+            for version, number in state.versions().items():
+                metrics.count("gateway_workers", number, version=version)
         return metrics.text()
 
     async def serve(self, sock: socket.socket) -> None:
@@ -269,7 +271,7 @@ class HubClient(asyncio.Protocol):
     def _close(self, rid: int, intake: int) -> None:
         reader = self._intakes.pop(intake, None)
         if reader is not None:
-            self._state.unread(reader)
+            self._state.close_intake(reader)
         self._say((wire.REPLY, rid, True))
 
     def _pull(self, rid: int, channels: list[str], inbox: bool, wait: bool) -> None:

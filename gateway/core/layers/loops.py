@@ -41,6 +41,7 @@ from gateway.core.layers.verbs import (
     DO_EDGE_ADD,
     DO_EDGE_DISCARD,
     DO_END,
+    DO_PIN,
     DO_POST,
     DO_REGISTER,
     DO_SEND_GROUP,
@@ -127,7 +128,7 @@ class LoopClient(asyncio.Protocol):
         self._hello = next(self._rids)
         self._out = [(wire.HELLO, self._hello, wire.VERSION, self.layer.process)]
         if self.layer.said is not None:
-            self._out.append((DO_ANNOUNCE, 0, self.layer.said))
+            self._out.append((DO_ANNOUNCE, 0, *self.layer.said))
         if self.edge is not None:
             self._out.append((wire.EDGE, 0))
             self._out.extend((wire.LISTEN, 0, channel) for channel in self.edge.listening)
@@ -480,6 +481,7 @@ class LoopEdge(Edge):
         payloads: Sequence[bytes],
         receipt: int | None = None,
         expiry: float | None = None,
+        pin: str | None = None,
     ) -> None:
         number = len(payloads)
         if not self.available:
@@ -490,7 +492,7 @@ class LoopEdge(Edge):
             return
         if receipt is not None:
             self._open[receipt] = (channel, number)
-        self._client.say((DO_POST, 0, channel, payloads, receipt, expiry))
+        self._client.say((DO_POST, 0, channel, payloads, receipt, expiry, pin))
 
     def cancel(self, receipt: int) -> None:
         self._say(DO_WITHDRAW, receipt)
@@ -498,11 +500,22 @@ class LoopEdge(Edge):
     def register(self, connection: str, channel: str, disconnect: bytes) -> None:
         self._say(DO_REGISTER, connection, channel, disconnect)
 
+    def pin(self, connection: str, pin: str) -> None:
+        self._say(DO_PIN, connection, pin)
+
     def end(self, connection: str, channel: str = "", disconnect: bytes | None = None) -> None:
         self._say(DO_END, connection, channel, disconnect)
 
-    def group_add(self, group: str, channel: str, meta: bytes | None = None) -> None:
-        self._say(DO_EDGE_ADD, checked_group(group), checked(channel), meta)
+    def group_add(
+        self,
+        group: str,
+        channel: str,
+        meta: bytes | None = None,
+        *,
+        announce: bool = False,
+        again: bool = False,
+    ) -> None:
+        self._say(DO_EDGE_ADD, checked_group(group), checked(channel), meta, announce, again)
 
     def group_discard(self, group: str, channel: str) -> None:
         self._say(DO_EDGE_DISCARD, checked_group(group), checked(channel))

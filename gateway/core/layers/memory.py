@@ -351,7 +351,7 @@ class MemoryIntake(Intake):
             if self._closed:
                 return
             self._closed = True
-            self._layer.state.unread(self._reader)
+            self._layer.state.close_intake(self._reader)
             while self._ready:
                 self._layer.state.give_back(self._layer._link, self._ready.popleft().tag)  # noqa: SLF001
             for waiter in self._idle:
@@ -408,9 +408,10 @@ class MemoryEdge(Edge):
         payloads: Sequence[bytes],
         receipt: int | None = None,
         expiry: float | None = None,
+        pin: str | None = None,
     ) -> None:
         with self._lock:
-            self._state.post(self._link, channel, payloads, receipt, expiry)
+            self._state.post(self._link, channel, payloads, receipt, expiry, pin)
 
     def cancel(self, receipt: int) -> None:
         with self._lock:
@@ -420,13 +421,26 @@ class MemoryEdge(Edge):
         with self._lock:
             self._state.register(self._link, connection, channel, disconnect)
 
+    def pin(self, connection: str, pin: str) -> None:
+        with self._lock:
+            self._state.pin(self._link, connection, pin)
+
     def end(self, connection: str, channel: str = "", disconnect: bytes | None = None) -> None:
         with self._lock:
             self._state.end(self._link, connection, channel, disconnect)
 
-    def group_add(self, group: str, channel: str, meta: bytes | None = None) -> None:
+    def group_add(
+        self,
+        group: str,
+        channel: str,
+        meta: bytes | None = None,
+        *,
+        announce: bool = False,
+        again: bool = False,
+    ) -> None:
+        names = (checked_group(group), checked(channel))
         with self._lock:
-            self._state.edge_add(self._link, checked_group(group), checked(channel), meta)
+            self._state.edge_add(self._link, *names, meta, announce, again)
 
     def group_discard(self, group: str, channel: str) -> None:
         with self._lock:

@@ -9,10 +9,11 @@ from typing import Any, Final
 
 from gateway.core import names
 from gateway.core.errors import ChannelFull
+from gateway.core.layers import codec
 from gateway.core.layers.base import FULL, RELEASED, Outcome
 from gateway.core.layers.inboxes import Inboxes
 from gateway.core.layers.options import LayerOptions
-from gateway.core.layers.records import FOREVER, Channel, Entry, Link, Reader
+from gateway.core.layers.records import FOREVER, Channel, Entry, Link, Membership, Reader
 from gateway.core.metrics import Drop
 
 SPENT: Final = Outcome(RELEASED, cause="expired")
@@ -47,6 +48,7 @@ class Queues(Inboxes):
         payloads: Sequence[bytes],
         receipt: int | None = None,
         expiry: float | None = None,
+        pin: str | None = None,
     ) -> None:
         """Send payloads as one delivery. Raises `ChannelFull`, Fenced."""
         process = self._check(link)
@@ -59,6 +61,8 @@ class Queues(Inboxes):
             found = self._channel(channel[: mark + 1])
         else:
             found = self.channels.get(channel) or self._channel(channel)
+            if pin is not None:
+                found, payloads = self._lane(pin, found, payloads)
         number = len(payloads)
         size = len(payloads[0]) if number == 1 else sum(map(len, payloads))
         now = self.clock()
@@ -82,7 +86,7 @@ class Queues(Inboxes):
         ):
             found.full += number
             self.full += number
-            raise ChannelFull(channel)
+            raise ChannelFull(channel if pin is None else found.name)
         found.messages += number
         self.messages += number
         if receipt is not None:
@@ -99,27 +103,40 @@ class Queues(Inboxes):
         payloads: Sequence[bytes],
         receipt: int | None = None,
         expiry: float | None = None,
+        pin: str | None = None,
     ) -> None:
         """As `send`; a refusal is told in the inbox (``FULL``), or counted without a receipt."""
         try:
-            self.send(link, channel, payloads, receipt, expiry)
-        except ChannelFull:
+            self.send(link, channel, payloads, receipt, expiry, pin)
+        except ChannelFull as error:
             process = link.process
             if receipt is not None:
-                self._item(process, (FULL, receipt, channel), 0)
+                self._item(process, (FULL, receipt, error.channel), 0)
             else:
                 self._drop(None, Drop.FULL, len(payloads))
 
-    def _offer(self, name: str, payload: bytes, deadline: float, *, forever: bool) -> None:
+    def _offer(
+        self,
+        name: str,
+        payload: bytes,
+        deadline: float,
+        *,
+        forever: bool,
+        membership: Membership | None = None,
+        pin: str | None = None,
+    ) -> None:
         """Send of the layer's own accord, whatever the capacity."""
         channel = self._channel(name)
+        payloads: Sequence[bytes] = (payload,)
+        if pin is not None:
+            channel, payloads = self._lane(pin, channel, payloads)
         self.messages += 1
         channel.messages += 1
         entry = Entry(
             channel,
             name,
-            (payload,),
-            len(payload),
+            payloads,
+            len(payloads[0]),
             None,
             None,
             self.clock(),
@@ -127,11 +144,23 @@ class Queues(Inboxes):
             next(self._seqs),
         )
         entry.forever = forever
+        entry.membership = membership
         reader = self._pick(channel, entry) if not channel.queue and channel.readers else None
         if reader is not None:
             self._give(reader, entry)
         else:
             self._enqueue(channel, entry)
+
+    # ---------------------------------------------------------------- pins
+
+    def _lane(
+        self, pin: str, own: Channel, payloads: Sequence[bytes]
+    ) -> tuple[Channel, Sequence[bytes]]:
+        """Return the channel that stands for ``own`` under a pin, and what is to wait there."""
+        process = self.processes.get(pin.removeprefix(names.PIN))
+        if process is None or process.lifted:
+            return own, [codec.unpinned(payload) for payload in payloads]
+        return self._channel(pin), payloads
 
     # ---------------------------------------------------------------- the queue
 
@@ -210,7 +239,8 @@ class Queues(Inboxes):
         """Register a wish. What waits already is pushed before this returns."""
         self._check(reader.link)
         reader.link.readers.add(reader)
-        found = tuple(self._channel(name) for name in channels)
+        pin = names.PIN + reader.link.process.name
+        found = tuple(self._channel(pin if name == names.PIN else name) for name in channels)
         start = next(self._turns) % len(found) if found else 0
         reader.channels = found[start:] + found[:start]
         for channel in reader.channels:

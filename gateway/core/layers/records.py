@@ -17,6 +17,9 @@ from gateway.core.layers.base import Item
 
 FOREVER: Final = float("inf")
 
+Membership = tuple[str, str]
+"""A group, and the name of its member."""
+
 
 class Entry:
     """One delivery on its way: queued, delayed or in hand."""
@@ -27,6 +30,7 @@ class Entry:
         "deadline",
         "done",
         "forever",
+        "membership",
         "name",
         "not_to",
         "payloads",
@@ -66,6 +70,8 @@ class Entry:
         self.tries = 0
         self.tag = 0
         self.forever = False
+        self.membership: Membership | None = None
+        """Whose join or leave it tells."""
         self.aside = False
         """In hand, its credit returned already."""
         self.withdrawn = False
@@ -151,12 +157,15 @@ class Process:
         "inbox",
         "inbox_bytes",
         "leased",
+        "lifted",
         "links",
         "name",
         "notify",
+        "pinned",
         "receipts",
         "registered",
         "still",
+        "version",
         "waiters",
         "watchers",
     )
@@ -177,20 +186,30 @@ class Process:
         self.waiters: list[Reader] = []
         self.receipts: dict[int, Entry] = {}
         self.registered: dict[str, tuple[str, bytes]] = {}
+        self.pinned: dict[str, str] = {}
+        """By registered connection, where its disconnect is pinned to."""
+        self.lifted = False
+        """Whether it takes no more what is pinned to it."""
         self.groups: dict[str, set[str]] = {}
         """Groups by the name of our member."""
         self.announced: frozenset[str] | None = None
+        self.version = ""
+        """The version that it announced."""
         self.watchers: set[str] = set()
 
 
 class Group:
     """The members of a group, by process; and those that belong to none."""
 
-    __slots__ = ("count", "expires", "here", "others")
+    __slots__ = ("announced", "count", "expires", "here", "others", "watched")
 
     def __init__(self) -> None:
         self.here: dict[Process, dict[str, bytes | None]] = {}
         self.others: dict[str, tuple[float, bytes | None]] = {}
+        self.announced: set[str] | None = None
+        """The members whose joins and leaves are told."""
         self.count = 0
         self.expires = FOREVER
         """Before this no member expires."""
+        self.watched = False
+        """Whether expiries are looked for without being asked: a leave is to be told."""

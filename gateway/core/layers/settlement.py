@@ -66,6 +66,8 @@ class Settlement(Groups):
             entry.done += 1
             entry.channel.in_hand -= 1
             self._out_of_hand(entry)
+            if sender is None and entry.membership is not None:
+                self._presence_settled(entry.membership)
             return True
         for place, outcome in enumerate(outcomes):
             if outcome.kind == ACCEPTED:
@@ -99,6 +101,8 @@ class Settlement(Groups):
         if entry.sender is not None and entry.receipt is not None:
             entry.sender.receipts.pop(entry.receipt, None)
         self._out_of_hand(entry)
+        if entry.membership is not None:
+            self._presence_settled(entry.membership)
 
     def _release(self, link: Link, entry: Entry, delay: float) -> None:
         link.hand.pop(entry.tag, None)
@@ -169,7 +173,7 @@ class Settlement(Groups):
         elif code == GROUP_SEND:
             self.send_group(link, action[1], action[2], action[3])
         elif code == GROUP_ADD:
-            self.group_add(link, action[1], action[2], action[3])
+            self.group_add(link, action[1], action[2], action[3], action[4])
         elif code == GROUP_DISCARD:
             self.group_discard(link, action[1], action[2])
         else:

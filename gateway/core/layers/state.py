@@ -3,8 +3,8 @@
 The memory layer guards one with a lock; the hub drives one from its loop. Every verb is
 a method whose first argument is the `Link` (one connection of one `Process`) that asks;
 `verbs.OPS` lists them by number, so that the wire protocol of the hub and the memory
-layer run the same code. It is built in layers of its own: `inboxes`, `queues`, `groups`,
-`settlement`, and here processes with all that stands under their leases.
+layer run the same code. It is built in layers of its own: `inboxes`, `queues`, `pins`,
+`presence`, `groups`, `settlement`, and here processes with all that stands under their leases.
 
 Times are seconds of the clock given to `State`; `State.tick` must be called now and then
 (the callers do so at every operation and about ten times a second).
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Final
 
@@ -95,11 +96,13 @@ class State(Settlement):
         if process.notify is not None:
             process.inbox.append((FENCED,))
             process.notify()
+        self.lift(process)
         for member in list(process.groups):
             self._leave_all(process, member)
-        for channel, payload in process.registered.values():
-            self._offer_disconnect(channel, payload)
+        for connection, (channel, payload) in process.registered.items():
+            self._offer_disconnect(channel, payload, process.pinned.get(connection))
         process.registered.clear()
+        process.pinned.clear()
         for channel in process.watchers:
             self._close_channel(channel)
         process.watchers.clear()
@@ -123,6 +126,7 @@ class State(Settlement):
                     if process.still > self.options.lease:
                         log.warning("the lease of %s has ended: no sign of life", process.name)
                         self.end_process(process)
+            self.tick_groups()
             if len(self.channels) > MANY_CHANNELS:
                 for channel in list(self.channels.values()):
                     self._forget(channel)
@@ -134,33 +138,43 @@ class State(Settlement):
         """Remember the disconnect message of an accepted connection."""
         self._check(link).registered[connection] = (channel, payload)
 
+    def pin(self, link: Link, connection: str, pin: str) -> None:
+        """Remember where the disconnect of a connection is pinned to."""
+        self._check(link).pinned[connection] = pin
+
     def end(self, link: Link, connection: str, channel: str, payload: bytes | None) -> None:
         """End a connection: memberships, registration; and offer its disconnect message."""
         process = self._check(link)
         process.registered.pop(connection, None)
         self._leave_all(process, connection)
+        pin = process.pinned.pop(connection, None) if process.pinned else None
         if payload is not None:
-            self._offer_disconnect(channel, payload)
+            self._offer_disconnect(channel, payload, pin)
 
-    def _offer_disconnect(self, name: str, payload: bytes) -> None:
-        if self.announced is not None and name not in self.announced:
+    def _offer_disconnect(self, name: str, payload: bytes, pin: str | None) -> None:
+        if self.routed(name):
+            self._offer(name, payload, FOREVER, forever=True, pin=pin)
+        else:
             self.messages += 1
             self._drop(None, Drop.UNROUTED, 1)
-        else:
-            self._offer(name, payload, FOREVER, forever=True)
 
     # ---------------------------------------------------------------- announcements
 
-    def announce(self, link: Link, channels: Iterable[str]) -> None:
-        """Take the channels that a worker's table names."""
+    def announce(self, link: Link, channels: Iterable[str], version: str = "") -> None:
+        """Take the channels that a worker's table names, and its version."""
         process = self._check(link)
         process.announced = frozenset(channels)
+        process.version = version
         self._reannounce()
 
     def union(self, link: Link) -> frozenset[str] | None:
         """Return what living processes announced; None while none did."""
         self._check(link)
         return self.announced
+
+    def versions(self) -> Counter[str]:
+        """Return how many living workers there are of each version."""
+        return Counter(p.version for p in self.processes.values() if p.announced is not None)
 
     def _reannounce(self) -> None:
         said = [p.announced for p in self.processes.values() if p.announced is not None]
@@ -173,11 +187,14 @@ class State(Settlement):
                 self._item(process, (ANNOUNCED, union), 0)
         if union is None:
             return
-        for channel in self.channels.values():
+        for channel in list(self.channels.values()):
             if channel.queue and channel.name not in union:
-                for entry in [e for e in channel.queue if e.forever]:
+                # by its own name: a pinned one waits on another channel
+                for entry in [e for e in channel.queue if e.forever and e.name not in union]:
                     self._unqueue(channel, entry)
                     self._drop(channel, Drop.UNROUTED, 1)
+                    if entry.membership is not None:
+                        self._presence_settled(entry.membership)
 
     # ---------------------------------------------------------------- watched channels
 
@@ -264,3 +281,4 @@ class State(Settlement):
                 process.inbox.clear()
                 process.inbox_bytes = 0
         self.groups.clear()
+        self._histories.clear()

@@ -146,7 +146,7 @@ class ThreadClient:
         self._hello = hello
         self._out = [(wire.HELLO, rid, wire.VERSION, self._layer.process)]
         if self._layer.said is not None:
-            self._out.append((DO_ANNOUNCE, 0, self._layer.said))
+            self._out.append((DO_ANNOUNCE, 0, *self._layer.said))
         for number, intake in self._intakes.items():
             self._out.append((wire.SUBSCRIBE, 0, number, intake.channels, intake.credit))
         self._since = 0.0

@@ -40,7 +40,7 @@ class UnixLayer(Verbs):
         self.options = options
         self.process = names.new_process()
         self.closed = False
-        self.said: tuple[str, ...] | None = None
+        self.said: tuple[list[str], str] | None = None
         """What was announced, to be said again to a hub that is new."""
         self.metrics = Metrics()
         """What this process lost for want of a hub."""
@@ -87,12 +87,12 @@ class UnixLayer(Verbs):
 
     def _ask(self, op: int, *args: Any) -> Any:
         if op == DO_ANNOUNCE:
-            self.said = tuple(args[0])
+            self.said = (args[0], args[1])
         return self.threads().ask(op, *args)
 
     async def _aask(self, op: int, *args: Any) -> Any:
         if op == DO_ANNOUNCE:
-            self.said = tuple(args[0])
+            self.said = (args[0], args[1])
         return await self.loop().ask(op, *args)
 
     def _take(

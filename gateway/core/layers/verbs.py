@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from gateway.core import names
 from gateway.core.layers.base import OK, Delivery, Layer, Message, Outcome, Send, Statistics
+from gateway.core.layers.base import group_add as adding
 from gateway.core.layers.codec import checked, checked_group, decode, encode
 
 # Numbers of the operations, on the wire too: name of the State method they run.
@@ -39,6 +40,7 @@ OPS: Final = (
     "withdraw",
     "edge_add",
     "edge_discard",
+    "pin",
 )
 (
     DO_SEND,
@@ -61,6 +63,7 @@ OPS: Final = (
     DO_WITHDRAW,
     DO_EDGE_ADD,
     DO_EDGE_DISCARD,
+    DO_PIN,
 ) = range(len(OPS))
 
 receivable = lru_cache(maxsize=4096)(names.check_receivable)
@@ -111,7 +114,7 @@ class Verbs(Layer):
             receivable(channel)
             owner = names.process_of(channel)
             if owner is None:
-                found.append(channel)
+                found.append(names.PIN + self.process if channel == names.PIN else channel)
             elif owner == self.process:
                 inbox = True
             else:
@@ -131,9 +134,6 @@ class Verbs(Layer):
 
     def _packed(self, message: Message) -> bytes:
         return encode(message, self.options.message_bytes)
-
-    def _meta(self, meta: Message | None) -> bytes | None:
-        return None if meta is None else self._packed(meta)
 
     def _several(self, messages: Sequence[Message]) -> tuple[bytes, ...]:
         if not messages:
@@ -162,12 +162,16 @@ class Verbs(Layer):
         found, inbox = self._sources(channels)
         return _received(await self._atake(found, _seconds(block), inbox=inbox, settled=True))
 
-    def group_add(self, group: str, channel: str, meta: Message | None = None) -> None:
+    def group_add(
+        self, group: str, channel: str, meta: Message | None = None, *, announce: bool = False
+    ) -> None:
         off_loop("group_add")
-        self._ask(DO_GROUP_ADD, checked_group(group), checked(channel), self._meta(meta))
+        self._ask(DO_GROUP_ADD, *adding(group, channel, meta, announce=announce)[1:])
 
-    async def agroup_add(self, group: str, channel: str, meta: Message | None = None) -> None:
-        await self._aask(DO_GROUP_ADD, checked_group(group), checked(channel), self._meta(meta))
+    async def agroup_add(
+        self, group: str, channel: str, meta: Message | None = None, *, announce: bool = False
+    ) -> None:
+        await self._aask(DO_GROUP_ADD, *adding(group, channel, meta, announce=announce)[1:])
 
     def group_discard(self, group: str, channel: str) -> None:
         off_loop("group_discard")
@@ -294,12 +298,12 @@ class Verbs(Layer):
     async def aapply(self, sends: Sequence[Send]) -> None:
         await self._aask(DO_APPLY, sends)
 
-    def announce(self, channels: Iterable[str]) -> None:
+    def announce(self, channels: Iterable[str], version: str = "") -> None:
         off_loop("announce")
-        self._ask(DO_ANNOUNCE, [receivable(channel) for channel in channels])
+        self._ask(DO_ANNOUNCE, [receivable(channel) for channel in channels], version)
 
-    async def aannounce(self, channels: Iterable[str]) -> None:
-        await self._aask(DO_ANNOUNCE, [receivable(channel) for channel in channels])
+    async def aannounce(self, channels: Iterable[str], version: str = "") -> None:
+        await self._aask(DO_ANNOUNCE, [receivable(channel) for channel in channels], version)
 
     def announced(self) -> frozenset[str] | None:
         off_loop("announced")

@@ -163,7 +163,7 @@ class HttpSession(Session):
             head=self._head,
         )
 
-    def draining(self) -> tuple[Action, ...]:
+    def draining(self, retry_after: float) -> tuple[Action, ...]:
         """Finish, and use the connection no more."""
         self.keep_alive = False
         return ()

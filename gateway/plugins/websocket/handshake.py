@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 
 from gateway.core.errors import LocalProtocolError, RemoteProtocolError
-from gateway.core.web import Head, Header, plain
+from gateway.core.web import RETRY_AFTER, Head, Header, plain
 
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 section 1.3
 _TOKEN: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")  # RFC 9110 section 5.6.2
@@ -59,10 +59,18 @@ class Offer(msgspec.Struct, frozen=True):
     extensions: list[Extension] = []
 
 
-def refusal(status: int, reason: str, headers: Sequence[Header] = ()) -> Refuse:
-    """Return a refusal with a text for people, and ``headers`` before those of such answers."""
+def refusal(
+    status: int,
+    reason: str,
+    headers: Sequence[Header] = (),
+    retry_after: float = RETRY_AFTER,
+) -> Refuse:
+    """Return a refusal with a text for people, and ``headers`` before those of such answers.
+
+    ``retry_after`` (seconds) is told with a 503.
+    """
     own = {name for name, _ in headers}
-    more, content = plain(status, reason)
+    more, content = plain(status, reason, retry_after)
     return Refuse(status, content, (*headers, *(item for item in more if item[0] not in own)))
 
 

@@ -9,6 +9,8 @@ from typing import Annotated, Final, TypedDict
 
 from msgspec import Meta
 
+from gateway.core import names
+
 Headers = list[tuple[bytes, bytes]]
 
 
@@ -100,6 +102,15 @@ class Reply(TypedDict, total=False):
         int, Meta(ge=200, le=599, description="Refuse with this HTTP status instead of 403.")
     ]
     content: Annotated[bytes, Meta(description="The body of a refusal.")]
+    pin: Annotated[
+        str,
+        Meta(
+            pattern=names.PIN_PATTERN,
+            description="From now on what this connection sends, and its disconnect, goes to one "
+            "worker process: `pin.` and the name of that process on the layer. In a direct reply "
+            "only.",
+        ),
+    ]
     ack: Annotated[int, Meta(description="Report under this number when it is done.")]
     ack_channel: Annotated[str, Meta(description="Where to report, a ``?`` channel.")]
 

@@ -49,7 +49,6 @@ RECEIVE: Final = "receive"
 """The tokens of what is emitted."""
 
 NORMAL: Final = 1000
-GOING_AWAY: Final = 1001
 PROTOCOL: Final = 1002
 POLICY: Final = 1008
 TOO_BIG: Final = 1009
@@ -62,7 +61,7 @@ _PING_FRAME: Final = frames.control_frame(frames.PING)
 
 _UNREACHED: Final = {
     Refusal.FULL: (503, TRY_LATER, "the application is busy"),
-    Refusal.DRAINING: (503, GOING_AWAY, "the gateway is shutting down"),
+    Refusal.DRAINING: (503, RESTART, "the gateway is shutting down"),
     Refusal.UNAVAILABLE: (503, RESTART, "the application cannot be reached"),
     Refusal.TOO_BIG: (431, TOO_BIG, "too big for one message"),
     Refusal.TOO_SLOW: (503, TRY_LATER, "too much waits to be worked on"),
@@ -371,12 +370,18 @@ class WebsocketSession(Session):
         self._awaiting = True
         return (Write(_PING_FRAME), Timer("pong", self._config.ping_timeout))
 
-    def draining(self) -> Iterable[Action]:
-        """Refuse what is pending, begin to close what is open."""
+    def draining(self, retry_after: float) -> Iterable[Action]:
+        """Refuse what is pending, begin to close what is open; say to each when to come back.
+
+        1012 asks clients to reconnect, "using a randomized delay" (IANA's registry): the reason
+        has it.
+        """
         if self.state is PENDING:
-            return self._refuse(refusal(503, "the gateway is shutting down"))
+            words = "the gateway is shutting down"
+            return self._refuse(refusal(503, words, retry_after=retry_after))
         if self.state is OPEN:
-            return self._close(GOING_AWAY, "the gateway is shutting down")
+            reason = f"the gateway is shutting down; retry-after={retry_after:.1f}"
+            return self._close(RESTART, reason)
         return ()
 
 

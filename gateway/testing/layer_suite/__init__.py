@@ -29,6 +29,8 @@ from gateway.testing.layer_suite.intakes import Intakes
 from gateway.testing.layer_suite.leases import Announcements, Connections, Leases, Losses, Watches
 from gateway.testing.layer_suite.limits import Capacity, Expiry
 from gateway.testing.layer_suite.outage import Outage
+from gateway.testing.layer_suite.pins import Pins
+from gateway.testing.layer_suite.presence import Presence
 from gateway.testing.layer_suite.properties import Properties
 from gateway.testing.layer_suite.release import Cancel, Release
 from gateway.testing.layer_suite.settlement import Deliveries, Sends
@@ -48,6 +50,7 @@ class LayerSuite(
     Inboxes,
     Addresses,
     Groups,
+    Presence,
     Deliveries,
     Sends,
     Release,
@@ -60,6 +63,7 @@ class LayerSuite(
     Connections,
     Announcements,
     Watches,
+    Pins,
     Numbers,
     Threads,
     Twins,

@@ -297,7 +297,7 @@ class EdgeGroups(Harness):
         worker.send(name, {"n": 4})
         assert server.heard(5) == [
             (MESSAGE, name, {"n": 1}),
-            (JOIN, "g", name, {"nick": "ann"}),
+            (JOIN, "g", name, {"nick": "ann"}, False),
             (GROUP, "g", {"n": 2}, []),
             (PART, "g", name),
             (MESSAGE, name, {"n": 4}),
@@ -311,7 +311,7 @@ class EdgeGroups(Harness):
         sends = [joining("g", name), group_sending("g", {"n": 1}), sending(name, {"n": 2})]
         worker.settle(self.taken(worker, "x"), [OK], sends)
         assert server.heard(4) == [
-            (JOIN, "g", name, None),
+            (JOIN, "g", name, None, False),
             (GROUP, "g", {"n": 1}, []),
             (MESSAGE, name, {"n": 2}),
             (OUTCOME, 1, 0, OK),

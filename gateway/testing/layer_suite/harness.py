@@ -271,10 +271,11 @@ class Server:
         *messages: Message,
         receipt: int | None = None,
         expiry: float | None = None,
+        pin: str | None = None,
     ) -> None:
         """Post messages as one delivery."""
         payloads = [codec.encode(message) for message in messages]
-        self.do(lambda edge: edge.post(channel, payloads, receipt, expiry))
+        self.do(lambda edge: edge.post(channel, payloads, receipt, expiry, pin))
 
     def heard(self, count: int = 1) -> list[Item]:
         """Return the next ``count`` items, decoded, without those about the layer itself."""
@@ -312,7 +313,7 @@ def _decoded(item: Item) -> Item:
     if item[0] == GROUP:
         return (GROUP, item[1], codec.decode(item[2]), sorted(item[3]))
     if item[0] == JOIN and item[3] is not None:
-        return (JOIN, item[1], item[2], codec.decode(item[3]))
+        return (JOIN, item[1], item[2], codec.decode(item[3]), item[4])
     return item
 
 

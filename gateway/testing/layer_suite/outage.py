@@ -119,6 +119,24 @@ class Outage(Harness):
         self.kill(server.layer)
         assert self.received(worker, "gone") == {"code": 1}
 
+    def test_announced_members_again(self) -> None:
+        """A member that the edge adds with ``again`` after an outage has no join told, but the
+        leave.
+        """  # noqa: D205 - one sentence
+        server, worker = self.server(), self.join()
+        name = f"x.{server.process}!a"
+        server.do(lambda edge: edge.group_add("g", name, announce=True))
+        assert self.received(worker, "presence.join")["channel"] == name
+        self.cut()
+        server.wait(lambda: server.news(DOWN), "DOWN")
+        self.mend()
+        server.wait(lambda: server.news(UP) == [(UP, True)], "UP")
+        server.do(lambda edge: edge.group_add("g", name, announce=True, again=True))
+        self.until(lambda: self.reached(worker) and worker.group_channels("g") == [name])
+        assert worker.receive(["presence.join"]) == (None, None)
+        self.kill(server.layer)
+        assert self.received(worker, "presence.leave")["channel"] == name
+
     def test_announced_again(self) -> None:
         """A worker announces again by itself what it had announced."""
         layer, worker = self.join(), self.join()

@@ -10,6 +10,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from gateway.testing.layer_suite.flow import Flow
 from gateway.testing.layer_suite.harness import Harness
 from gateway.testing.layer_suite.ledger import Ledger
+from gateway.testing.layer_suite.pinned import Pinned
 
 
 class Properties(Harness):
@@ -35,7 +36,13 @@ class Properties(Harness):
         """  # noqa: D205 - one sentence
         self.run(Flow, self.runs // 2)
 
-    def run(self, machine: type[Flow | Ledger], runs: int) -> None:
+    def test_pinned(self) -> None:
+        """So with pins: what is pinned reaches its process alone, and another one only when its pin
+        was lifted, which it says.
+        """  # noqa: D205 - one sentence
+        self.run(Pinned, self.runs // 2)
+
+    def run(self, machine: type[Flow | Ledger | Pinned], runs: int) -> None:
         """Run a machine, each time on a new state."""
         self.finish()
         try:

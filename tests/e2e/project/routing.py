@@ -91,6 +91,7 @@ def burst(message):
 
 routing = [
     include("transfers.routing"),
+    include("deployed.routing"),
     route("websocket.connect", refuse, path=r"^/refused$"),
     route("websocket.connect", where, path=r"^/where$"),
     route("websocket.connect", connect),

@@ -2,6 +2,7 @@ import os
 import signal
 import time
 
+import deployed
 from django.http import HttpResponse, JsonResponse, StreamingHttpResponse
 from django.urls import include, path, reverse
 
@@ -63,5 +64,7 @@ urlpatterns = [
     path("stream/<int:pieces>", stream),
     path("shout/<group>", shout),
     path("where", where, name="where"),
+    path("version", deployed.version),
+    path("grow/<int:megabytes>", deployed.grow),
     path("transfers/", include("transfers")),
 ]

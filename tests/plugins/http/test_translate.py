@@ -615,5 +615,5 @@ def test_an_answer_before_the_body_is_complete():
 def test_draining_closes_after_the_response():
     """A request in flight at shutdown is answered, and its connection ends."""
     case = Case()
-    assert list(case.session.draining()) == []
+    assert list(case.session.draining(1.0)) == []
     assert parse(case.answer(text="x"))[1][b"connection"] == b"close"

@@ -56,7 +56,7 @@ class SensorSession(LineSession):
         actions = [] if text is None else [Write(f"T {text}\n".encode())]
         return [*actions, Close(b"BYE\n")] if reply.get("close") else actions
 
-    def draining(self):
+    def draining(self, retry_after):
         self.reason = "gateway"
         return [Close(b"BYE\n")]
 

@@ -102,11 +102,11 @@ async def test_ended_by_the_gateway() -> None:
     """A shutdown is the gateway's."""
     async with Logged(ECHO) as gateway:
         peer = await gateway.open()
-        gateway.engine._connections()[0].drain()
+        gateway.engine._connections()[0].drain(0.0)
         await peer.frame()
-        peer.send(CLOSE, close_payload(1001))
+        peer.send(CLOSE, close_payload(1012))
         record = await gateway.record()
-        assert (record["code"], record["end"]) == (1001, "gateway")
+        assert (record["code"], record["end"]) == (1012, "gateway")
 
 
 @on_loop

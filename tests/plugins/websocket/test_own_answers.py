@@ -149,7 +149,7 @@ async def test_shutdown() -> None:
     async with Serving(consumers, implicit_accept=False) as gateway:
         peer = await gateway.raw(PATH)
         await wait_until(lambda: gateway.seen)
-        gateway.engine._connections()[0].drain()
+        gateway.engine._connections()[0].drain(0.0)
         found, headers, content = await said(peer)
         assert found == 503
         own.check(found, headers, content)

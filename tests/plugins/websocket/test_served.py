@@ -432,15 +432,23 @@ async def test_keep() -> None:
 
 @on_loop
 async def test_drain() -> None:
-    """A shutdown closes open connections as going away."""
+    """A shutdown asks each open connection to come back at a moment of its own."""
     async with Serving(ECHO | {"websocket.disconnect": accept}) as gateway:
-        peer = await gateway.open()
+        peers = [await gateway.open() for _ in range(20)]
         draining = asyncio.ensure_future(gateway.engine.drain(2.0))
-        assert await peer.frame() == (CLOSE, close_payload(1001, "the gateway is shutting down"))
-        peer.send(CLOSE, close_payload(1001))
-        await peer.ended()
-        await peer.leave()
+        moments = set()
+        for peer in peers:
+            opcode, payload = await peer.frame()
+            words, _, seconds = payload[2:].decode().partition("; retry-after=")
+            assert (opcode, payload[:2]) == (CLOSE, (1012).to_bytes(2))
+            assert words == "the gateway is shutting down"
+            moments.add(float(seconds))
+            peer.send(CLOSE, close_payload(1012))
+            await peer.ended()
+            await peer.leave()
         await draining
+        assert len(moments) > 5
+        assert 0 <= min(moments) < max(moments) <= gateway.engine.settings.reconnect_spread
 
 
 # ---------------------------------------------------------------- life

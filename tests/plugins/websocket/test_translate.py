@@ -219,7 +219,7 @@ def test_outcome_after_the_decision() -> None:
     ("refusal", "status", "code"),
     [
         (Refusal.FULL, 503, 1013),
-        (Refusal.DRAINING, 503, 1001),
+        (Refusal.DRAINING, 503, 1012),
         (Refusal.UNAVAILABLE, 503, 1012),
         (Refusal.TOO_BIG, 431, 1009),
         (Refusal.TOO_SLOW, 503, 1013),
@@ -412,11 +412,13 @@ def test_gone_without_a_word() -> None:
 
 
 def test_draining() -> None:
-    """A shutdown refuses what is pending, and closes what is open as going away."""
-    assert refuse_of(Talk().session.draining()).status == 503
+    """A shutdown refuses what is pending, closes what is open, and says when to come back."""
+    refused = refuse_of(Talk().session.draining(3.2))
+    assert (refused.status, dict(refused.headers)[b"retry-after"]) == (503, b"4")
     talk = Talk().open()
-    assert close_of(talk.session.draining())[0] == 1001
-    assert list(talk.session.draining()) == []
+    code, reason = close_of(talk.session.draining(3.21))
+    assert (code, reason) == (1012, "the gateway is shutting down; retry-after=3.2")
+    assert list(talk.session.draining(3.2)) == []
 
 
 # ---------------------------------------------------------------- keep-alive

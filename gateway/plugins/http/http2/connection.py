@@ -74,6 +74,8 @@ class Http2Protocol(asyncio.Protocol):
         """Bytes of content taken for which the connection's window is not opened again."""
         self._spent = 0
         """Such bytes that the library knows nothing of."""
+        self._refund = False
+        """Whether that is to be opened again now, however little it is."""
         self._retained = 0
         """Bytes of content that wait in streams."""
         self._extra = b""
@@ -247,6 +249,15 @@ class Http2Protocol(asyncio.Protocol):
         if self._owed >= self._h2.window // 2:
             self.flush_soon()
 
+    def refund(self) -> None:
+        """Open the connection's window again for all that was worked on, however little.
+
+        curl up to 8.0 notices the end of a stream that it ends itself, behind an answer without
+        content, when the next frame comes, whichever that is.
+        """
+        self._refund = True
+        self.flush_soon()
+
     def open_window(self, number: int, size: int) -> None:
         """Let the client send so much more on a stream."""
         self._h2.increment_flow_control_window(size, number)
@@ -322,7 +333,8 @@ class Http2Protocol(asyncio.Protocol):
         self.outflow.go()
         owed = self._owed + self._spent
         # Unless too much waits in streams that are held.
-        if owed >= self._h2.window // 2 and self._retained <= self._h2.window:
+        enough = owed >= self._h2.window // 2 or (owed and self._refund)
+        if enough and self._retained <= self._h2.window:
             self._open_connection(owed)
         self._settle()
         self._flush()
@@ -337,6 +349,7 @@ class Http2Protocol(asyncio.Protocol):
             self._extra += WindowUpdateFrame(0, self._spent).serialize()
         self.guard.window += owed
         self._owed = self._spent = 0
+        self._refund = False
 
     def _flush(self) -> None:
         data = self._h2.output() + self._extra

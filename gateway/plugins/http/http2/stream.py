@@ -148,7 +148,8 @@ class Http2Stream(Service):
             return  # the window stays as it is until it is decided
         elif self._has_reader:
             self._read(data, ended=ended)
-        # Otherwise it is answered: the rest is read past until the client hears of it.
+        else:  # it is answered: the rest is read past
+            self._part()
         self._give_window()
 
     def _read(self, data: bytes, *, ended: bool) -> None:
@@ -223,7 +224,8 @@ class Http2Stream(Service):
         if self._unread and not self._held:
             size, self._unread = self._unread, 0
             self._http2.worked_on(size)
-            if self._complete or not self._open or not self._has_reader:
+            wanted = self._phase is Phase.LINGER or (self._open and self._has_reader)
+            if self._complete or not wanted:
                 return
             self._owed += size
             if self._owed >= self._port.config.http2_window // 2:
@@ -305,17 +307,30 @@ class Http2Stream(Service):
         if self.tunnel is not None:
             self.end_tunnel()
             return
-        if not self._complete:
-            # RFC 9113 section 8.1: the client may stop to send a body that nobody reads.
-            self._http2.reset(self.id, ErrorCodes.NO_ERROR)
-        if self._session is None and self._exchange is None:
+        self._part()
+
+    def _part(self) -> None:
+        """Forget the stream once all is sent and nobody reads on.
+
+        A client that still sends its content gets a moment to read the answer and to end of its
+        own accord; what it sends is dropped. Only then is it asked to stop (RFC 9113 section 8.1):
+        some take a reset for an error, and never show the answer.
+        """
+        if self._open or self._has_reader:
+            return
+        if self._complete:
+            if self._phase is Phase.LINGER:
+                self._http2.refund()
             self.forget()
+        elif self._phase is not Phase.LINGER:
+            self._enter(Phase.LINGER, LINGER)
+            self._held = 0
+            self._give_window()
 
     def finish(self, *, keep_alive: bool) -> None:
         """Have done with the request, whose response is complete or waits to be sent."""
         self._let_go()
-        if not self._open:
-            self.forget()
+        self._part()
 
     def reusable(self) -> bool:
         """Return True: what becomes of the connection does not depend on one stream."""
@@ -376,8 +391,7 @@ class Http2Stream(Service):
             self.abort()
             return
         self.send(output)
-        if not self._open:
-            self.forget()
+        self._part()
 
     def abort(self, code: ErrorCodes = ErrorCodes.INTERNAL_ERROR) -> None:
         """Reset the stream."""

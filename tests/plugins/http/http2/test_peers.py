@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from gateway.core.layers.base import OK
+from gateway.plugins.http.config import HttpConfig
 from tests.plugins.http.http2.serving import CONSUMERS, faults, leftovers
 from tests.plugins.http.serving import Served, wait_until
 from tests.plugins.http.test_bodies import read_body
@@ -178,6 +179,25 @@ def test_curl_sends(url, body):
     assert curl("-T", body, "-X", "POST", f"{url}/sum") == str(3 * MIB)
     chunked = ("-H", "Transfer-Encoding: chunked", "-H", "Expect: 100-continue")
     assert curl(*chunked, "-T", body, "-X", "POST", f"{url}/sum") == str(3 * MIB)
+
+
+@needs("curl")
+@pytest.mark.parametrize(
+    ("status", "consumers", "config"),
+    [
+        (404, {"http.disconnect": lambda _: None}, HttpConfig()),
+        (401, {"http.request": lambda _: [{"status": 401, "headers": []}]}, HttpConfig()),
+        (413, {"http.request": lambda _: [{"text": "never"}]}, HttpConfig(max_body=MIB)),
+    ],
+)
+def test_curl_hears_an_early_answer(body, status, consumers, config):
+    """Who is answered before its body was read sees that answer, and no error."""
+    with Served(consumers, config=config) as own:
+        found = curl(
+            *("-T", body, "-X", "POST", f"http://127.0.0.1:{own.address[1]}/"),
+            *("-o", "/dev/null", "-w", "%{http_code} %{http_version}"),
+        )
+        assert found == f"{status} 2"
 
 
 @needs("curl")

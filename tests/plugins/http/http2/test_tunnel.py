@@ -233,7 +233,7 @@ async def test_what_is_not_spoken() -> None:
 
 @on_loop
 async def test_shutdown() -> None:
-    """The connection hears GOAWAY, its WebSockets close as going away, then it ends."""
+    """The connection hears GOAWAY, its WebSockets are closed, then it ends."""
     async with Serving(BOTH) as gateway:
         line = await begin(gateway)
         peers = [await opened(line) for _ in range(5)]
@@ -241,8 +241,8 @@ async def test_shutdown() -> None:
         draining = asyncio.ensure_future(gateway.engine.drain(2.0))
         for peer in peers:
             opcode, payload = await peer.frame()
-            assert (opcode, payload[:2]) == (CLOSE, (1001).to_bytes(2))
-            peer.send(CLOSE, (1001).to_bytes(2))
+            assert (opcode, payload[:2]) == (CLOSE, (1012).to_bytes(2))
+            peer.send(CLOSE, (1012).to_bytes(2))
             peer.write_eof()
         async with asyncio.timeout(5):
             await line.closed.wait()

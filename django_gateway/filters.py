@@ -1,0 +1,204 @@
+"""Filters: what the value of a message's key looks like where a route matches.
+
+A filter is a regular expression, `path`, or any other `Filter`. It is matched at the start of
+the value as text: bytes as UTF-8, numbers by ``str``, lists by element (any may match). A key
+that is missing or None does not match.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from django.core.exceptions import ImproperlyConfigured
+
+
+class Filter:
+    """A pattern and what its named groups become: ``Filter(re.compile(…), {"id": int})``.
+
+    A converter is given the group's text, and raises ValueError where that is no match; groups
+    without one are given to the consumer as they are. ``text`` is how tables show the filter.
+    """
+
+    __slots__ = ("converters", "match", "names", "pattern", "text")
+
+    def __init__(
+        self,
+        pattern: re.Pattern[str],
+        converters: Mapping[str, Callable[[str], Any]] | None = None,
+        text: str = "",
+    ) -> None:
+        self.pattern = pattern
+        self.match = pattern.match
+        self.converters = tuple((converters or {}).items())
+        self.names = tuple(pattern.groupindex)
+        """The arguments that it gives the consumer."""
+        self.text = text or pattern.pattern
+
+    def prefix(self) -> Filter:
+        """Return what an `include` strips: the same filter, if it may match a beginning alone."""
+        return self
+
+    def placed(self, key: str, before: Filter | None) -> Filter:
+        """Return the filter as it is for ``key`` where ``before`` has been stripped."""
+        return self
+
+    def __str__(self) -> str:
+        return self.text
+
+
+Chain = tuple[Filter, ...]
+"""Filters that match one after the other, each where the last one ended."""
+
+
+class PathFilter(Filter):
+    """What `path` makes. Alone it matches the whole value, in an `include` a beginning of it."""
+
+    __slots__ = ("route", "whole")
+
+    def __init__(self, route: str, *, whole: bool = True, slash: str = "") -> None:
+        from django.urls.converters import StringConverter  # noqa: PLC0415 - costs 50 ms
+        from django.urls.resolvers import _route_to_regex  # type: ignore[attr-defined]  # noqa: PLC0415 - what Django's own path() reads with
+
+        regex, found = _route_to_regex(route, whole)
+        self.route = route
+        self.whole = whole
+        super().__init__(
+            re.compile(f"{slash}{regex[1:]}"),
+            {
+                name: converter.to_python
+                for name, converter in found.items()
+                if type(converter).to_python is not StringConverter.to_python  # leaves it as it is
+            },
+            route or "(empty)",
+        )
+
+    def prefix(self) -> Filter:
+        """Return the filter of a beginning."""
+        return PathFilter(self.route, whole=False)
+
+    def placed(self, key: str, before: Filter | None) -> Filter:
+        """Return the filter of a path, which begins with the slash that nobody writes."""
+        slash = ""
+        if before is None:
+            slash = "/" if key in ("path", "raw_path") else ""
+        elif not isinstance(before, PathFilter):
+            slash = "/?"  # an expression may have left it
+        return PathFilter(self.route, whole=self.whole, slash=slash)
+
+
+_EXPRESSION = re.compile(r"\(\?P<|^\^|\$$")
+
+
+def path(route: str) -> Filter:
+    """Return the filter of a path as Django's URLs have it: ``path("chat/<slug:room>/")``.
+
+    Its converters (``int``, ``slug``, ``str``, ``path``, ``uuid``, and those registered with
+    Django) give the consumer Python values. It matches the whole path, which it names without
+    the leading slash. In an `include` it is a beginning: ``include(shop, path=path("shop/"))``.
+    Keys that hold no path have no leading slash. Raises ImproperlyConfigured.
+    """
+    if not isinstance(route, str):
+        raise ImproperlyConfigured(
+            f"path() takes a route such as 'chat/<slug:room>/', not {route!r}"
+            + ("; a compiled expression is a filter as it is" if _is_pattern(route) else "")
+        )
+    if route.startswith("/"):
+        raise ImproperlyConfigured(
+            f"path({route!r}) begins with a slash, as every path does; write "
+            f"path({route.lstrip('/')!r})"
+        )
+    if _EXPRESSION.search(route):
+        raise ImproperlyConfigured(
+            f"path({route!r}) has a regular expression in it; give that as it is, without path(), "
+            "or write the parts of the path as '<slug:name>'"
+        )
+    rest = re.sub(r"<[^<>]*>", "", route)
+    if "<" in rest or ">" in rest:
+        raise ImproperlyConfigured(
+            f"path({route!r}) has a bracket too few or too many; a part is written '<slug:name>'"
+        )
+    return PathFilter(route)
+
+
+def read(where: str, key: str, value: Any) -> Filter:
+    """Return the filter that somebody wrote. Raises ImproperlyConfigured."""
+    if isinstance(value, Filter):
+        return value
+    if _is_pattern(value):
+        return Filter(value)
+    if type(value).__name__ in ("URLPattern", "URLResolver"):
+        raise ImproperlyConfigured(
+            f"{where}: the filter {key}={value!r} is made by Django's path(); import the one of "
+            "django_gateway, and give it the route alone"
+        )
+    if not isinstance(value, str):
+        raise ImproperlyConfigured(
+            f"{where}: the filter {key}={value!r} is not a regular expression; write it as a "
+            f"str: {key}=r'^…$'"
+        )
+    if key == "path" and re.search(r"(?<!\?P)<\w+:\w+>", value):
+        raise ImproperlyConfigured(
+            f"{where}: the filter {key}={value!r} is a route of Django's in the place of a regular "
+            f"expression; write {key}=path({value.lstrip('^/').rstrip('$')!r})"
+        )
+    try:
+        return Filter(re.compile(value))
+    except re.error as error:
+        raise ImproperlyConfigured(
+            f"{where}: the filter {key}={value!r} is not a regular expression: {error}"
+        ) from None
+
+
+def matched(chain: Chain, value: Any) -> dict[str, Any] | None:
+    """Return what a chain captures of a value, or None where it does not match."""
+    if value.__class__ is str:
+        return _follow(chain, value)
+    if value.__class__ is list:
+        return next((got for item in value if (got := _one(chain, item)) is not None), None)
+    return _one(chain, value)
+
+
+def _one(chain: Chain, value: Any) -> dict[str, Any] | None:
+    if value.__class__ is bytes:
+        try:
+            return _follow(chain, value.decode())
+        except UnicodeDecodeError:
+            return None
+    if value.__class__ is str:
+        return _follow(chain, value)
+    if isinstance(value, int | float):
+        return _follow(chain, str(value))
+    return None
+
+
+def _follow(chain: Chain, text: str) -> dict[str, Any] | None:
+    found: dict[str, Any] = {}
+    for one in chain:
+        match = one.match(text)
+        if match is None:
+            return None
+        if one.names:
+            groups = match.groupdict()
+            if one.converters and not _convert(one, groups):
+                return None
+            found = {**found, **groups} if found else groups
+        if len(chain) > 1:
+            text = text[match.end() :]
+    return found
+
+
+def _convert(one: Filter, groups: dict[str, Any]) -> bool:
+    """Convert what was captured; return whether that could be done."""
+    for name, convert in one.converters:
+        if groups[name] is not None:
+            try:
+                groups[name] = convert(groups[name])
+            except ValueError:
+                return False
+    return True
+
+
+def _is_pattern(value: Any) -> bool:
+    return isinstance(value, re.Pattern) and isinstance(value.pattern, str)

@@ -1,0 +1,15 @@
+"""Consumers that are classes: a method for each kind of message, an instance for each message."""
+
+from __future__ import annotations
+
+from django_gateway.generic.base import BaseConsumer, Consumer
+from django_gateway.generic.http import HttpConsumer
+from django_gateway.generic.websockets import JsonWebsocketConsumer, WebsocketConsumer
+
+__all__ = [
+    "BaseConsumer",
+    "Consumer",
+    "HttpConsumer",
+    "JsonWebsocketConsumer",
+    "WebsocketConsumer",
+]
