@@ -30,6 +30,8 @@ from gateway.core.access import AccessLog, OpenLog
 from gateway.core.config import LogSettings
 from gateway.core.layers import codec, wire
 from gateway.core.layers.base import ANNOUNCED, GROUP, JOIN, MESSAGE, OK, OUTCOME, Delivery, send
+from gateway.core.layers.journal import LASTING, Left
+from gateway.core.layers.journalfile import JournalFile
 from gateway.core.layers.options import LayerOptions
 from gateway.core.layers.records import Reader
 from gateway.core.layers.state import State
@@ -91,6 +93,15 @@ TEXT_MESSAGE = codec.encode(
         "order": 7,
         "client": ["127.0.0.1", 50000],
         "server": ["127.0.0.1", 8000],
+    }
+)
+DISCONNECT = codec.encode(
+    {
+        "code": 1006,
+        "reason": "",
+        "path": "/chat/lobby/",
+        "reply_channel": "websocket.send.p_AbCdEfGhIjKl!7f",
+        "order": 12,
     }
 )
 TEXT_REPLY = codec.encode({"text": ws_load.TEXT.decode()})
@@ -322,6 +333,52 @@ def hub_state() -> Step:
     return step
 
 
+def _visits(*, written: bool, leased: bool) -> Step:
+    state = State(LayerOptions(), lambda: 0.0)
+    room = tempfile.TemporaryDirectory()
+    journal = JournalFile(f"{room.name}/journal")
+    if written:
+        state.inherit(Left(), LASTING, journal)
+        journal.open(state.to_journal)
+    worker = state.join("worker", leased=True)
+    state.announce(worker, ["websocket.disconnect"])
+    given: list[Any] = []
+    wish = Reader(worker, 1000, given.append, standing=True)
+    state.read(wish, ["websocket.disconnect"])
+    link = state.join("p_AbCdEfGhIjKl", leased=leased)
+    numbers = itertools.count()
+
+    def step(_: Any = room) -> None:  # the folder lives as long as its steps
+        for number in itertools.islice(numbers, BATCH):
+            name = f"websocket.send.p_AbCdEfGhIjKl!{number:x}"
+            state.register(link, name, "websocket.disconnect", DISCONNECT)
+            state.end(link, name, "websocket.disconnect", DISCONNECT)
+        if written:
+            journal.flush()
+        for entry in given:
+            state.settle(worker, entry.tag, (OK,), ())
+        given.clear()
+        if written:
+            journal.flush()
+
+    return step
+
+
+def visits() -> Step:
+    """A connection in the hub: registered, ended, its disconnect settled; no journal."""
+    return _visits(written=False, leased=True)
+
+
+def visits_journal() -> Step:
+    """The same with a journal, 32 in a turn of the loop, of another process than the hub's."""
+    return _visits(written=True, leased=True)
+
+
+def visits_here() -> Step:
+    """The same of the hub's own process: a write for each registration."""
+    return _visits(written=True, leased=False)
+
+
 def wire_deliver() -> Step:
     """A delivery packed by the hub and cut out of its frame by the worker, in turns of 32."""
     events = [(wire.DELIVER, 1, n, "http.request", (HTTP_MESSAGE,), 1) for n in range(BATCH)]
@@ -441,6 +498,9 @@ STAGES: dict[str, tuple[Callable[[], Step], int]] = {
     "group-deflate": (group_deflate, MEMBERS),
     "group-context": (group_context, MEMBERS),
     "state": (hub_state, 1),
+    "visits": (visits, BATCH),
+    "visits-journal": (visits_journal, BATCH),
+    "visits-here": (visits_here, BATCH),
     "wire-deliver": (wire_deliver, BATCH),
     "wire-settle": (wire_settle, BATCH),
     "view": (view, 1),

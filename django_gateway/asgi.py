@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from django_gateway.worker import Worker
     from gateway.core.boot import Boot
 
-KEYS = frozenset({"URL", "ROUTING", "CONFIG", "TEST_CONFIG"})
+KEYS = frozenset({"URL", "ROUTING", "MIDDLEWARE", "CONFIG", "TEST_CONFIG"})
 """What ``CHANNEL_LAYERS["default"]`` may hold."""
 
 
@@ -49,12 +49,17 @@ class ChannelLayers:
                     self._default = _open()
         return self._default
 
+    def forked(self) -> None:
+        """In the child of a fork: a thread that is not here may hold the lock."""
+        self._lock = threading.Lock()
+
     def use(self, layer: Layer | None) -> None:
         """Make ``layer`` the default one; None: open the settings' one at next use."""
         self._default = layer
 
 
 channel_layers = ChannelLayers()
+os.register_at_fork(after_in_child=channel_layers.forked)
 
 
 def effective() -> Boot:
@@ -131,15 +136,22 @@ def gateway_application(config: Any) -> DjangoApplication | None:
 
 
 def router(views: Views | None = None) -> Router:
-    """Return the compiled routing table of the settings, behind it what Django answers itself."""
+    """Return the compiled routing table of the settings, behind it what Django answers itself.
+
+    The settings' middleware is around its consumers.
+    """
     from django_gateway import auth_settings, endings  # noqa: PLC0415 - needs Django set up
     from django_gateway.attendance import attend  # noqa: PLC0415 - as above
+    from django_gateway.middleware import middleware_of  # noqa: PLC0415 - as above
     from django_gateway.routing import Router  # noqa: PLC0415 - as above
 
-    table = Router(layer_settings().get("ROUTING"), behind(views))
+    layer = layer_settings()
+    table = Router(layer.get("ROUTING"), behind(views))
     auth_settings.check()
     endings.listen()
-    return Router(attend(table.routes))
+    found = Router(attend(table.routes))
+    found.middleware = middleware_of(layer, found)
+    return found
 
 
 def behind(views: Views | None = None) -> Iterator[Route]:

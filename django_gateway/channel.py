@@ -3,14 +3,24 @@
 Inside a consumer or a view sends are buffered in order, leave together with its outcome, and
 are dropped if it raised. With ``immediately=True``, and everywhere outside, they act at
 once: on a running event loop through the twins with the prefix ``a``.
+
+With ``on_commit=True`` they do so when the database transaction that is open now is committed,
+and not at all if it is rolled back; where none is open, now. ``using`` names the database.
 """
 
 from __future__ import annotations
 
+import os
+from asyncio import _get_running_loop
 from collections.abc import Iterable
 from contextvars import ContextVar
-from typing import Any, Protocol
+from functools import partial
+from typing import Any, Protocol, TypedDict, Unpack
 
+from asgiref.sync import sync_to_async
+from django.db import transaction
+
+from django_gateway.database import in_transaction
 from gateway.core import names
 from gateway.core.layers import base
 from gateway.core.layers.base import Layer, Send
@@ -55,29 +65,92 @@ class Outbox:
         for one in self.attended or ():
             one.finish()
 
-    def discard(self) -> None:
-        """Drop what is buffered: the consumer raised."""
-        self.discarded += len(self.sends)
-        self.sends = []
+    def discard(self, start: int = 0) -> None:
+        """Drop what is buffered, from ``start`` on: the consumer raised."""
+        self.discarded += len(self.sends[start:])
+        self.sends = self.sends[:start]
 
 
 outbox: ContextVar[Outbox | None] = ContextVar("django_gateway.outbox", default=None)
 
+# a process that a consumer forks is no part of it: nothing would flush what it buffers
+os.register_at_fork(after_in_child=partial(outbox.set, None))
 
-def _act(action: Send, *, immediately: bool) -> None:
+
+class When(TypedDict, total=False):
+    """When a verb of a channel or a group takes effect; without any, with the outcome."""
+
+    immediately: bool
+    """Now, whatever becomes of the consumer."""
+    on_commit: bool
+    """When the open transaction is committed, never if it is rolled back; as the others then."""
+    using: str | None
+    """The database whose transaction it is, by its alias in ``DATABASES``."""
+
+
+def _act(
+    action: Send,
+    verb: str,
+    *,
+    immediately: bool = False,
+    on_commit: bool = False,
+    using: str | None = None,
+) -> None:
+    """Do what ``verb`` of a channel or group asks for: now, with the outcome, or at the commit."""
+    if on_commit or using is not None:
+        _check_using(verb, on_commit, using)
+        if in_transaction(using):
+            transaction.on_commit(partial(_now, action, verb, immediately=immediately), using=using)
+            return
+    _now(action, verb, immediately=immediately)
+
+
+def _now(action: Send, verb: str, *, immediately: bool) -> None:
     box = outbox.get()
     if box is not None and box.open and not immediately:
         box.sends.append(action)
-    else:
-        _layer().apply((action,))
+        return
+    _off_loop(verb)
+    _layer().apply((action,))
 
 
-async def _aact(action: Send, *, immediately: bool) -> None:
+async def _aact(
+    action: Send,
+    verb: str,
+    *,
+    immediately: bool = False,
+    on_commit: bool = False,
+    using: str | None = None,
+) -> None:
+    """As `_act`, on a loop."""
+    if on_commit or using is not None:
+        _check_using(verb, on_commit, using)
+        # a transaction belongs to the thread that synchronous code runs on
+        await sync_to_async(_act)(
+            action, verb, immediately=immediately, on_commit=on_commit, using=using
+        )
+        return
     box = outbox.get()
     if box is not None and box.open and not immediately:
         box.sends.append(action)
     else:
         await _layer().aapply((action,))
+
+
+def _off_loop(verb: str) -> None:
+    if _get_running_loop() is not None:
+        name, _, method = verb.partition(".")
+        raise RuntimeError(
+            f"{verb}() would block the running event loop: await {name}.a{method}() instead"
+        )
+
+
+def _check_using(verb: str, on_commit: bool, using: str | None) -> None:
+    if not on_commit:
+        raise TypeError(
+            f"{verb}(using={using!r}) names the database whose commit is waited for: "
+            "write on_commit=True, too"
+        )
 
 
 def _most() -> int:
@@ -102,15 +175,15 @@ class Channel:
     def __init__(self, name: str) -> None:
         self.name = names.check_channel(name)
 
-    def send(self, content: dict[str, Any], *, immediately: bool = False) -> None:
+    def send(self, content: dict[str, Any], **when: Unpack[When]) -> None:
         """Send one message. Acting at once it raises `gateway.ChannelFull` where there is no room;
         buffered, a refused send makes the consumer's outcome ``failed``.
         """  # noqa: D205 - one sentence
-        _act(base.send(self.name, content, _most()), immediately=immediately)
+        _act(base.send(self.name, content, _most()), "Channel.send", **when)
 
-    async def asend(self, content: dict[str, Any], *, immediately: bool = False) -> None:
+    async def asend(self, content: dict[str, Any], **when: Unpack[When]) -> None:
         """Async twin of `send`."""
-        await _aact(base.send(self.name, content, _most()), immediately=immediately)
+        await _aact(base.send(self.name, content, _most()), "Channel.send", **when)
 
     def __str__(self) -> str:
         return self.name
@@ -142,7 +215,7 @@ class Group:
         meta: dict[str, Any] | None = None,
         *,
         announce: bool = False,
-        immediately: bool = False,
+        **when: Unpack[When],
     ) -> None:
         """Make ``channel`` a member, until it is discarded or its connection ends.
 
@@ -150,7 +223,7 @@ class Group:
         With ``announce`` its join and its leave are told: see `presence_joined`.
         """
         adding = base.group_add(self.name, _name(channel), meta, announce=announce)
-        _act(adding, immediately=immediately)
+        _act(adding, "Group.add", **when)
 
     async def aadd(
         self,
@@ -158,39 +231,39 @@ class Group:
         meta: dict[str, Any] | None = None,
         *,
         announce: bool = False,
-        immediately: bool = False,
+        **when: Unpack[When],
     ) -> None:
         """Async twin of `add`."""
         adding = base.group_add(self.name, _name(channel), meta, announce=announce)
-        await _aact(adding, immediately=immediately)
+        await _aact(adding, "Group.add", **when)
 
-    def discard(self, channel: Channel | str, *, immediately: bool = False) -> None:
+    def discard(self, channel: Channel | str, **when: Unpack[When]) -> None:
         """End a membership; nothing happens where there is none."""
-        _act(base.group_discard(self.name, _name(channel)), immediately=immediately)
+        _act(base.group_discard(self.name, _name(channel)), "Group.discard", **when)
 
-    async def adiscard(self, channel: Channel | str, *, immediately: bool = False) -> None:
+    async def adiscard(self, channel: Channel | str, **when: Unpack[When]) -> None:
         """Async twin of `discard`."""
-        await _aact(base.group_discard(self.name, _name(channel)), immediately=immediately)
+        await _aact(base.group_discard(self.name, _name(channel)), "Group.discard", **when)
 
     def send(
         self,
         content: dict[str, Any],
         *,
         exclude: Iterable[Channel | str] = (),
-        immediately: bool = False,
+        **when: Unpack[When],
     ) -> None:
         """Send to every member that is not in ``exclude``."""
-        _act(self._sending(content, exclude), immediately=immediately)
+        _act(self._sending(content, exclude), "Group.send", **when)
 
     async def asend(
         self,
         content: dict[str, Any],
         *,
         exclude: Iterable[Channel | str] = (),
-        immediately: bool = False,
+        **when: Unpack[When],
     ) -> None:
         """Async twin of `send`."""
-        await _aact(self._sending(content, exclude), immediately=immediately)
+        await _aact(self._sending(content, exclude), "Group.send", **when)
 
     def _sending(self, content: dict[str, Any], exclude: Iterable[Channel | str]) -> Send:
         if isinstance(exclude, Channel | str):
@@ -202,6 +275,7 @@ class Group:
 
     def channels(self) -> list[str]:
         """Return the members' names, in no order. Reads at once: what is buffered is not in it."""
+        _off_loop("Group.channels")
         return _layer().group_channels(self.name)
 
     async def achannels(self) -> list[str]:
@@ -218,6 +292,7 @@ class Group:
 
     def count(self) -> int:
         """Return the number of members. Reads at once."""
+        _off_loop("Group.count")
         return _layer().group_count(self.name)
 
     async def acount(self) -> int:

@@ -1,4 +1,4 @@
-"""System checks (``manage.py check``) of the settings and of the routing table."""
+"""System checks (``manage.py check``) of the settings, the routing table and its middleware."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management import get_commands, load_command_class
 
 from django_gateway import asgi, auth_settings
+from django_gateway.middleware import middleware_of
 from django_gateway.routing import Router
 from gateway.core.errors import GatewayError
 
@@ -48,6 +49,28 @@ def check_routing(**_: Any) -> Sequence[CheckMessage]:
                 f"importing ROUTING failed: {type(error).__name__}: {error}",
                 hint="The traceback: python -c 'import the.module.that.ROUTING.names'",
                 id="gateway.E002",
+            )
+        ]
+    return []
+
+
+@register("gateway")
+def check_middleware(**_: Any) -> Sequence[CheckMessage]:
+    """``gateway.E003``: a middleware of the consumers cannot be imported or made."""
+    try:
+        layer = asgi.layer_settings()
+        router = Router(layer.get("ROUTING"))
+    except Exception:  # noqa: BLE001 - the other checks say so
+        return []
+    try:
+        middleware_of(layer, router)
+    except ImproperlyConfigured as error:
+        return [Error(str(error), id="gateway.E003")]
+    except Exception as error:  # noqa: BLE001 - whatever the project's modules raise
+        return [
+            Error(
+                f"making the consumers' MIDDLEWARE failed: {type(error).__name__}: {error}",
+                id="gateway.E003",
             )
         ]
     return []

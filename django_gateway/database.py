@@ -15,7 +15,13 @@ from weakref import ReferenceType
 from django.core.cache import InvalidCacheBackendError, caches, close_caches
 from django.core.cache.backends.base import BaseCache
 from django.core.handlers.base import reset_urlconf
-from django.db import close_old_connections, connections, reset_queries
+from django.db import (
+    DEFAULT_DB_ALIAS,
+    close_old_connections,
+    connections,
+    reset_queries,
+    transaction,
+)
 from django.db.backends.signals import connection_created
 from django.dispatch import Signal
 
@@ -55,6 +61,24 @@ def tidy() -> None:
 def opened_for_loop() -> bool:
     """Return whether a thread that runs blocking code for the loop may have a connection."""
     return not _opened <= _workers
+
+
+def in_transaction(using: str | None) -> bool:
+    """Return whether there is a transaction of this thread whose commit can be waited for.
+
+    Opens no connection. Raises Django's ``TransactionManagementError`` where commits are the
+    application's own (``set_autocommit(False)``), its ``ConnectionDoesNotExist`` for an alias
+    that ``DATABASES`` lacks.
+    """
+    connection = connections[using or DEFAULT_DB_ALIAS]
+    if connection.in_atomic_block:
+        return True
+    opened = connection.connection is not None
+    if (opened and not connection.autocommit) or not connection.settings_dict["AUTOCOMMIT"]:
+        raise transaction.TransactionManagementError(
+            "on_commit=True needs transaction.atomic(): commits by hand tell nobody"
+        )
+    return False
 
 
 class RequestSignal:

@@ -55,7 +55,9 @@ def fitted(found: Boot, views: Views, sock: socket.socket | None, *, threading: 
     settings = msgspec.structs.replace(
         settings,
         tables=tables,
-        gateway=msgspec.structs.replace(settings.gateway, grace=GRACE),
+        gateway=msgspec.structs.replace(
+            settings.gateway, count=1, grace=GRACE, reconnect_spread=0.0
+        ),
         workers=msgspec.structs.replace(
             workers, grace=GRACE, threads=workers.threads if threading else 1
         ),

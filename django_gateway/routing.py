@@ -20,8 +20,9 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from copy import copy
 from importlib import import_module
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from asgiref.sync import iscoroutinefunction
 from django.core.exceptions import ImproperlyConfigured
@@ -29,6 +30,9 @@ from django.core.exceptions import ImproperlyConfigured
 from django_gateway.filters import Chain, Filter, matched, read
 from django_gateway.message import Message
 from gateway.core import names
+
+if TYPE_CHECKING:
+    from django_gateway.middleware import Middleware
 
 Filters = dict[str, Chain]
 
@@ -206,6 +210,8 @@ class Router:
     def __init__(self, routing: Routing | None = None, default: Iterable[Route] = ()) -> None:
         table = [] if routing is None else list(_flatten(routing, "ROUTING"))
         self.routes = [*table, *default]
+        self.middleware: Middleware | None = None
+        """What is around the consumers."""
         self._by_channel: dict[str, tuple[Route, ...]] = {}
         for one in self.routes:
             _check_arguments(one)
@@ -217,9 +223,9 @@ class Router:
 
     def only(self, channels: Collection[str]) -> Router:
         """Return the same table with these of its channels alone."""
-        found = Router()
-        found.table = self.table
-        found._by_channel = {name: self._by_channel[name] for name in channels}
+        found = copy(self)
+        part = {name: self._by_channel[name] for name in channels}
+        found._by_channel = part  # noqa: SLF001 - of the same class
         found.routes = [one for one in self.routes if not set(channels).isdisjoint(one.channels)]
         return found
 

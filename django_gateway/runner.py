@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import inspect
-import logging
 from collections.abc import Awaitable, Callable
 from itertools import cycle
 from typing import Any, Final, NamedTuple
@@ -19,8 +17,10 @@ from asgiref.sync import SyncToAsync, ThreadSensitiveContext, sync_to_async
 
 from django_gateway.channel import Outbox, outbox
 from django_gateway.database import opened_for_loop, tidy
-from django_gateway.exceptions import ConsumeLater, Reject, RequestAborted
+from django_gateway.exceptions import ConsumeLater, Reject
 from django_gateway.message import Message
+from django_gateway.middleware import Call, Middleware, check_result
+from django_gateway.reports import report
 from django_gateway.routing import Route, Router
 from django_gateway.signals import consumer_finished, consumer_started
 from gateway.core.layers import codec
@@ -36,8 +36,6 @@ from gateway.core.layers.base import (
     Outcome,
 )
 from gateway.core.metrics import Counter, Drop, Metrics
-
-log = logging.getLogger("django.gateway")
 
 NO_ROUTE: Final = Outcome(UNROUTED)
 FIRST_DELAY: Final = 0.1
@@ -66,6 +64,7 @@ class Runner:
     def __init__(self, layer: Layer, router: Router, metrics: Metrics, threads: int) -> None:
         self._layer = layer
         self._router = router
+        self._middleware: Middleware | None = router.middleware
         self._metrics = metrics
         self._counters: dict[tuple[str, str], Counter] = {}
         self._aside = cycle([ThreadSensitiveContext() for _ in range(threads)])
@@ -119,12 +118,14 @@ class Runner:
             if consumer_started.receivers:
                 consumer_started.send(Runner, message=message)
             try:
-                result = route.consumer(message, **arguments)
-                if inspect.iscoroutine(result):
-                    result.close()
-                    raise TypeError(
-                        f"{route.name} is no async def, yet returned a coroutine: nobody awaits it"
-                    )
+                if self._middleware is None:
+                    result = route.consumer(message, **arguments)
+                    if result is not None:
+                        check_result(route, result)
+                    outcome = OK
+                else:
+                    chain = self._middleware.chain(is_async=False)
+                    outcome = chain(message, Call(route, arguments, box))
                 if box.attended is not None:
                     box.finish()
             finally:
@@ -133,7 +134,7 @@ class Runner:
                 tidy()
         except BaseException as error:  # noqa: BLE001 - sys.exit() in a consumer ends no worker
             return self._outcome_of(error, route.name, message)
-        return OK
+        return outcome
 
     # ---------------------------------------------------------------- on the loop
 
@@ -163,7 +164,7 @@ class Runner:
                         # a task has a context of its own: this one is enough for one message
                         outcome = await (work if len(payloads) == 1 else asyncio.create_task(work))
             except Exception as error:  # noqa: BLE001 - routing, which no consumer answers for
-                outcome = self._outcome_of(error, "the routing table", delivery)
+                outcome = await self._aoutcome_of(error, "the routing table", delivery)
             self._close(box, outcome, delivery)
             await self._layer.asettle(delivery, (outcome,), box.sends)
             if outcome.kind != ACCEPTED:
@@ -174,6 +175,7 @@ class Runner:
     ) -> Outcome:
         SyncToAsync.thread_sensitive_context.set(next(self._aside))
         outbox.set(box)
+        outcome = OK
         try:
             if not _on_loop(route, message):
                 found = await sync_to_async(self._call)(route, message, arguments, box)
@@ -188,7 +190,11 @@ class Runner:
                 if consumer_started.receivers:
                     await consumer_started.asend(Runner, message=message)
                 try:
-                    await route.consumer(message, **arguments)
+                    if self._middleware is None:
+                        await route.consumer(message, **arguments)
+                    else:
+                        chain = self._middleware.chain(is_async=True)
+                        outcome = await chain(message, Call(route, arguments, box))
                     if box.attended is not None and box.due():
                         await sync_to_async(box.finish)()
                 finally:
@@ -197,41 +203,41 @@ class Runner:
                     if opened_for_loop():
                         await sync_to_async(tidy)()
         except BaseException as error:  # noqa: BLE001 - as in _call; and a cancelled one is settled
-            return self._outcome_of(error, route.name, message)
-        return OK
+            return await self._aoutcome_of(error, route.name, message)
+        return outcome
 
     async def _afinish(self, running: Running) -> Outcome:
         SyncToAsync.thread_sensitive_context.set(next(self._aside))
         try:
             await running.work
         except BaseException as error:  # noqa: BLE001 - as in _acall
-            return self._outcome_of(error, running.route.name, running.message)
+            return await self._aoutcome_of(error, running.route.name, running.message)
         return OK
 
     # ---------------------------------------------------------------- outcomes
 
     def _outcome_of(self, error: BaseException, route: str, subject: Message | Delivery) -> Outcome:
-        attempt = subject.attempt
+        """Return what an exception comes to, and report it if it is an error.
+
+        Call where it is being handled.
+        """
         if isinstance(error, Reject):
             return Outcome(REJECTED, error.code, error.reason)
         if isinstance(error, ConsumeLater):
             delay = error.delay
             if delay is None:
-                delay = min(FIRST_DELAY * 2 ** (attempt - 1), LONGEST_DELAY)
+                delay = min(FIRST_DELAY * 2 ** (subject.attempt - 1), LONGEST_DELAY)
             return Outcome(RELEASED, delay=delay)
-        channel, connection = _place(subject)
-        if isinstance(error, RequestAborted):
-            log.info("%s, on %s for %s: %s", route, channel, connection, error)
-        else:
-            log.error(
-                "%s failed, on %s for %s: %s",
-                route,
-                channel,
-                connection,
-                type(error).__name__,
-                exc_info=error,
-            )
+        report(error, route, subject)
         return Outcome(FAILED, cause=type(error).__name__)
+
+    async def _aoutcome_of(
+        self, error: BaseException, route: str, subject: Message | Delivery
+    ) -> Outcome:
+        """As `_outcome_of`; who hears of errors may block, a mail server's client for one."""
+        if isinstance(error, Exception) and not isinstance(error, Reject | ConsumeLater):
+            return await sync_to_async(self._outcome_of)(error, route, subject)
+        return self._outcome_of(error, route, subject)
 
     def _close(self, box: Outbox, outcome: Outcome, delivery: Delivery) -> None:
         """Count, and let nothing more into the outbox."""
@@ -254,10 +260,3 @@ class Runner:
 
 def _on_loop(route: Route, message: Message) -> bool:
     return route.is_async or (route.on_loop is not None and route.on_loop(message))
-
-
-def _place(subject: Message | Delivery) -> tuple[str, str]:
-    """Return the channel and the connection, for the log."""
-    if isinstance(subject, Message):
-        return subject.channel_name, subject.content.get("reply_channel", "nobody")
-    return subject.channel, "an unread message"

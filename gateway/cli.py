@@ -99,6 +99,11 @@ def _parser() -> tuple[_Parser, dict[str, _Parser]]:
                 help="worker processes; 0: all in one process; none: protocol servers alone "
                 "(default: one fewer than there are CPUs, at least 1)",
             )
+            sub.add_argument(
+                "--gateways",
+                metavar="N",
+                help="gateway processes that share the endpoints (default: gateway.count, 1)",
+            )
         if name in {"run", "worker", "check"}:
             _add_channels(sub)
     return parser, parsers

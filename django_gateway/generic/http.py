@@ -231,5 +231,17 @@ async def _ready(response: Any) -> Any:
 def _response(one: HttpConsumer, response: Any) -> HttpResponseBase:
     if response is None and one._replied:  # noqa: SLF001 - of the same module
         raise ResponseLater
-    answer: HttpResponseBase = response
-    return answer
+    if isinstance(response, HttpResponseBase):
+        return response
+    method = one.method_of(str(one.request.method))
+    if response is None:
+        hint = "; or answer by self.reply(…), or raise ResponseLater"
+    else:
+        hint = ": JsonResponse(…) holds a dict or a list, HttpResponse(…) a text or bytes"
+    raise TypeError(
+        f"{name_of(type(one))}.{method} returned {_kind(response)}; return an HttpResponse{hint}"
+    )
+
+
+def _kind(response: Any) -> str:
+    return "nothing" if response is None else f"a {type(response).__name__}"

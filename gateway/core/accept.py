@@ -1,4 +1,8 @@
-"""One bound socket, accepting: bounded in a turn of the loop, patient where files run out."""
+"""One bound socket, accepting: bounded in a turn of the loop, patient where files run out.
+
+The socket of another process of the same address is a spare: its own process accepts there at
+once, so that what still waits there after a while waits for one that was killed or is stuck.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +18,9 @@ ACCEPTS: Final = 64
 """Connections accepted in one turn of the loop, so that those that are served get theirs."""
 NO_FILES: Final = 1.0
 """Seconds to wait before accepting again when the process has no descriptors left."""
+SPARE: Final = 0.05
+"""Seconds between two looks at a spare: long for a turn of a loop, and what a look costs is one
+system call; short for who waits."""
 
 _FULL: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 
@@ -30,19 +37,38 @@ class Acceptor:
         sock: socket.socket,
         accepted: Callable[[socket.socket, Any], None],
         context: Context,
+        *,
+        spare: bool = False,
     ) -> None:
         self.socket = sock
         self._accepted = accepted
         self._context = context
+        self._spare = spare
         self._again: asyncio.TimerHandle | None = None
-        context.loop.add_reader(sock.fileno(), self._accept)
+        self._begin()
+
+    def _begin(self) -> None:
+        """Accept from now on."""
+        self._again = None
+        if self._spare:
+            self._again = self._context.loop.call_later(SPARE, self._look)
+        else:
+            self._context.loop.add_reader(self.socket.fileno(), self._accept)
+
+    def _look(self) -> None:
+        self._begin()
+        self._accept()
 
     def close(self) -> None:
         """Accept no more. The socket of who bound it stays."""
+        self._pause()
+        self.socket.close()
+
+    def _pause(self) -> None:
         if self._again is not None:
             self._again.cancel()
-        self._context.loop.remove_reader(self.socket.fileno())
-        self.socket.close()
+        if not self._spare:
+            self._context.loop.remove_reader(self.socket.fileno())
 
     def _accept(self) -> None:
         for _ in range(ACCEPTS):
@@ -57,6 +83,5 @@ class Acceptor:
 
     def _wait(self, error: OSError) -> None:
         self._context.log.error("cannot accept connections: %s", error.strerror)
-        loop = self._context.loop
-        loop.remove_reader(self.socket.fileno())
-        self._again = loop.call_later(NO_FILES, loop.add_reader, self.socket.fileno(), self._accept)
+        self._pause()
+        self._again = self._context.loop.call_later(NO_FILES, self._begin)

@@ -15,7 +15,7 @@ from gateway.core import control, descriptors, recycling
 from gateway.core.certificates import Pair, checked
 from gateway.core.config import Settings
 from gateway.core.errors import ConfigError
-from gateway.core.listen import Listen, parse
+from gateway.core.listen import Listen, answers, parse
 from gateway.core.loop import HAS_UVLOOP
 from gateway.core.plugin import Application
 from gateway.core.project import Project, default_layer_url, find_project
@@ -30,6 +30,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     plugins: str | None = None
     listen: tuple[str, ...] = ()
     workers: str | None = None
+    gateways: str | None = None
     layer: str | None = None
     config: str | None = None
     assignments: tuple[str, ...] = ()
@@ -64,6 +65,30 @@ class Boot(msgspec.Struct, frozen=True, kw_only=True):
         if self.workers == 0:
             return url if url.partition("://")[2] else "memory://gateway"
         return default_layer_url(self.project.directory)
+
+    @property
+    def joins(self) -> bool:
+        """Whether this serves on a hub that runs already, instead of one of its own."""
+        scheme, _, path = self.layer_url.partition("://")
+        return self.workers is None and scheme == "unix" and answers(path)
+
+    def check_gateways(self) -> None:
+        """Raise ConfigError where several gateway processes were asked for and cannot be."""
+        count = self.settings.gateway.count
+        if count == 1:
+            return
+        asked = f"gateway.count (--gateways) is {count}: "
+        if self.workers == 0:
+            raise ConfigError(
+                f"{asked}with workers.count = 0 all is one process; leave one of the two out"
+            )
+        for endpoints in self.endpoints().values():
+            for endpoint in endpoints:
+                if endpoint.kind == "twisted":
+                    raise endpoint.error(
+                        f"{asked}each process would bind this endpoint of Twisted's itself; "
+                        "listen at tcp:, unix:, fd: or systemd:, or run one gateway process"
+                    )
 
     @property
     def control_path(self) -> str:
@@ -214,6 +239,8 @@ def _add_options(sources: Sources, options: Options) -> str | None:
             sources.add_option("workers", key, _array(names), option)
     if options.workers not in {None, "none"}:
         sources.add_option("workers", "count", str(options.workers), "--workers")
+    if options.gateways is not None:
+        sources.add_option("gateway", "count", options.gateways, "--gateways")
     for option, table, key, value in (
         ("--layer", "layer", "url", options.layer),
         ("--log-level", "log", "level", options.log_level),

@@ -43,7 +43,7 @@ CANNOT_START: Final = 2
 MARGIN: Final = 5.0
 """Seconds beyond its grace after which a child that does not end is killed."""
 
-Role = Literal["gateway", "worker"]
+Role = Literal["gateway", "hub", "worker"]
 
 
 class Orders(msgspec.Struct, frozen=True):
@@ -54,7 +54,7 @@ class Orders(msgspec.Struct, frozen=True):
     parent: int
     """The child's end of its socket pair."""
     hub: int = -1
-    """The hub's listening socket."""
+    """The hub's listening socket, for the process that the hub lives in."""
     listen: dict[str, list[list[int]]] = {}
     """The listening sockets of each plugin's endpoints, in their order."""
     first: bool = True

@@ -37,7 +37,7 @@ class Child:
     def __init__(self, role: Role, number: int) -> None:
         self.role: Role = role
         self.number = number
-        self.name = role if role == "gateway" else f"{role} {number}"
+        self.name = f"{role} {number}" if number else role
         self.process: subprocess.Popen[bytes] | None = None
         self.line: socket.socket | None = None
         """The supervisor's end of the socket pair."""

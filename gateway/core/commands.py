@@ -42,10 +42,13 @@ def run(options: Options, arguments: Sequence[str]) -> int:
     told = child.orders()
     if told is not None and told.role == "worker":
         return _supervised_worker(options, told)
+    if told is not None and told.role == "hub":
+        return hub(options, told)
     started = boot(options)
-    if told is None and started.workers:
+    started.check_gateways()
+    if told is None and (started.workers or started.settings.gateway.count > 1):
         return _supervise(started, arguments)
-    logs.set_up(started.settings.log, "gateway" if told else "")
+    logs.set_up(started.settings.log, _name(told))
     malloc.keep_pages()
     descriptors.allow(descriptors.MOST)
     from gateway.core import process  # noqa: PLC0415 - the supervisor stays small without it
@@ -53,8 +56,16 @@ def run(options: Options, arguments: Sequence[str]) -> int:
     return loop.run(lambda: process.serve(started, told))
 
 
+def _name(told: child.Orders | None) -> str:
+    """Return what a gateway process is called in the log."""
+    if told is None:
+        return ""
+    return f"gateway {told.number}" if told.number else "gateway"
+
+
 def _supervise(started: Boot, arguments: Sequence[str]) -> int:
-    started.need_application()
+    if started.workers:
+        started.need_application()
     started.certificates()
     logs.set_up(started.settings.log, "supervisor")
     # -P: a package named gateway in the current directory is not ours.
@@ -66,6 +77,7 @@ def _supervise(started: Boot, arguments: Sequence[str]) -> int:
         started.layer_url,
         started.workers or 0,
         started.control_path,
+        joins=started.joins,
     ).run()
 
 
@@ -164,13 +176,13 @@ def reload(options: Options) -> int:
     return PROBLEMS
 
 
-def hub(options: Options) -> int:
-    """Run the unix:// layer alone until a signal."""
+def hub(options: Options, told: child.Orders | None = None) -> int:
+    """Run the unix:// layer alone until a signal, or until the supervisor hangs up."""
     started = boot(options, load_plugins=False)
     logs.set_up(started.settings.log, "hub")
     from gateway.core import process  # noqa: PLC0415 - as above
 
-    return loop.run(lambda: process.serve_hub(started))
+    return loop.run(lambda: process.serve_hub(started, told))
 
 
 def plugins(options: Options) -> int:
@@ -258,7 +270,8 @@ def _problems(started: Boot) -> Iterator[str]:
             started.need_application()
         except ConfigError as error:
             yield str(error)
-    for look in (started.endpoints, lambda: sink.check(started.settings.log.access)):
+    access = started.settings.log.access
+    for look in (started.endpoints, started.check_gateways, lambda: sink.check(access)):
         try:
             look()
         except ConfigError as error:

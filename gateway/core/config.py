@@ -191,6 +191,14 @@ class LogSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[gateway]``: the gateway process; bounds for each connection, whatever its protocol."""
 
+    count: Annotated[
+        Count,
+        Meta(
+            description="Gateway processes that share the endpoints, over a hub process of its "
+            "own. 1: one holds tens of thousands of connections, and the hub in it saves a hop; "
+            "more where its CPU is what is short. Limits of connections hold for each of them."
+        ),
+    ] = 1
     window: Annotated[
         Literal[0, 1],
         Meta(

@@ -68,6 +68,8 @@ class Listen(msgspec.Struct, frozen=True, kw_only=True):
     backlog: int = BACKLOG
     fd: int = -1
     """The descriptor of the socket where it is bound already, else -1."""
+    spare: bool = False
+    """Whether the socket is another gateway process's: what waits there long is taken over."""
     tls: bool = False
     """Whether connections begin with TLS: by ``[tls]``, or by a Twisted endpoint's own means."""
 
@@ -204,9 +206,10 @@ def _is_ipv6(text: str) -> bool:
     return False
 
 
-def bind(listen: Listen) -> socket.socket:
+def bind(listen: Listen, *, shared: bool = False) -> socket.socket:
     """Return the listening socket, non-blocking; the caller closes it.
 
+    ``shared``: others of this user may be bound to the same TCP address (SO_REUSEPORT).
     Of one that is bound already (``fd``) it is a duplicate: who bound it closes its own.
     Raises ConfigError that names the setting for an address in use, one that is not this
     machine's, missing permission, a path that is too long or taken; ValueError for kinds
@@ -228,6 +231,8 @@ def bind(listen: Listen) -> socket.socket:
     sock = socket.socket(family, kind, proto)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         _bound_unsent(sock)
         if family == socket.AF_INET6:
             # An address means itself: [::] does not take the IPv4 port along.
@@ -239,6 +244,20 @@ def bind(listen: Listen) -> socket.socket:
         sock.close()
         raise listen.error(_reason(error, listen)) from None
     return sock
+
+
+def bind_several(listen: Listen, count: int) -> list[socket.socket]:
+    """Return ``count`` sockets of one TCP address, over which the kernel spreads connections.
+
+    Raises ConfigError as `bind` does.
+    """
+    # Alone first: another server of this user that shares its port, too, would share ours.
+    with bind(listen) as alone:
+        listen = msgspec.structs.replace(listen, port=alone.getsockname()[1])
+    with contextlib.ExitStack() as opened:
+        found = [opened.enter_context(bind(listen, shared=True)) for _ in range(count)]
+        opened.pop_all()
+    return found
 
 
 def _adopt(listen: Listen) -> socket.socket:

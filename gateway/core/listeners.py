@@ -13,7 +13,7 @@ import msgspec
 
 from gateway.core.config import LayerSettings
 from gateway.core.errors import ConfigError
-from gateway.core.listen import Listen, bind, place, remove_stale
+from gateway.core.listen import Listen, bind, bind_several, place, remove_stale
 from gateway.core.project import private_directory
 from gateway.core.systemd import Passed
 
@@ -23,12 +23,17 @@ class Listeners:
 
     Sockets are bound before any plugin starts, so that a failure is known early, and so that
     who restarts a process keeps them. A plugin's `gateway.core.listen.bind` duplicates them.
+
+    For ``processes`` that share the endpoints each has a socket of its own at a TCP address, and
+    those of the others as spares; any other socket is one for all.
     """
 
-    def __init__(self, endpoints: Mapping[str, Sequence[Listen]]) -> None:
+    def __init__(self, endpoints: Mapping[str, Sequence[Listen]], processes: int = 1) -> None:
         self._endpoints = endpoints
+        self._processes = processes
         self._sockets: dict[str, list[list[socket.socket]]] = {}
-        """By plugin and endpoint: systemd may pass several for one, Twisted's have none."""
+        """By plugin and endpoint: systemd may pass several for one, Twisted's have none, and of
+        TCP's the first is this process's own."""
         self._paths: list[str] = []
 
     def bind(self) -> None:
@@ -47,6 +52,8 @@ class Listeners:
                         for fd in given:
                             group.append(bind(msgspec.structs.replace(endpoint, fd=fd)))
                             os.close(fd)  # `bind` made its own; nobody else will close it
+                    elif endpoint.kind == "tcp" and self._processes > 1:
+                        group.extend(bind_several(endpoint, self._processes))
                     elif endpoint.kind != "twisted":
                         group.append(bind(endpoint))
                         if endpoint.kind == "unix":
@@ -63,32 +70,44 @@ class Listeners:
                 [socket.socket(fileno=number) for number in numbers] for numbers in groups
             ]
 
-    def descriptors(self) -> dict[str, list[list[int]]]:
-        """Return the numbers of the sockets of each plugin's endpoints, in their order."""
-        return {
-            name: [[sock.fileno() for sock in group] for group in groups]
-            for name, groups in self._sockets.items()
-        }
+    def descriptors(self, number: int = 0) -> dict[str, list[list[int]]]:
+        """Return the numbers of the sockets of each plugin's endpoints, in their order.
+
+        Of several at one TCP address that of process ``number``, from 0, comes first.
+        """
+        found: dict[str, list[list[int]]] = {}
+        for name, groups in self._sockets.items():
+            found[name] = []
+            for endpoint, group in zip(self._endpoints[name], groups, strict=False):
+                numbers = [sock.fileno() for sock in group]
+                if endpoint.kind == "tcp":
+                    numbers = numbers[number:] + numbers[:number]
+                found[name].append(numbers)
+        return found
 
     def endpoints(self, name: str) -> list[Listen]:
         """Return a plugin's endpoints with their descriptors, one for each socket."""
         return [
-            endpoint if sock is None else msgspec.structs.replace(endpoint, fd=sock.fileno())
-            for endpoint, sock in self._each(name)
+            endpoint
+            if sock is None
+            else msgspec.structs.replace(endpoint, fd=sock.fileno(), spare=spare)
+            for endpoint, sock, spare in self._each(name)
         ]
 
     def places(self, name: str) -> list[str]:
         """Return where a plugin listens, as one would write it; the port is the true one."""
         return [
             endpoint.text if sock is None else ("tls:" if endpoint.tls else "") + place(sock)
-            for endpoint, sock in self._each(name)
+            for endpoint, sock, spare in self._each(name)
+            if not spare
         ]
 
-    def _each(self, name: str) -> Iterator[tuple[Listen, socket.socket | None]]:
+    def _each(self, name: str) -> Iterator[tuple[Listen, socket.socket | None, bool]]:
+        """Iterate over endpoints, their sockets, and whether each is another process's."""
         for endpoint, group in zip(self._endpoints[name], self._sockets[name], strict=True):
             members: Sequence[socket.socket | None] = group or [None]
-            for sock in members:
-                yield endpoint, sock
+            for index, sock in enumerate(members):
+                yield endpoint, sock, endpoint.kind == "tcp" and index > 0
 
     def close(self) -> None:
         """Close our sockets and remove the files of those that we bound. Idempotent."""

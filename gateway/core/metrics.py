@@ -128,16 +128,18 @@ class Metrics:
         """Return every value by its Prometheus name (``name{label="value"}``)."""
         return dict(self._samples())
 
-    def text(self) -> str:
-        """Return every value in the Prometheus text format."""
-        return "".join(f"{name} {value}\n" for name, value in sorted(self._samples()))
+    def text(self, **labels: str) -> str:
+        """Return every value in the Prometheus text format, with ``labels`` beside its own."""
+        more = tuple(labels.items())
+        return "".join(f"{name} {value}\n" for name, value in sorted(self._samples(more)))
 
-    def _samples(self) -> Iterator[tuple[str, float]]:
-        for (name, labels), counter in list(self._counters.items()):
-            yield _series(name, labels), counter.value
-        for (name, labels), read in list(self._gauges.items()):
-            yield _series(name, labels), read()
-        for (name, labels), histogram in list(self._histograms.items()):
+    def _samples(self, more: Labels = ()) -> Iterator[tuple[str, float]]:
+        for (name, own), counter in list(self._counters.items()):
+            yield _series(name, more + own), counter.value
+        for (name, own), read in list(self._gauges.items()):
+            yield _series(name, more + own), read()
+        for (name, own), histogram in list(self._histograms.items()):
+            labels = more + own
             seen = 0
             for bound, count in zip(
                 (*histogram.bounds, float("inf")), histogram.counts, strict=True

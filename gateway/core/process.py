@@ -7,6 +7,7 @@ waits for a signal, drains. The hub ends last: workers settle through it until t
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 import os
@@ -15,17 +16,20 @@ import socket
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Final
 
 import gateway
 from gateway.core import child
 from gateway.core.access import AccessLog, OpenLog
 from gateway.core.boot import Boot
 from gateway.core.child import DRAINED, LAYER_VARIABLE, RELOAD, STOP, Orders
+from gateway.core.config import LayerSettings
 from gateway.core.errors import ConfigError, GatewayError
 from gateway.core.layers import open_layer
-from gateway.core.layers.base import Layer
+from gateway.core.layers.base import Edge, Layer
 from gateway.core.layers.hub import Hub
 from gateway.core.layers.options import LayerOptions
+from gateway.core.layers.unix import UnixLayer
 from gateway.core.listen import answers
 from gateway.core.listeners import Listeners, bind_hub
 from gateway.core.metrics import Metrics
@@ -34,6 +38,11 @@ from gateway.core.server import Server
 from gateway.core.watchdog import Watchdog
 
 log = logging.getLogger("gateway.process")
+
+HUB_TIME: Final = 10.0
+"""Seconds that a gateway waits at its start for the hub; after that it answers "unavailable"."""
+LOOK: Final = 0.02
+"""Seconds between two looks whether the hub is there."""
 
 
 class Stop:
@@ -130,7 +139,7 @@ class Process:
         """Say that traffic flows from now on."""
         for text in self._boot.warnings():
             log.warning("%s", text)
-        if self._orders is None or self._orders.first:
+        if self._orders is None or (self._orders.first and self._orders.number <= 1):
             for line in banner(self._boot, self._listeners):
                 sys.stdout.write(line + "\n")
             sys.stdout.flush()
@@ -150,6 +159,8 @@ class Process:
         if self._boot.workers == 0:
             await self._start_worker()
         self._server = Server(self._boot, self._layer, self._listeners, self._metrics, self._access)
+        if self._orders is not None:
+            await self._await_hub(self._server.engine.edge)
         await self._server.start()
         if self._settings.gateway.watchdog:
             self._watchdog.start()
@@ -162,17 +173,36 @@ class Process:
         os.environ[LAYER_VARIABLE] = self._url
         options = self._settings.layer.options()
         scheme, _, path = self._url.partition("://")
-        if self._orders is not None:
+        if self._orders is not None and self._orders.hub >= 0:
             sock = socket.socket(fileno=self._orders.hub)
-        elif scheme == "unix" and not answers(path):
+        elif self._orders is None and scheme == "unix" and not answers(path):
             sock = bind_hub(self._settings.layer, self._url)
             self._stop.files.append(path)
         else:
-            return open_layer(self._url, **options)
+            return self._joined(open_layer(self._url, **options))
         self._hub = Hub(LayerOptions(**options))
         self._hub.sources.append(self._metrics.text)
+        keep_journal(self._hub, self._settings.layer, self._url)
         await self._hub.serve(sock)
         return self._hub.layer()
+
+    def _joined(self, layer: Layer) -> Layer:
+        """Prepare a layer whose hub is another process: it may ask for our numbers."""
+        if isinstance(layer, UnixLayer):
+            name = str(self._orders.number) if self._orders is not None else layer.process
+
+            def numbers() -> str:
+                return self._metrics.text(gateway=name) + layer.metrics.text(gateway=name)
+
+            layer.numbers = numbers
+        return layer
+
+    async def _await_hub(self, edge: Edge) -> None:
+        """Wait for a hub that starts beside us, so that the first request finds it."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(HUB_TIME):
+                while not edge.available:  # noqa: ASYNC110 - an edge tells nobody
+                    await asyncio.sleep(LOOK)
 
     async def _start_worker(self) -> None:
         application = self._boot.need_application()
@@ -238,7 +268,7 @@ class Process:
             grace = self._settings.workers.grace
             self._cut_off = not await asyncio.to_thread(self._worker.stop, grace)
         if self._line is not None:
-            if self._server is not None and self._server.started:
+            if self._hub is not None and self._server is not None and self._server.started:
                 await self._await_workers(self._line)
             asyncio.get_running_loop().remove_reader(self._line)
             self._line.close()
@@ -263,6 +293,8 @@ def banner(boot: Boot, listeners: Listeners) -> Iterator[str]:
     for name, where in served(boot, listeners):
         yield f"  {name:<10} {', '.join(where)}"
     yield f"  {'layer':<10} {boot.layer_url}"
+    if settings.gateway.count > 1:
+        yield f"  {'gateways':<10} {settings.gateway.count} processes"
     threads = settings.workers.threads
     if boot.workers is None:
         yield f"  {'workers':<10} none here; start them with: gateway worker"
@@ -294,19 +326,42 @@ async def serve(boot: Boot, orders: Orders | None) -> int:
     return await Process(boot, orders).run()
 
 
-async def serve_hub(boot: Boot) -> int:
-    """Run the hub alone until a signal. Raises ConfigError if it cannot start."""
+def keep_journal(hub: Hub, settings: LayerSettings, url: str) -> None:
+    """Have the hub at ``url`` keep its journal beside its socket, open to whom that is."""
+    path = url.partition("://")[2] + ".journal"
+    hub.keep_journal(path, int(settings.socket_mode, 8), settings.socket_group)
+
+
+async def serve_hub(boot: Boot, orders: Orders | None = None) -> int:
+    """Run the hub alone until a signal, or as the supervisor's child until that hangs up.
+
+    Raises ConfigError if it cannot start.
+    """
     url = boot.layer_url
-    sock = bind_hub(boot.settings.layer, url)
-    stop = Stop(lambda: log.info("SIGHUP: a hub has nothing to reload"))
-    stop.files.append(url.partition("://")[2])
+    stop = Stop(
+        lambda: log.info("SIGHUP: a hub has nothing to reload"), supervised=orders is not None
+    )
+    line: socket.socket | None = None
+    if orders is None:
+        sock = bind_hub(boot.settings.layer, url)
+        stop.files.append(url.partition("://")[2])
+    else:
+        sock = socket.socket(fileno=orders.hub)
+        line = socket.socket(fileno=orders.parent)
+        line.setblocking(False)
+        asyncio.get_running_loop().add_reader(line, stop.asked.set)
     hub = Hub(LayerOptions(**boot.settings.layer.options()))
+    keep_journal(hub, boot.settings.layer, url)
     try:
         await hub.serve(sock)
-        sys.stdout.write(f"gateway {gateway.__version__} hub at {url}\n")
-        sys.stdout.flush()
+        if orders is None:
+            sys.stdout.write(f"gateway {gateway.__version__} hub at {url}\n")
+            sys.stdout.flush()
         await stop.asked.wait()
     finally:
+        if line is not None:
+            asyncio.get_running_loop().remove_reader(line)
+            line.close()
         await hub.stop()
         stop.remove_files()
     return 0

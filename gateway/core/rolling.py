@@ -84,6 +84,10 @@ class Rolling:
             if child is not None:
                 yield child
 
+    def is_coming(self, child: Child) -> bool:
+        """Return whether a worker is to replace one that serves."""
+        return child is self._coming
+
     # ---------------------------------------------------------------- a roll
 
     def roll(self, answer: Answer | None = None) -> None:

@@ -94,7 +94,7 @@ class StreamPlugin(ProtocolPlugin):
                 self._accept(listen, partial(self._adopt, factory, reactor))
 
     def _accept(self, listen: Listen, accepted: Callable[[socket.socket, Any], None]) -> None:
-        self._acceptors.append(Acceptor(bind(listen), accepted, self.context))
+        self._acceptors.append(Acceptor(bind(listen), accepted, self.context, spare=listen.spare))
 
     def _serve(self, arrived: Arrived) -> Bridge:
         return Bridge(StreamProtocol(self, arrived))

@@ -1,9 +1,10 @@
 """The small parent process of ``gateway run``: sockets and child processes.
 
 It binds the hub's socket and every listener, so that they outlive a crash of the gateway
-process, and starts one gateway process (the hub inside it) and the workers. A dead child is
-started again. A stop goes in order: the gateway refuses, drains and settles; then the
-workers; then the hub, which they needed until then.
+process, and starts one gateway process (the hub inside it) and the workers; or several gateway
+processes, and the hub as a process of its own. A dead child is started again. A stop goes in
+order: the gateways refuse, drain and settle; then the workers; then the hub, which they needed
+until then.
 
 Each child has a socket pair to the supervisor (`gateway.core.child`). It is told ``S`` (stop);
 the gateway is told ``R`` (reload) at every SIGHUP, and says ``D`` (drained); a worker says ``W``
@@ -15,6 +16,8 @@ is not needed any more, or that the supervisor died, so that no child outlives i
                ─── S ───► workers
                ◄─ exits ─
                ── EOF ──► gateway   ; ends with its hub
+
+Of several gateways each ends when it is drained, and the end of file at last is the hub's.
 """
 
 from __future__ import annotations
@@ -54,7 +57,7 @@ class Supervisor:
 
     ``command`` is what starts a child (it finds its `Orders` in the environment), ``listen``
     the endpoints by plugin, ``workers`` how many there are, ``control`` the path of the socket
-    that ``gateway reload`` speaks to.
+    that ``gateway reload`` speaks to. Where it ``joins``, the hub at ``url`` is another's.
     """
 
     def __init__(
@@ -65,13 +68,19 @@ class Supervisor:
         url: str,
         workers: int,
         control: str,
+        *,
+        joins: bool = False,
     ) -> None:
         self._settings = settings
-        self._listeners = Listeners(listen)
+        count = settings.gateway.count
+        self._listeners = Listeners(listen, count)
         self._url = url
         self._hub: socket.socket | None = None
         self._nursery = Nursery(command, url)
-        self._gateways = [Child("gateway", 0)]
+        self._joins = joins
+        self._gateways = [Child("gateway", number) for number in _numbers(count)]
+        self._hubs = [Child("hub", 0)] if count > 1 and not joins else []
+        """The hub, where it is a process of its own."""
         self._rolling = Rolling(workers, settings.workers, self._nursery.start)
         self._control = Control(control, self._nursery.selector, self._reload)
         self._stopping = False
@@ -94,7 +103,8 @@ class Supervisor:
             before = {number: signal.signal(number, nothing) for number in wanted}
             old = signal.set_wakeup_fd(signals.fileno(), warn_on_full_buffer=False)
             try:
-                self._hub = bind_hub(self._settings.layer, self._url)
+                if not self._joins:
+                    self._hub = bind_hub(self._settings.layer, self._url)
                 self._listeners.bind()
                 self._control.open()
                 self._nursery.selector.register(wake, selectors.EVENT_READ)
@@ -118,6 +128,7 @@ class Supervisor:
     # ------------------------------------------------ the loop
 
     def _children(self) -> Iterator[Child]:
+        yield from self._hubs
         yield from self._gateways
         yield from self._rolling.children()
 
@@ -158,12 +169,18 @@ class Supervisor:
         for child in self._children():
             if child.due is not None and child.due <= time.monotonic():
                 try:
-                    if child.role == "gateway":
-                        self._nursery.start(child, self._hub, self._listeners.descriptors())
-                    else:
-                        self._nursery.start(child)
+                    self._nursery.start(child, *self._sockets(child))
                 except OSError as error:
                     child.cannot_be_started(error)
+
+    def _sockets(self, child: Child) -> tuple[socket.socket | None, dict[str, list[list[int]]]]:
+        """Return the hub's socket and the numbers of the listening ones, as the child has them."""
+        if child.role == "hub":
+            return self._hub, {}
+        if child.role == "worker":
+            return None, {}
+        hub = None if self._hubs else self._hub
+        return hub, self._listeners.descriptors(max(0, child.number - 1))
 
     def _hear(self, child: Child) -> None:
         said = self._nursery.hear(child)
@@ -196,7 +213,12 @@ class Supervisor:
     def _is_hopeless(self, child: Child, status: int) -> bool:
         """Return whether a child of the very first says that it cannot start."""
         first = child.starts == 1 and child.generation == 1 and not child.ready
-        return first and status == CANNOT_START and not child.steady
+        return (
+            first
+            and status == CANNOT_START
+            and not child.steady
+            and not self._rolling.is_coming(child)
+        )
 
     # ------------------------------------------------ the stop, step by step
 
@@ -247,12 +269,20 @@ class Supervisor:
         if not _running(self._rolling.children()):
             for gateway in self._gateways:
                 self._nursery.hang_up(gateway)
+            if not _running(self._gateways):
+                for hub in self._hubs:
+                    self._nursery.hang_up(hub)
 
     def _kill(self) -> None:
         self._deadline = None
         self._status = self._status or 1
         for child in self._children():
             child.kill()
+
+
+def _numbers(count: int) -> range:
+    """Return the numbers of so many gateways: the only one has none."""
+    return range(1, count + 1) if count > 1 else range(1)
 
 
 def _running(children: Iterable[Child]) -> bool:

@@ -135,6 +135,7 @@ def drive(tmp_path, monkeypatch):
             driver.path,
         )
         failures = []
+        over = threading.Event()
 
         def work():
             try:
@@ -145,12 +146,13 @@ def drive(tmp_path, monkeypatch):
                 failures.append(error)
             finally:
                 (tmp_path / "go").touch()
-                if stop or failures:
+                if (stop or failures) and not over.is_set():
                     os.kill(os.getpid(), signal.SIGTERM)
 
         thread = threading.Thread(target=work)
         thread.start()
         status = made.run()
+        over.set()
         thread.join()
         if failures:
             raise failures[0]
@@ -366,7 +368,8 @@ def test_a_worn_worker(drive):
         assert serving >= 0  # the old one is stopped once the new one serves
 
 
-def test_a_worn_worker_whose_successor_does_not_start(drive, monkeypatch):
+@pytest.mark.parametrize("plan", ["dies", "broken"])
+def test_a_worn_worker_whose_successor_does_not_start(drive, monkeypatch, plan):
     """It goes on, and is replaced later."""
     monkeypatch.setattr(rolling, "LONGEST_PAUSE", 0.05)
 
@@ -376,7 +379,7 @@ def test_a_worn_worker_whose_successor_does_not_start(drive, monkeypatch):
         wait_until(lambda: driver.notes().count("worker1.1 serves") == 1)
         (driver.folder / "go").touch()
         wait_until(lambda: driver.notes().count("worker1.1 serves") == 2)
-        driver.plan(worker1_1="dies")
+        driver.plan(worker1_1=plan)
         wait_until(lambda: len([n for n in driver.notes() if "worker1.1 is" in n]) >= 5)
         driver.plan()
         driver.wait("worker1.1 ends")

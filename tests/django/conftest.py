@@ -20,6 +20,7 @@ if not settings.configured:
     django.setup()
 
 from django_gateway import asgi
+from django_gateway.middleware import middleware_of
 from django_gateway.routing import Router
 from django_gateway.worker import Worker
 from tests.django.peer import Peer
@@ -64,13 +65,17 @@ def work(url):
     """Start workers: ``work(routing, threads=2)``; they are stopped, in good order, at the end."""
     with contextlib.ExitStack() as stack:
 
-        def start(routing=None, *, threads=2, stand_ins=16, async_limit=100, views=True):
+        def start(
+            routing=None, *, threads=2, stand_ins=16, async_limit=100, views=True, middleware=()
+        ):
             layer = gateway.open_layer(url)
             asgi.channel_layers.use(layer)
             stack.callback(asgi.channel_layers.use, None)
             stack.callback(layer.close)
             config = WorkerSettings(threads=threads, stand_ins=stand_ins, async_limit=async_limit)
-            worker = Worker(layer, Router(routing, asgi.behind() if views else ()), config)
+            router = Router(routing, asgi.behind() if views else ())
+            router.middleware = middleware_of({"MIDDLEWARE": middleware}, router)
+            worker = Worker(layer, router, config)
             worker.start()
             stopped = False
 

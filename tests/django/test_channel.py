@@ -47,8 +47,17 @@ def test_on_a_loop_the_twins_act_at_once(layer):
         await Group("g").adiscard("a")
         assert await layer.areceive(["a", "b"]) == ("a", {"n": 2})
         assert await Group("g").achannels() == ["b"]
-        with pytest.raises(RuntimeError, match="aapply"):
-            Channel("a").send({})
+        for call, said in (
+            (lambda: Channel("a").send({}), "Channel.send() …: await Channel.asend() instead"),
+            (lambda: Group("g").send({}), "Group.send() …: await Group.asend() instead"),
+            (lambda: Group("g").add("a"), "Group.add() …: await Group.aadd() instead"),
+            (lambda: Group("g").discard("a"), "Group.discard() …: await Group.adiscard() instead"),
+            (lambda: Group("g").channels(), "Group.channels() …: await Group.achannels() instead"),
+            (lambda: Group("g").count(), "Group.count() …: await Group.acount() instead"),
+        ):
+            with pytest.raises(RuntimeError) as caught:
+                call()
+            assert str(caught.value) == said.replace("…", "would block the running event loop")
 
     asyncio.run(act())
 

@@ -459,6 +459,25 @@ def test_marks_of_decorators():
     assert routes["websocket.receive"].name.endswith("Marked.receive")
 
 
+@pytest.mark.parametrize("kind", [Sync, Async])
+def test_decorators_of_functions(work, peer, kind):
+    """A decorator of function consumers goes on a method by Django's method_decorator."""
+    from django.utils.decorators import method_decorator
+
+    from django_gateway.security.websockets import allowed_hosts_only
+
+    class Careful(kind):
+        connect = method_decorator(allowed_hosts_only)(kind.connect)
+
+    work([route_class(Careful, path=path("rooms/<slug:room>/"))])
+    message = {"reply_channel": peer.new_reply_channel(), "path": "/rooms/x/", "headers": []}
+    outcome = peer.outcome("websocket.connect", message)
+    assert outcome == Outcome("rejected", 403, "not for pages of another site")
+    message["headers"] = [[b"origin", b"https://example.org"]]
+    assert peer.outcome("websocket.connect", message) == OK
+    assert Noting.noted[-1] == ("connect", WHERE[kind].split()[1])
+
+
 def test_a_plain_method_that_returns_a_coroutine(work, peer, caplog):
     """A def that returns a coroutine has failed: nobody awaits it."""
 

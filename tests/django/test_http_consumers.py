@@ -129,6 +129,8 @@ class Answers(HttpConsumer):
                 raise ConsumeLater(0) if self.message.attempt == 1 else Reject(409)
             case "stream":
                 return StreamingHttpResponse([b"a", b"b"])
+            case "dict":
+                return {"not": "a response"}
             case "large":
                 return HttpResponse(b"x" * 200_000)
         return None
@@ -159,11 +161,29 @@ def test_answers(work, peer, kind):
 
 
 @ANSWERS
-def test_no_answer(work, peer, kind, caplog):
-    """A method that returns nothing and has not replied is answered 500 at once, and logged."""
+@pytest.mark.parametrize(
+    ("how", "says"),
+    [
+        (
+            "forgotten",
+            "nothing; return an HttpResponse; or answer by self.reply(…), or raise ResponseLater",
+        ),
+        (
+            "dict",
+            (
+                "a dict; return an HttpResponse: JsonResponse(…) holds a dict or a list, "
+                "HttpResponse(…) a text or bytes"
+            ),
+        ),
+    ],
+)
+def test_no_answer(work, peer, kind, caplog, how, says):
+    """A method that returns no response and has not replied is answered 500 at once, and the log
+    says what to return.
+    """
     work([route_class(kind, path=path("<slug:how>/"))])
-    assert peer.ask("/forgotten/").status == 500
-    assert "didn't return an HttpResponse object" in caplog.text
+    assert peer.ask(f"/{how}/").status == 500
+    assert f"{__name__}.{kind.__name__}.get returned {says}" in caplog.text
 
 
 def middleware(get_response):

@@ -412,7 +412,7 @@ def test_reload(project, runserver):
         running.edit("site1/views.py", FILES["site1/views.py"].replace("first", "second"))
         with pytest.raises(ConnectionClosed) as closed:
             talk.recv(timeout=10)
-        assert closed.value.rcvd.code == 1001
+        assert closed.value.rcvd.code == 1012
     running.wait_for(r"site1/views\.py changed, reloading\.")
     assert running.get("/", times=2) == (200, "second")
 

@@ -99,7 +99,10 @@ WRONG = {
     ),
     "key": (
         {"CHANNEL_LAYERS": {"default": {"ROUTE": "x"}}},
-        "CHANNEL_LAYERS['default'] has no 'ROUTE'; it may hold CONFIG, ROUTING, TEST_CONFIG, URL",
+        (
+            "CHANNEL_LAYERS['default'] has no 'ROUTE'; it may hold CONFIG, MIDDLEWARE, ROUTING, "
+            "TEST_CONFIG, URL"
+        ),
     ),
     "CONFIG": (
         {"CHANNEL_LAYERS": {"default": {"CONFIG": 3}}},

@@ -1,5 +1,7 @@
 """Responses that stream: at the client's pace, until it leaves."""
 
+import time
+
 import pytest
 from django.core.signals import request_finished
 
@@ -158,6 +160,35 @@ def test_client_left(work, peer, noted, path, told):
         assert heard[0] is not None
     assert heard[1] == Outcome("accepted")
     assert list(noted) == ["closed"]
+
+
+ENDS = {
+    "generator": ["GeneratorExit", "resource"],
+    "iterator": ["close", "resource"],
+    "agenerator": ["GeneratorExit", "resource"],
+    "aiterator": ["aclose", "resource"],
+    "waiting": ["CancelledError", "resource"],
+}
+
+
+@pytest.mark.parametrize("view", ["/endless/", "/async-endless/"])
+@pytest.mark.parametrize("kind", ENDS)
+def test_how_a_client_that_left_ends_an_iterator(work, peer, noted, view, kind):
+    """Each kind of iterator is ended in its own way, once, and then the response is closed, all
+    within a second.
+    """
+    work()
+    _, message = begin(peer, f"{view}{kind}/")
+    left = time.monotonic()
+    place = None
+    while place != "outcome":
+        peer.answer(message, "failed")
+        place, message = peer.hear()
+        assert place is not None
+    assert message == Outcome("accepted")
+    assert time.monotonic() - left < 1
+    assert sorted(noted) == sorted(ENDS[kind])
+    wait_until(lambda: nothing_left(peer))
 
 
 @pytest.mark.parametrize("path", ["/stream/1000/", "/async-stream/1000/", "/file/"])

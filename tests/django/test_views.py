@@ -168,9 +168,9 @@ def test_upload(work, peer, noted):
     assert noted.pop() == "InMemoryUploadedFile"
 
 
-def send_body(peer, channel, body, start, piece=64 * 1024):
-    """Send the rest of a body in pieces."""
-    for offset in range(start, len(body), piece):
+def send_body(peer, channel, body, start, piece=64 * 1024, end=None):
+    """Send the rest of a body in pieces, or no more than up to ``end``."""
+    for offset in range(start, len(body) if end is None else end, piece):
         content = body[offset : offset + piece]
         more = offset + len(content) < len(body)
         peer.layer.send(channel, {"offset": offset, "content": content, "more_content": more})
@@ -195,6 +195,44 @@ def test_large_upload(work, peer, noted, announced, path):
         sum(range(250)) * 4000,
     ]
     assert noted.pop() == "TemporaryUploadedFile"
+
+
+@pytest.mark.parametrize("path", ["/quota-upload/", "/streamed-quota-upload/"])
+@pytest.mark.parametrize("reset", [True, False])
+def test_stop_upload(work, peer, noted, path, reset):
+    """A handler that raises StopUpload ends the upload; the view answers without the file. The
+    rest is read to its end or, where a view reads as it comes, not, as the handler asks.
+    """
+    work()
+    kind, body = multipart(("a", None, b"1"), ("file", "x.bin", bytes(250) * 4000))
+    headers = [kind, (b"content-length", b"%d" % len(body))]
+    query = b"reset" if reset else b""
+    request = peer.request(
+        path, "POST", headers, body[:65536], query=query, body_channel="http.body?quota"
+    )
+    end = 131_072 if reset and path == "/streamed-quota-upload/" else None
+    send_body(peer, "http.body?quota", body, 65536, end=end)
+    response, outcome = peer.exchange(request)
+    assert outcome == Outcome("accepted")
+    assert json.loads(response.content) == {"post": {"a": "1"}, "files": []}
+    assert noted[-1] < 100_000 <= noted[-1] + 65536, "it was given more"
+
+
+@override_settings(FILE_UPLOAD_HANDLERS=["tests.django.project.views.Counting"])
+@pytest.mark.parametrize("path", ["/upload/", "/streamed-upload/"])
+def test_custom_upload_handlers(work, peer, noted, path):
+    """The handlers of the settings get the pieces; their files are closed with the request."""
+    work()
+    kind, body = multipart(
+        ("skipped", "skip.bin", bytes(100_000)), ("file", "x.bin", bytes(250) * 1000)
+    )
+    headers = [kind, (b"content-length", b"%d" % len(body))]
+    request = peer.request(path, "POST", headers, body[:65536], body_channel="http.body?custom")
+    send_body(peer, "http.body?custom", body, 65536)
+    response, outcome = peer.exchange(request)
+    assert outcome == Outcome("accepted")
+    assert json.loads(response.content)["files"] == {"file": ["x.bin", 250_000, 0]}
+    assert list(noted) == ["Counted", "file closed"]
 
 
 @pytest.mark.parametrize("path", ["/body/", "/streamed-body/", "/async-body/"])

@@ -185,9 +185,10 @@ def test_consume_later(work, peer, kind):
 def test_the_delay_doubles():
     """Without a delay of its own ConsumeLater waits 0.1 s, then twice as long, at most 30 s."""
     from django_gateway.message import Message
+    from django_gateway.routing import Router
     from django_gateway.runner import Runner
 
-    runner = Runner(None, None, None, 1)
+    runner = Runner(None, Router(), None, 1)
     delays = [
         runner._outcome_of(ConsumeLater(), "", Message({}, "a", attempt)).delay
         for attempt in range(1, 11)

@@ -18,6 +18,7 @@ from typing import Self
 
 from gateway.core.layers.options import LayerOptions
 from gateway.core.layers.unix import UnixLayer
+from gateway.core.project import default_layer_url
 
 PROJECT = Path(__file__).parent / "project"
 SAMPLE = re.compile(r"^(\w+)(?:\{(.*)\})? ([0-9.e+-]+)$", re.MULTILINE)
@@ -39,13 +40,24 @@ class Served:
         folder: Path,
         *options: str,
         workers: int = 1,
+        gateways: int = 1,
         open_files: tuple[int, int] | None = None,
         project: Path = PROJECT,
+        default_layer: bool = False,
+        others: int = 0,
         **environ: str,
     ) -> None:
-        """``open_files`` is the soft and the hard limit of those, ``project`` what is served."""
+        """``open_files`` is the soft and the hard limit of those, ``project`` what is served. With
+        ``default_layer`` no layer is named: it is where every process of the project looks for
+        it, among them the ``others`` that run already.
+        """
         self.project = project
         self.socket = folder / "hub.sock"
+        where = ["--layer", f"unix://{self.socket}", "--settings", "settings"]
+        if default_layer:
+            environ["XDG_RUNTIME_DIR"] = str(folder)
+            self.socket = Path(default_layer_url(project, environ).removeprefix("unix://"))
+            where = []
         self.seen = folder / "seen"
         self.log = folder / "log"
         self._output = self.log.open("wb")
@@ -61,10 +73,9 @@ class Served:
                 "127.0.0.1:0",
                 "--workers",
                 str(workers),
-                "--layer",
-                f"unix://{self.socket}",
-                "--settings",
-                "settings",
+                "--gateways",
+                str(gateways),
+                *where,
                 *options,
             ],
             cwd=project,
@@ -79,11 +90,11 @@ class Served:
             resource.prlimit(self._process.pid, resource.RLIMIT_NOFILE, open_files)
         self.port = 0
         self._layer: UnixLayer | None = None
-        self._workers = workers
+        self._processes = workers + gateways + others
 
     def __enter__(self) -> Self:
         try:
-            wait_until(self._is_up, 15)
+            wait_until(self._is_up, 15 + 10 * (self._processes > 3))
         except BaseException:
             self.__exit__()
             raise
@@ -96,8 +107,8 @@ class Served:
         if found is None:
             return False
         self.port = int(found[1])
-        # Workers, the gateway, and we who ask: each is a process of the layer.
-        return self.numbers()["gateway_layer_processes"] == self._workers + 2
+        # Workers, gateways, and we who ask: each is a process of the layer.
+        return self.numbers()["gateway_layer_processes"] == self._processes + 1
 
     def __exit__(self, *_: object) -> None:
         if self._layer is not None:
@@ -167,13 +178,15 @@ class Served:
         )
 
     def processes(self) -> dict[str, list[int]]:
-        """The process ids of the gateway and of the workers, by what they are."""
-        found: dict[str, list[int]] = {"gateway": [], "worker": []}
+        """The process ids of gateways, workers and a hub of its own, by what they are."""
+        found: dict[str, list[int]] = {"gateway": [], "worker": [], "hub": []}
         children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
         for pid in map(int, children.read_text().split()):
             with contextlib.suppress(OSError):
                 environ = Path(f"/proc/{pid}/environ").read_bytes()
-                found["worker" if b'"role":"worker"' in environ else "gateway"].append(pid)
+                role = re.search(rb'"role":"(\w+)"', environ)
+                if role is not None:
+                    found[role[1].decode()].append(pid)
         return found
 
     def resident(self, pid: int) -> int:

@@ -1,11 +1,13 @@
 """The hub and its clients: what the layer contract does not say of sockets and processes."""
 
+import asyncio
 import os
 import signal
 import socket
 import stat
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from tempfile import mkdtemp
@@ -236,6 +238,156 @@ def test_a_fork_before_first_use(hub, join):
     os.waitpid(child, 0)
     assert len(found) == 2
     assert None not in found
+
+
+MANY_THREADS = pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+
+
+def in_child(act):
+    """Run ``act`` in the child of a fork, and return what it returned or raised, as text."""
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            signal.alarm(10)  # whatever happens, it ends
+            try:
+                said = str(act())
+            except BaseException as error:
+                said = f"{type(error).__name__}: {error}"
+            os.write(write, said.encode())
+        finally:
+            os._exit(0)
+    os.close(write)
+    with os.fdopen(read) as pipe:
+        said = pipe.read()
+    os.waitpid(child, 0)
+    return said
+
+
+@MANY_THREADS
+def test_a_fork_after_first_use(hub, join):
+    """The child of a fork shares no connection with its parent: each is a process of its own."""
+    layer = join()
+    layer.send("x", {"from": "before"})
+    before = layer.process
+
+    def act():
+        layer.send("x", {"from": "child"})
+        layer.close()
+        return layer.process
+
+    assert in_child(act) not in {"", before}
+    assert layer.process == before
+    for _ in range(3):  # the child's good-bye was its own
+        layer.send("x", {"from": "parent"})
+        assert before in hub.state.processes
+    found = [layer.receive(["x"], block=5)[1]["from"] for _ in range(5)]
+    assert found == ["before", "child", "parent", "parent", "parent"]
+
+
+@MANY_THREADS
+def test_a_fork_while_threads_wait(hub, join):
+    """A child forked while another thread waits in the layer waits for nobody."""
+    layer = join()
+    waiting = threading.Thread(target=lambda: layer.receive(["never"], block=3), daemon=True)
+    waiting.start()
+    wait_until(lambda: "never" in hub.state.channels, 5)
+    assert in_child(lambda: layer.send("x", {})) == "None"
+    layer.send("never", {})
+    waiting.join(5)
+    assert not waiting.is_alive()
+
+
+@MANY_THREADS
+def test_a_fork_on_a_loop(hub, join):
+    """So it is where a loop has the connection; the child's end of it is closed."""
+    layer = join()
+
+    async def parent():
+        await layer.asend("x", {"from": "before"})
+        process = layer.process
+
+        def act():
+            # on a thread, since asyncio believes that this one still runs the parent's loop
+            result = []
+            thread = threading.Thread(
+                target=lambda: result.append(asyncio.run(layer.asend("x", {"from": "child"})))
+            )
+            thread.start()
+            thread.join(5)
+            return f"{result} of another" if layer.process != process else result
+
+        assert await asyncio.to_thread(in_child, act) == "[None] of another"
+        await layer.asend("x", {"from": "parent"})
+        assert process == layer.process
+        assert process in hub.state.processes
+        await layer.aclose()
+
+    asyncio.run(parent())
+    other = join()
+    found = [other.receive(["x"], block=5)[1]["from"] for _ in range(3)]
+    assert found == ["before", "child", "parent"]
+
+
+PARENT = """
+import asyncio, os, signal, sys
+from gateway.core.layers import open_layer
+layer = open_layer("unix://" + sys.argv[1])
+def fork():
+    child = os.fork()
+    if child == 0:
+        signal.alarm(15)
+        while True:
+            signal.pause()
+    print(child, flush=True)
+    signal.pause()
+async def on_loop():
+    await layer.atake(["x"], block=10)
+    fork()
+if sys.argv[2] == "thread":
+    layer.take(["x"], block=10)
+    fork()
+else:
+    asyncio.run(on_loop())
+"""
+
+
+@pytest.mark.parametrize("client", ["thread", "loop"])
+def test_a_parent_killed_before_its_child(hub, join, client):
+    """What a parent held fails as it dies, although a child of its fork lives on."""
+    layer = join()
+    layer.send_many("x", [{}], receipt=1)
+    parent = subprocess.Popen(
+        [sys.executable, "-c", PARENT, hub.path, client], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        child = int(parent.stdout.readline())
+        began = time.monotonic()
+        parent.kill()
+        assert outcome(layer) == (1, "failed", "lost")
+        assert time.monotonic() - began < 0.5  # less than the lease
+        os.kill(child, signal.SIGKILL)
+    finally:
+        parent.kill()
+        parent.communicate()
+
+
+@MANY_THREADS
+def test_a_fork_of_the_memory_layer():
+    """A forked memory layer would reach nobody: it says so; one that the child opens is its own."""
+    layer = open_layer("memory://forked")
+    said = in_child(lambda: layer.send("x", {}))
+    assert said.startswith("LayerUnavailable: a memory:// layer reaches no process but its own")
+    assert "layer.url" in said
+
+    def act():
+        own = open_layer("memory://forked")
+        own.send("x", {"n": 1})
+        return own.receive(["x"])
+
+    assert in_child(act) == "('x', {'n': 1})"
+    assert layer.receive(["x"]) == (None, None)
+    layer.close()
 
 
 def test_a_client_that_does_not_read(hub, join):

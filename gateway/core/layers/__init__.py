@@ -20,7 +20,7 @@ SCHEMES: dict[str, str] = {
 
 
 def open_layer(url: str, **options: Any) -> Layer:
-    """Return the layer at ``url``. Does no I/O yet; thread-safe; may be forked before first use.
+    """Return the layer at ``url``. Does no I/O yet; thread-safe; the child of a fork has its own.
 
     ``memory://`` is a new layer in this process, ``memory://NAME`` the one of that name;
     ``unix:///path`` a hub's socket. ``options`` are the fields of `LayerOptions`; a hub's

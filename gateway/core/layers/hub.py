@@ -8,18 +8,21 @@ leaves in one write.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import os
 import socket
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 import msgspec
 
 from gateway.core.errors import LayerError
 from gateway.core.layers import wire
+from gateway.core.layers.journalfile import JournalFile
 from gateway.core.layers.memory import TICK, MemoryLayer, Shared
 from gateway.core.layers.options import LayerOptions
 from gateway.core.layers.records import Entry, Link, Reader
@@ -28,6 +31,8 @@ from gateway.core.metrics import Metrics
 
 log = logging.getLogger("gateway.hub")
 
+TELL_TIME: Final = 1.0
+"""Seconds that gateway processes have to say their numbers; who is stuck longer is left out."""
 FLUSH_BYTES: Final = 1024 * 1024
 """While a client leaves so much unread, its inbox waits in the state, bounded there."""
 
@@ -47,12 +52,42 @@ class Hub:
         """The operations of the state, by their number on the wire."""
         self.sources: list[Callable[[], str]] = [self._numbers]
         """Where the text of `UnixLayer.metrics_text` comes from, in the Prometheus format."""
+        self.journal: JournalFile | None = None
         self._server: asyncio.Server | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = 0
+        self._stopped = False
 
     def layer(self) -> MemoryLayer:
         """Return the layer for a process that lives where the hub does."""
         return MemoryLayer("memory://", self.options, shared=self.shared)
+
+    def collect(self, answer: Callable[[str], None]) -> None:
+        """Have ``answer`` told the numbers of the hub, and of every gateway process on it."""
+        asked = [client for client in self.clients if client.is_edge]
+        found = [source() for source in self.sources]
+        waited: asyncio.TimerHandle | None = None
+
+        def told(client: HubClient | None, text: str) -> None:
+            if client in asked:
+                asked.remove(client)
+                found.append(text)
+            elif client is not None or not asked:
+                return  # too late
+            else:
+                asked.clear()
+            if not asked:
+                if waited is not None:
+                    waited.cancel()
+                answer("".join(found))
+
+        if not asked:
+            answer("".join(found))
+            return
+        waited = asyncio.get_running_loop().call_later(TELL_TIME, told, None, "")
+        for client in list(asked):
+            client.ask(partial(told, client))
 
     def _numbers(self) -> str:
         """Return the layer's numbers in the Prometheus text format."""
@@ -68,6 +103,8 @@ class Hub:
                 ("gateway_layer_in_hand", found.in_hand),
                 ("gateway_layer_processes", len(state.processes)),
                 ("gateway_layer_groups", len(state.groups)),
+                ("gateway_layer_disconnects", len(state.lasting)),
+                ("gateway_layer_journal_bytes", self.journal.size if self.journal else 0),
             ):
                 metrics.count(name, value)
             for cause, number in found.drops.items():
@@ -76,9 +113,48 @@ class Hub:
                 metrics.count("gateway_workers", number, version=version)
         return metrics.text()
 
+    def keep_journal(self, path: str, mode: int = 0o600, group: str = "") -> None:
+        """Keep a journal at ``path``, and take over what a predecessor left there.
+
+        Before `serve`, and before any process joined. A journal that cannot be read or written
+        is logged, and stops nothing.
+        """
+        found = JournalFile(path, mode=mode, group=group, wake=self._wake)
+        left = found.read()
+        state = self.shared.state
+        with self.shared.lock:
+            # No hub of this machine has given a tag of this millisecond before.
+            state.inherit(left, time.time_ns() // 1_000_000 << 20, found)
+            found.open(state.to_journal)
+        self.journal = found
+        if left:
+            log.info(
+                "the hub before this one was killed: %d disconnects are to be delivered, and %d "
+                "more unless their gateway processes come back within %g s",
+                len(left.orphans) + len(left.offered),
+                sum(map(len, left.owned.values())),
+                self.options.lease,
+            )
+
+    def _wake(self) -> None:
+        """Have the journal written in this turn of the loop."""
+        if self._loop is None:
+            return  # nobody was served yet; what is said now is written with the first turn
+        if threading.get_ident() == self._thread:
+            self._loop.call_soon(self.write_journal)
+        else:
+            self._loop.call_soon_threadsafe(self.write_journal)
+
+    def write_journal(self) -> None:
+        """Write what the journal was told: before a frame that follows from it leaves."""
+        if self.journal is not None and self.journal.pending:
+            with self.shared.lock:
+                self.journal.flush()
+
     async def serve(self, sock: socket.socket) -> None:
         """Accept clients on a bound Unix socket. Raises OSError."""
-        loop = asyncio.get_running_loop()
+        loop = self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
         self._server = await loop.create_unix_server(lambda: HubClient(self), sock=sock)
         self._tick()
 
@@ -92,11 +168,27 @@ class Hub:
             self._server = None
         for client in list(self.clients):
             client.flush()
+        if self.journal is not None:
+            with self.shared.lock:
+                owed = self.shared.state.owes
+                self.journal.close(keep=owed > 0)
+            if owed:
+                log.info("%d disconnects are left to the next hub here", owed)
+        # Those that go now may come back to the next hub: their leases do not end here.
+        self._stopped = True
+        for client in list(self.clients):
             client.transport.close()
+
+    def hung_up(self, link: Link) -> None:
+        """Hear that a connection has ended."""
+        if not self._stopped:
+            with self.shared.lock:
+                self.shared.state.cut(link)
 
     def _tick(self) -> None:
         with self.shared.lock:
             self.shared.state.tick()
+        self.write_journal()
         self._timer = asyncio.get_running_loop().call_later(TICK, self._tick)
 
 
@@ -138,6 +230,9 @@ class HubClient(asyncio.Protocol):
         self._link: Link | None = None
         self._intakes: dict[int, Reader] = {}
         self._pulls: dict[int, Reader] = {}
+        self._asked: dict[int, Callable[[str], None]] = {}
+        """Who waits for this process's numbers."""
+        self._questions = itertools.count(1)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport: asyncio.Transport = transport  # type: ignore[assignment]
@@ -146,9 +241,11 @@ class HubClient(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._hub.clients.discard(self)
+        asked, self._asked = self._asked, {}
+        for told in asked.values():
+            told("")
         if self._link is not None:
-            with self._lock:
-                self._state.cut(self._link)
+            self._hub.hung_up(self._link)
 
     def pause_writing(self) -> None:
         self._paused = True
@@ -185,6 +282,7 @@ class HubClient(asyncio.Protocol):
                 self._out.append((wire.ITEMS, wire.pack_items(items)))
         if self._out and not self.transport.is_closing():
             out, self._out = self._out, []
+            self._hub.write_journal()
             self.transport.write(wire.pack(out))
 
     # ---------------------------------------------------------------- inwards
@@ -312,7 +410,23 @@ class HubClient(asyncio.Protocol):
         self._state.set_aside(self._here(), tag)
 
     def _metrics(self, rid: int) -> None:
-        self._say((wire.REPLY, rid, "".join(source() for source in self._hub.sources)))
+        self._hub.collect(lambda text: self._say((wire.REPLY, rid, text)))
+
+    @property
+    def is_edge(self) -> bool:
+        """Whether this is a gateway process."""
+        return self._link is not None and self._link.process.edge is self._link
+
+    def ask(self, told: Callable[[str], None]) -> None:
+        """Ask a gateway process for its numbers."""
+        number = next(self._questions)
+        self._asked[number] = told
+        self._say((wire.TELL, number))
+
+    def _told(self, rid: int, number: int, text: str) -> None:
+        told = self._asked.pop(number, None)
+        if told is not None:
+            told(text)
 
     def _bye(self, rid: int) -> None:
         self._state.end_process(self._here().process)
@@ -338,4 +452,5 @@ _CONTROL: Final[dict[int, Callable[..., None]]] = {
     wire.BYE: HubClient._bye,  # noqa: SLF001
     wire.ASIDE: HubClient._aside,  # noqa: SLF001
     wire.METRICS: HubClient._metrics,  # noqa: SLF001
+    wire.TOLD: HubClient._told,  # noqa: SLF001
 }

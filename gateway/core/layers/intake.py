@@ -13,6 +13,7 @@ from typing import Any
 from gateway.core.errors import LayerUnavailable
 from gateway.core.layers import wire
 from gateway.core.layers.base import Delivery
+from gateway.core.layers.journal import LASTING
 from gateway.core.layers.threads import SLOW, ThreadClient
 
 
@@ -62,6 +63,8 @@ class ThreadIntake:
                     return None
             else:
                 client.turns += 1
+                if event[2] >= LASTING:
+                    client._layer.held.begun(event[2])  # noqa: SLF001
                 delivery = Delivery(event[3], event[4], event[2], event[5], event[6])
                 delivery.since = time.monotonic()
                 return delivery

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections import deque
+import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
@@ -34,6 +34,7 @@ from gateway.core.layers.base import (
     Send,
 )
 from gateway.core.layers.codec import checked, checked_group
+from gateway.core.layers.journal import LASTING
 from gateway.core.layers.options import LayerOptions
 from gateway.core.layers.threads import ANSWER, MAX_BACKOFF, Hand
 from gateway.core.layers.verbs import (
@@ -41,6 +42,7 @@ from gateway.core.layers.verbs import (
     DO_EDGE_ADD,
     DO_EDGE_DISCARD,
     DO_END,
+    DO_END_AGAIN,
     DO_PIN,
     DO_POST,
     DO_REGISTER,
@@ -51,6 +53,7 @@ from gateway.core.layers.verbs import (
 from gateway.core.metrics import Drop
 
 if TYPE_CHECKING:
+    from gateway.core.layers.loopintake import LoopIntake
     from gateway.core.layers.unix import UnixLayer
 
 log = logging.getLogger("gateway.layer")
@@ -77,6 +80,7 @@ class LoopClient(asyncio.Protocol):
         self._hello = 0
         self._closed = False
         self._connecting: asyncio.Task[None] | None = None
+        self._refusal: OSError | None = None
         self._beat: asyncio.TimerHandle | None = None
 
     def is_closed(self) -> bool:
@@ -97,9 +101,7 @@ class LoopClient(asyncio.Protocol):
             await asyncio.wait({self._connecting}, timeout=ANSWER)
         if not self.connected:
             self.keep_connected()
-            raise LayerUnavailable(
-                f"no hub answers at {self.layer.path}; is `gateway run` or `gateway hub` running?"
-            )
+            raise self.layer.away(self._refusal)
 
     def keep_connected(self) -> None:
         """Connect in the background, until it works."""
@@ -114,7 +116,8 @@ class LoopClient(asyncio.Protocol):
             try:
                 await self.loop.create_unix_connection(lambda: self, self.layer.path)
                 return
-            except OSError:
+            except OSError as error:
+                self._refusal = error
                 if once:
                     return
             await asyncio.sleep(backoff)
@@ -127,6 +130,7 @@ class LoopClient(asyncio.Protocol):
         self._frames = wire.Frames()
         self._hello = next(self._rids)
         self._out = [(wire.HELLO, self._hello, wire.VERSION, self.layer.process)]
+        self._out.extend(self.layer.held.claims())
         if self.layer.said is not None:
             self._out.append((DO_ANNOUNCE, 0, *self.layer.said))
         if self.edge is not None:
@@ -180,6 +184,18 @@ class LoopClient(asyncio.Protocol):
         for intake in list(self.intakes.values()):
             intake.close()
 
+    def let_go(self) -> None:
+        """Close this process's end, in the child of a fork, without a word to the hub.
+
+        The number stays taken, by nothing: the parent's transport, of which this process has a
+        copy, would close whatever had it next.
+        """
+        if self._transport is not None:
+            nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+            sock = self._transport.get_extra_info("socket")
+            os.dup2(nothing, sock.fileno(), inheritable=False)
+            os.close(nothing)
+
     async def aclose(self) -> None:
         """Say good-bye, and let the loop close the transport."""
         self.close()
@@ -195,6 +211,10 @@ class LoopClient(asyncio.Protocol):
         if not self._scheduled:
             self._scheduled = True
             self.loop.call_soon(self.flush)
+
+    def number(self) -> int:
+        """Return a number for a command that wants an answer."""
+        return next(self._rids)
 
     def flush(self) -> None:
         """Write what is to be said."""
@@ -253,7 +273,11 @@ class LoopClient(asyncio.Protocol):
             self._calls.pop(rid, None)
             raise LayerUnavailable(f"the hub did not answer within {ANSWER:.0f} s")
         handed = call.result()
-        return None if handed is None else self.delivery(handed)
+        if handed is None:
+            return None
+        if handed[0] >= LASTING:
+            self.layer.held.begun(handed[0])
+        return self.delivery(handed)
 
     def _unwanted(self, call: asyncio.Future[Any]) -> None:
         """Put back what came for a pull that was cancelled."""
@@ -274,7 +298,12 @@ class LoopClient(asyncio.Protocol):
             if sends:
                 raise ValueError("what was taken from an inbox is settled already: use aapply()")
             return
-        if not self.connected or delivery.source is not self.hand:
+        if delivery.tag >= LASTING:
+            if not self.connected:
+                self.layer.held.keep(delivery, outcomes, sends)
+                return
+            self.layer.held.settled(delivery.tag, outcomes)
+        elif not self.connected or delivery.source is not self.hand:
             self.layer.late(delivery, len(outcomes))
             return
         self.say((wire.SETTLE, 0, delivery.tag, wire.pack_outcomes(outcomes), sends))
@@ -286,6 +315,7 @@ class LoopClient(asyncio.Protocol):
 
     def put_back(self, delivery: Delivery) -> None:
         """Give back what is left of a delivery that was not begun."""
+        self.layer.held.put_back(delivery.tag)
         if self.connected and delivery.source is self.hand:
             self.say((wire.PUT_BACK, 0, delivery.tag))
 
@@ -312,6 +342,8 @@ class LoopClient(asyncio.Protocol):
                     self.say((wire.PUT_BACK, 0, event[2]))
             elif code == wire.ENDED:
                 self._ended()
+            elif code == wire.TELL:
+                self.say((wire.TOLD, 0, event[1], self.layer.numbers()))
             else:
                 self._answer(event)
 
@@ -329,7 +361,11 @@ class LoopClient(asyncio.Protocol):
                 self._ended()
             return
         call = self._calls.pop(rid, None)
-        if call is None or call.done():
+        if call is None:
+            if self.edge is not None:
+                self.edge.answered(rid)
+            return
+        if call.done():
             return
         if event[0] == wire.ERROR:
             call.set_exception(wire.unpack_error(event[2], event[3]))
@@ -340,72 +376,6 @@ class LoopClient(asyncio.Protocol):
         if self._transport is not None and not self._transport.is_closing():
             log.error("%s is not known to the hub any more; rejoining", self.layer.process)
             self._transport.abort()
-
-
-class LoopIntake:
-    """The wish of one loop: deliveries handed over ahead, up to the credit."""
-
-    def __init__(self, client: LoopClient, channels: Sequence[str], credit: int) -> None:
-        self._client = client
-        self.channels = channels
-        self.credit = credit
-        self.ready: deque[Delivery] = deque()
-        self._waiting: deque[asyncio.Future[None]] = deque()
-        self._closed = False
-        self._number = next(client._rids)  # noqa: SLF001 - one mechanism in two classes
-        client.intakes[self._number] = self
-        if client.connected:
-            client.say((wire.SUBSCRIBE, 0, self._number, channels, credit))
-        else:
-            client.keep_connected()
-
-    def push(self, delivery: Delivery) -> None:
-        """Take what the hub handed over, and wake one who waits."""
-        self.ready.append(delivery)
-        self._wake()
-
-    def _wake(self) -> None:
-        while self._waiting:
-            future = self._waiting.popleft()
-            if not future.done():
-                future.set_result(None)
-                return
-
-    async def take(self, block: float | None) -> Delivery | None:
-        """Return the next delivery. See `Intake.atake`."""
-        client = self._client
-        end = None if block is None else client.loop.time() + block
-        while not self.ready:
-            left = None if end is None else end - client.loop.time()
-            if self._closed or (left is not None and left <= 0):
-                return None
-            future = client.loop.create_future()
-            self._waiting.append(future)
-            try:
-                async with asyncio.timeout(left):
-                    await future
-            except TimeoutError:
-                pass
-            except asyncio.CancelledError:
-                if self.ready:
-                    self._wake()
-                raise
-        return self.ready.popleft()
-
-    def close(self) -> None:
-        """Take no more; give back what was not begun."""
-        if self._closed:
-            return
-        self._closed = True
-        client = self._client
-        client.intakes.pop(self._number, None)
-        if client.connected:
-            client.say((wire.CLOSE, next(client._rids), self._number))  # noqa: SLF001
-        while self.ready:
-            client.put_back(self.ready.popleft())
-        for future in self._waiting:
-            if not future.done():
-                future.set_result(None)
 
 
 class LoopEdge(Edge):
@@ -420,6 +390,8 @@ class LoopEdge(Edge):
         self.listening: list[str] = []
         self._open: dict[int, tuple[str, int]] = {}
         """Channel and number of messages of each post that is not settled."""
+        self._ends: dict[int, tuple[str, str, bytes]] = {}
+        """Ends that the hub has not answered, by the number of their command."""
         self._begun = False
         if client.connected:
             client.say((wire.EDGE, 0))
@@ -458,7 +430,11 @@ class LoopEdge(Edge):
         fenced = name != self.process
         self.process = name
         if fenced:
+            self._ends.clear()
             self._deliver([(FENCED,)])
+        ends, self._ends = self._ends, {}
+        for end in ends.values():
+            self._end(DO_END_AGAIN, *end)
         if not first:
             self._deliver([(UP, not known)])
 
@@ -499,12 +475,27 @@ class LoopEdge(Edge):
 
     def register(self, connection: str, channel: str, disconnect: bytes) -> None:
         self._say(DO_REGISTER, connection, channel, disconnect)
+        # The accept may leave in this very turn: if this process is killed, the hub must know.
+        self._client.flush()
 
     def pin(self, connection: str, pin: str) -> None:
         self._say(DO_PIN, connection, pin)
 
     def end(self, connection: str, channel: str = "", disconnect: bytes | None = None) -> None:
-        self._say(DO_END, connection, channel, disconnect)
+        if disconnect is None:
+            self._say(DO_END, connection, channel, None)
+        elif self.available:
+            self._end(DO_END, connection, channel, disconnect)
+
+    def _end(self, op: int, connection: str, channel: str, disconnect: bytes) -> None:
+        """Say an end, and again to the next hub if this one is killed before it has answered."""
+        rid = self._client.number()
+        self._ends[rid] = (connection, channel, disconnect)
+        self._client.say((op, rid, connection, channel, disconnect))
+
+    def answered(self, rid: int) -> None:
+        """Hear that the hub has taken note of an end."""
+        self._ends.pop(rid, None)
 
     def group_add(
         self,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import threading
 import time
 import weakref
@@ -16,7 +17,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
-from gateway.core.errors import LayerError
+from gateway.core.errors import LayerError, LayerUnavailable
 from gateway.core.layers.base import OK, Delivery, Edge, Intake, Item, Layer, Outcome, Send
 from gateway.core.layers.codec import checked, checked_group
 from gateway.core.layers.options import LayerOptions
@@ -58,6 +59,31 @@ class Shared:
 
 _named: weakref.WeakValueDictionary[str, Shared] = weakref.WeakValueDictionary()
 _naming: Final = threading.Lock()
+
+
+class _Elsewhere:
+    """The lock of a layer in the child of a fork, whose state is a copy that nobody else sees."""
+
+    def __enter__(self) -> None:
+        raise LayerUnavailable(
+            "a memory:// layer reaches no process but its own, and this one was forked from it; "
+            "run workers as processes (--workers 1), or set layer.url to unix:///path"
+        )
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing was entered."""
+
+
+_layers: weakref.WeakSet[MemoryLayer] = weakref.WeakSet()
+
+
+def _forked() -> None:
+    _named.clear()
+    for layer in list(_layers):
+        layer.forked()
+
+
+os.register_at_fork(after_in_child=_forked)
 
 
 class _Waiter:
@@ -131,11 +157,16 @@ class MemoryLayer(Verbs):
         self.shared = shared or Shared(options, clock)
         self.state = self.shared.state
         self.options = self.state.options
-        self._lock = self.shared.lock
+        self._lock: threading.RLock | _Elsewhere = self.shared.lock
         with self._lock:
             self._link = self.state.join(None, leased=False)
         self.process = self._link.process.name
         self._edge: MemoryEdge | None = None
+        _layers.add(self)
+
+    def forked(self) -> None:
+        """Refuse everything, in the child of a fork: it would reach nobody."""
+        self._lock = _Elsewhere()
 
     def _ask(self, op: int, *args: Any) -> Any:
         with self._lock:

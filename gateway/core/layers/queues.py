@@ -31,6 +31,8 @@ class Queues(Inboxes):
         self.channels: dict[str, Channel] = {}
         self.on_due: Callable[[], None] | None = None
         """Called when something becomes due earlier than `next_due` said before."""
+        self.lasting: dict[int, Entry] = {}
+        """The disconnects that were offered and are not settled, by tag."""
         self._seqs = itertools.count(1)
         self._tags = itertools.count(1)
         self._turns = itertools.count()
@@ -122,34 +124,39 @@ class Queues(Inboxes):
         deadline: float,
         *,
         forever: bool,
+        lasting: int = 0,
         membership: Membership | None = None,
         pin: str | None = None,
     ) -> None:
-        """Send of the layer's own accord, whatever the capacity."""
+        """Send of the layer's own accord, whatever the capacity.
+
+        ``lasting`` is the tag of a disconnect, which `lasting` then holds until it is settled.
+        """
         channel = self._channel(name)
         payloads: Sequence[bytes] = (payload,)
         if pin is not None:
             channel, payloads = self._lane(pin, channel, payloads)
         self.messages += 1
         channel.messages += 1
-        entry = Entry(
-            channel,
-            name,
-            payloads,
-            len(payloads[0]),
-            None,
-            None,
-            self.clock(),
-            deadline,
-            next(self._seqs),
-        )
+        entry = self._own(channel, name, payloads, deadline)
         entry.forever = forever
         entry.membership = membership
+        if lasting:
+            entry.lasting = lasting
+            self.lasting[lasting] = entry
         reader = self._pick(channel, entry) if not channel.queue and channel.readers else None
         if reader is not None:
             self._give(reader, entry)
         else:
             self._enqueue(channel, entry)
+
+    def _own(
+        self, channel: Channel, name: str, payloads: Sequence[bytes], deadline: float
+    ) -> Entry:
+        """Return an entry of the layer's own."""
+        size = len(payloads[0])
+        now = self.clock()
+        return Entry(channel, name, payloads, size, None, None, now, deadline, next(self._seqs))
 
     # ---------------------------------------------------------------- pins
 
@@ -357,7 +364,7 @@ class Queues(Inboxes):
                 self.credit(entry.reader, 1)
 
     def _give(self, reader: Reader, entry: Entry) -> None:
-        entry.tag = tag = next(self._tags)
+        entry.tag = tag = entry.lasting or next(self._tags)
         entry.reader = reader
         entry.aside = False
         reader.credit -= 1

@@ -30,6 +30,7 @@ class Entry:
         "deadline",
         "done",
         "forever",
+        "lasting",
         "membership",
         "name",
         "not_to",
@@ -70,6 +71,8 @@ class Entry:
         self.tries = 0
         self.tag = 0
         self.forever = False
+        self.lasting = 0
+        """The tag that it has whoever gets it, of a disconnect that a successor must know."""
         self.membership: Membership | None = None
         """Whose join or leave it tells."""
         self.aside = False
@@ -164,6 +167,7 @@ class Process:
         "pinned",
         "receipts",
         "registered",
+        "reserved",
         "still",
         "version",
         "waiters",
@@ -186,6 +190,8 @@ class Process:
         self.waiters: list[Reader] = []
         self.receipts: dict[int, Entry] = {}
         self.registered: dict[str, tuple[str, bytes]] = {}
+        self.reserved: dict[int, Entry] | None = None
+        """Disconnects that it has in hand since before the hub knew it, by tag."""
         self.pinned: dict[str, str] = {}
         """By registered connection, where its disconnect is pinned to."""
         self.lifted = False

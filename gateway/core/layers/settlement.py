@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from gateway.core.errors import ChannelFull
@@ -23,6 +23,8 @@ from gateway.core.layers.base import (
 )
 from gateway.core.layers.groups import Groups
 from gateway.core.layers.inboxes import LOST
+from gateway.core.layers.journal import Journal
+from gateway.core.layers.options import LayerOptions
 from gateway.core.layers.records import Entry, Link, Reader
 from gateway.core.metrics import Drop
 
@@ -37,12 +39,20 @@ LISTEN_CREDIT: Final = 1000
 class Settlement(Groups):
     """What is in hand, until it is settled."""
 
+    def __init__(self, options: LayerOptions, clock: Callable[[], float]) -> None:
+        super().__init__(options, clock)
+        self.journal = Journal()
+
     def settle(
         self, link: Link, tag: int, outcomes: Sequence[Outcome], sends: Sequence[Send]
     ) -> bool:
         """Settle the next messages of what ``link`` holds; return False if that came too late."""
         process = link.process
         entry = link.hand.get(tag)
+        if entry is None and process.reserved is not None:
+            entry = process.reserved.pop(tag, None)
+            if entry is not None:
+                link.hand[tag] = entry
         if entry is None or not process.alive:
             self._drop(None, Drop.STALE, 0)
             self.drops[Drop.STALE] = self.drops.get(Drop.STALE, 0) + len(outcomes)
@@ -63,6 +73,8 @@ class Settlement(Groups):
             if sender is not None:
                 sender.receipts.pop(receipt or 0, None)
                 self._tell(sender, receipt or 0, entry.done, OK)
+            elif entry.lasting:
+                self._over(entry)
             entry.done += 1
             entry.channel.in_hand -= 1
             self._out_of_hand(entry)
@@ -100,9 +112,16 @@ class Settlement(Groups):
         link.hand.pop(entry.tag, None)
         if entry.sender is not None and entry.receipt is not None:
             entry.sender.receipts.pop(entry.receipt, None)
+        if entry.lasting:
+            self._over(entry)
         self._out_of_hand(entry)
         if entry.membership is not None:
             self._presence_settled(entry.membership)
+
+    def _over(self, entry: Entry) -> None:
+        """Forget a disconnect: it is settled, or dropped."""
+        if self.lasting.pop(entry.lasting, None) is not None:
+            self.journal.settled(entry.lasting)
 
     def _release(self, link: Link, entry: Entry, delay: float) -> None:
         link.hand.pop(entry.tag, None)

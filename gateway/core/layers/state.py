@@ -4,7 +4,8 @@ The memory layer guards one with a lock; the hub drives one from its loop. Every
 a method whose first argument is the `Link` (one connection of one `Process`) that asks;
 `verbs.OPS` lists them by number, so that the wire protocol of the hub and the memory
 layer run the same code. It is built in layers of its own: `inboxes`, `queues`, `pins`,
-`presence`, `groups`, `settlement`, and here processes with all that stands under their leases.
+`presence`, `groups`, `settlement`, `connections`, and here processes with all that stands under
+their leases.
 
 Times are seconds of the clock given to `State`; `State.tick` must be called now and then
 (the callers do so at every operation and about ten times a second).
@@ -21,10 +22,10 @@ from typing import Final
 from gateway.core import names
 from gateway.core.layers import codec
 from gateway.core.layers.base import ANNOUNCED, FENCED, GROUP, MESSAGE, Statistics
+from gateway.core.layers.connections import Connections
 from gateway.core.layers.inboxes import LOST
 from gateway.core.layers.options import LayerOptions
-from gateway.core.layers.records import FOREVER, Link, Process
-from gateway.core.layers.settlement import Settlement
+from gateway.core.layers.records import Link, Process
 from gateway.core.metrics import Drop
 
 log = logging.getLogger("gateway.layer")
@@ -36,13 +37,12 @@ MANY_PROCESSES: Final = 10_000
 """So many ended processes are remembered by name, so that none rejoins as what it was."""
 
 
-class State(Settlement):
+class State(Connections):
     """All of a layer. See the module's docstring."""
 
     def __init__(self, options: LayerOptions, clock: Callable[[], float]) -> None:
         super().__init__(options, clock)
         self._epochs = itertools.count(1)
-        self._ended: dict[str, None] = {}
         self._ticked = clock()
 
     def join(self, name: str | None, *, leased: bool) -> Link:
@@ -56,6 +56,7 @@ class State(Settlement):
                 names.new_process() if fresh else name or "", next(self._epochs), leased=leased
             )
             self.processes[process.name] = process
+            self.inherit_of(process)
         link = Link(process)
         process.links.add(link)
         process.still = 0.0
@@ -99,15 +100,14 @@ class State(Settlement):
         self.lift(process)
         for member in list(process.groups):
             self._leave_all(process, member)
-        for connection, (channel, payload) in process.registered.items():
-            self._offer_disconnect(channel, payload, process.pinned.get(connection))
-        process.registered.clear()
-        process.pinned.clear()
+        self._end_connections(process)
         for channel in process.watchers:
             self._close_channel(channel)
         process.watchers.clear()
         if process.announced is not None:
             process.announced = None
+            if process.leased:
+                self.journal.gone(process.name)
             self._reannounce()
 
     def tick(self) -> None:
@@ -126,46 +126,27 @@ class State(Settlement):
                     if process.still > self.options.lease:
                         log.warning("the lease of %s has ended: no sign of life", process.name)
                         self.end_process(process)
+            if self.left is not None:
+                self._wait_for_heirs(passed)
             self.tick_groups()
             if len(self.channels) > MANY_CHANNELS:
                 for channel in list(self.channels.values()):
                     self._forget(channel)
         self.tick_queues()
 
-    # ---------------------------------------------------------------- connections
-
-    def register(self, link: Link, connection: str, channel: str, payload: bytes) -> None:
-        """Remember the disconnect message of an accepted connection."""
-        self._check(link).registered[connection] = (channel, payload)
-
-    def pin(self, link: Link, connection: str, pin: str) -> None:
-        """Remember where the disconnect of a connection is pinned to."""
-        self._check(link).pinned[connection] = pin
-
-    def end(self, link: Link, connection: str, channel: str, payload: bytes | None) -> None:
-        """End a connection: memberships, registration; and offer its disconnect message."""
-        process = self._check(link)
-        process.registered.pop(connection, None)
-        self._leave_all(process, connection)
-        pin = process.pinned.pop(connection, None) if process.pinned else None
-        if payload is not None:
-            self._offer_disconnect(channel, payload, pin)
-
-    def _offer_disconnect(self, name: str, payload: bytes, pin: str | None) -> None:
-        if self.routed(name):
-            self._offer(name, payload, FOREVER, forever=True, pin=pin)
-        else:
-            self.messages += 1
-            self._drop(None, Drop.UNROUTED, 1)
-
     # ---------------------------------------------------------------- announcements
 
     def announce(self, link: Link, channels: Iterable[str], version: str = "") -> None:
         """Take the channels that a worker's table names, and its version."""
         process = self._check(link)
+        if process.announced is None and process.leased:
+            self.journal.worker(process.name)
         process.announced = frozenset(channels)
         process.version = version
         self._reannounce()
+        if self.left is not None:
+            self.left.workers.discard(process.name)
+            self._offer_left()
 
     def union(self, link: Link) -> frozenset[str] | None:
         """Return what living processes announced; None while none did."""
@@ -192,6 +173,7 @@ class State(Settlement):
                 # by its own name: a pinned one waits on another channel
                 for entry in [e for e in channel.queue if e.forever and e.name not in union]:
                     self._unqueue(channel, entry)
+                    self._over(entry)
                     self._drop(channel, Drop.UNROUTED, 1)
                     if entry.membership is not None:
                         self._presence_settled(entry.membership)
@@ -268,6 +250,7 @@ class State(Settlement):
         for channel in list(self.channels.values()):
             for entry in list(channel.queue):
                 self._unqueue(channel, entry)
+                self._over(entry)
                 if entry.sender is not None and entry.receipt is not None:
                     entry.sender.receipts.pop(entry.receipt, None)
             self._forget(channel)
@@ -275,6 +258,7 @@ class State(Settlement):
             if not entry.withdrawn:
                 entry.withdrawn = True
                 self._wait_no_more(entry)
+                self._over(entry)
         for process in self.processes.values():
             process.groups.clear()
             if process.edge is None:

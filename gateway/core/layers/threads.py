@@ -27,6 +27,7 @@ import msgspec
 from gateway.core.errors import LayerUnavailable
 from gateway.core.layers import wire
 from gateway.core.layers.base import Delivery, Outcome, Send
+from gateway.core.layers.journal import LASTING
 from gateway.core.layers.verbs import DO_ANNOUNCE
 
 if TYPE_CHECKING:
@@ -133,10 +134,7 @@ class ThreadClient:
             sock.connect(self._layer.path)
         except OSError as error:
             sock.close()
-            raise LayerUnavailable(
-                f"no hub answers at {self._layer.path}: {error.strerror}; is `gateway run` or "
-                "`gateway hub` running?"
-            ) from None
+            raise self._layer.away(error) from None
         self._sock = sock
         self._frames = wire.Frames()
         self._hand = Hand(self)
@@ -145,6 +143,7 @@ class ThreadClient:
         self._calls[rid] = hello
         self._hello = hello
         self._out = [(wire.HELLO, rid, wire.VERSION, self._layer.process)]
+        self._out.extend(self._layer.held.claims())
         if self._layer.said is not None:
             self._out.append((DO_ANNOUNCE, 0, *self._layer.said))
         for number, intake in self._intakes.items():
@@ -186,6 +185,11 @@ class ThreadClient:
                 if not self._leading:
                     self._lose(sock, "closed")
         self._busy()
+
+    def let_go(self) -> None:
+        """Close this process's end, in the child of a fork, without a word to the hub."""
+        if self._sock is not None:
+            self._sock.close()
 
     def flush(self) -> None:
         """Write what is to be said, in one write."""
@@ -260,6 +264,8 @@ class ThreadClient:
 
     def delivery(self, handed: Sequence[Any]) -> Delivery:
         """Return the delivery that the hub handed over: tag, name, payloads, attempt."""
+        if handed[0] >= LASTING:
+            self._layer.held.begun(handed[0])
         return Delivery(handed[1], handed[2], handed[0], handed[3], self._hand)
 
     # ---------------------------------------------------------------- settlement
@@ -276,7 +282,12 @@ class ThreadClient:
         if delivery.since:
             self.mean += (min(now - delivery.since, 1.0) - self.mean) * 0.05
         with self._mutex:
-            if self._sock is None or delivery.source is not self._hand:
+            if delivery.tag >= LASTING:
+                if self._sock is None:
+                    self._layer.held.keep(delivery, outcomes, sends)
+                    return
+                self._layer.held.settled(delivery.tag, outcomes)
+            elif self._sock is None or delivery.source is not self._hand:
                 self._layer.late(delivery, len(outcomes))
                 return
             out = self._out
@@ -301,6 +312,7 @@ class ThreadClient:
 
     def put_back(self, delivery: Delivery) -> None:
         """Give back what is left of a delivery that was not begun."""
+        self._layer.held.put_back(delivery.tag)
         with self._mutex:
             if self._sock is not None and delivery.source is self._hand:
                 self._out.append((wire.PUT_BACK, 0, delivery.tag))

@@ -15,11 +15,13 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from gateway.core import names
-from gateway.core.errors import ConfigError, LayerError
+from gateway.core.errors import ConfigError, LayerError, LayerUnavailable
 from gateway.core.layers import wire
 from gateway.core.layers.base import OK, Delivery, Edge, Intake, Item, Outcome, Send
+from gateway.core.layers.held import Held
 from gateway.core.layers.intake import ThreadIntake
-from gateway.core.layers.loops import LoopClient, LoopEdge, LoopIntake
+from gateway.core.layers.loopintake import LoopIntake
+from gateway.core.layers.loops import LoopClient, LoopEdge
 from gateway.core.layers.options import LayerOptions
 from gateway.core.layers.threads import ThreadClient
 from gateway.core.layers.verbs import DO_ANNOUNCE, Verbs, off_loop
@@ -42,6 +44,10 @@ class UnixLayer(Verbs):
         self.closed = False
         self.said: tuple[list[str], str] | None = None
         """What was announced, to be said again to a hub that is new."""
+        self.held = Held()
+        """The disconnects that are in hand here, whatever becomes of the hub."""
+        self.numbers: Callable[[], str] = str
+        """What an edge tells of itself when somebody asks the hub for metrics."""
         self.metrics = Metrics()
         """What this process lost for want of a hub."""
         self._lock = threading.Lock()
@@ -50,9 +56,15 @@ class UnixLayer(Verbs):
         _layers.add(self)
 
     def forked(self) -> None:
-        """Be a process of its own in the child of a fork, if not used before."""
-        if self._threads is None and not self._loops:
-            self.process = names.new_process()
+        """Be a process of its own in the child of a fork: its connections are the parent's."""
+        self.process = names.new_process()
+        self.said = None
+        self._lock = threading.Lock()  # a thread that is not here may hold the other
+        threads, self._threads = self._threads, None
+        loops, self._loops = self._loops, {}
+        for client in (threads, *loops.values()):
+            if client is not None:
+                client.let_go()
 
     def welcomed(self, process: str, options: dict[str, Any]) -> None:
         """Take the name under which the hub knows us, and its options."""
@@ -63,6 +75,14 @@ class UnixLayer(Verbs):
         """Count settlements of what is not in hand any more: the hub has failed it as lost."""
         self.metrics.drop(Drop.STALE, number, where="layer")
         log.warning("%s was lost with the connection to the hub: not settled", delivery)
+
+    def away(self, error: OSError | None) -> LayerUnavailable:
+        """Return what to raise while no hub answers; ``error`` says why, where it is known."""
+        why = f": {error.strerror}" if error is not None and error.strerror else ""
+        return LayerUnavailable(
+            f"no hub answers at {self.path}{why}; start `gateway run` in the project's directory, "
+            "or set layer.url to the layer that is running"
+        )
 
     def threads(self) -> ThreadClient:
         """Return the client of this process's threads."""

@@ -40,6 +40,8 @@ OPS: Final = (
     "withdraw",
     "edge_add",
     "edge_discard",
+    "end_again",
+    "claim",
     "pin",
 )
 (
@@ -63,6 +65,8 @@ OPS: Final = (
     DO_WITHDRAW,
     DO_EDGE_ADD,
     DO_EDGE_DISCARD,
+    DO_END_AGAIN,
+    DO_CLAIM,
     DO_PIN,
 ) = range(len(OPS))
 

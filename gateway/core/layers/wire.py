@@ -30,6 +30,7 @@ command        fields                                 answer
 ``BYE``        (none)                                 (none); the lease ends
 ``ASIDE``      tag                                    (none); its credit returns now
 ``METRICS``    (none)                                 text in the Prometheus format
+``TOLD``       number of the ``TELL``, text           (none); the answer to that event
 =============  =====================================  ======================================
 """
 
@@ -62,14 +63,17 @@ LISTEN: Final = 110
 BYE: Final = 111
 METRICS: Final = 112
 ASIDE: Final = 113
+TOLD: Final = 114
 
 # Events: [REPLY, rid, result], [ERROR, rid, kind, text], [DELIVER, intake, tag, name,
-# payloads, attempt], [ITEMS, [item, …]], [ENDED]: the lease of this process has ended.
+# payloads, attempt], [ITEMS, [item, …]], [ENDED]: the lease of this process has ended,
+# [TELL, number]: an edge is to say its own metrics.
 REPLY: Final = 1
 ERROR: Final = 2
 DELIVER: Final = 3
 ITEMS: Final = 4
 ENDED: Final = 5
+TELL: Final = 6
 
 _encode: Final = msgspec.msgpack.Encoder().encode
 _decode: Final = msgspec.msgpack.Decoder(list[list[Any]]).decode

@@ -63,6 +63,10 @@ class HttpPlugin(ProtocolPlugin):
                 )
             if endpoint.tls or self.config.proxy_protocol:
                 self._accept(endpoint)
+            elif endpoint.spare:
+                self._acceptors.append(
+                    Acceptor(bind(endpoint), self._adopt, self.context, spare=True)
+                )
             else:
                 self._servers.append(await self._listen(endpoint))
 
@@ -89,7 +93,17 @@ class HttpPlugin(ProtocolPlugin):
             shutdown_timeout=self.config.write_timeout + LINGER,
         )
         self._arrivals.append(arrivals)
-        self._acceptors.append(Acceptor(bind(endpoint), arrivals.take, self.context))
+        self._acceptors.append(
+            Acceptor(bind(endpoint), arrivals.take, self.context, spare=endpoint.spare)
+        )
+
+    def _adopt(self, sock: socket.socket, _: Any) -> None:
+        self.context.spawn(self._take_over(sock))
+
+    async def _take_over(self, sock: socket.socket) -> None:
+        """Serve a connection that waited for another process."""
+        factory = partial(HttpProtocol, self._port)
+        await self.context.loop.connect_accepted_socket(factory, sock)
 
     def _serve(self, arrived: Arrived) -> asyncio.Protocol:
         return HttpProtocol(self._port, arrived)

@@ -6,7 +6,10 @@ from collections import deque
 from io import BytesIO
 
 from asgiref.sync import sync_to_async
-from django.db import connection
+from django.contrib.auth.models import User
+from django.core.files.uploadedfile import UploadedFile
+from django.core.files.uploadhandler import FileUploadHandler, SkipFile, StopUpload
+from django.db import connection, transaction
 from django.http import FileResponse, Http404, HttpResponse, JsonResponse, StreamingHttpResponse
 from django.http.request import UnreadablePostError
 from django.views.decorators.csrf import csrf_exempt
@@ -64,6 +67,59 @@ def upload(request):
     )
 
 
+class Quota(FileUploadHandler):
+    """Refuse what is over 100,000 bytes, as the example of Django's documentation does."""
+
+    def receive_data_chunk(self, raw_data, start):
+        noted.append(start)
+        if start + len(raw_data) > 100_000:
+            raise StopUpload(connection_reset="reset" in self.request.GET)
+        return raw_data
+
+    def file_complete(self, file_size):
+        return None
+
+
+class Counting(FileUploadHandler):
+    """Keep nothing but the number of the bytes; skip the files whose name says so."""
+
+    def new_file(self, *args, **kwargs):
+        super().new_file(*args, **kwargs)
+        self.size = 0
+        if self.file_name.startswith("skip"):
+            raise SkipFile
+
+    def receive_data_chunk(self, raw_data, start):
+        self.size += len(raw_data)
+
+    def file_complete(self, file_size):
+        return Counted(self.file_name, self.size)
+
+
+class Counted(UploadedFile):
+    def __init__(self, name, size):
+        super().__init__(None, name, size=size)
+
+    def read(self):
+        return b""
+
+    def close(self):
+        noted.append("file closed")
+
+
+@csrf_exempt
+def quota_upload(request):
+    request.upload_handlers.insert(0, Quota(request))
+    files = [[file.name, file.size] for file in request.FILES.values()]
+    return JsonResponse({"post": request.POST.dict(), "files": files})
+
+
+@csrf_exempt
+@stream_body
+def streamed_quota_upload(request):
+    return quota_upload(request)
+
+
 @csrf_exempt
 def body(request):
     try:
@@ -109,6 +165,10 @@ def cookies(request):
 
 
 def error(request):
+    raise RuntimeError("broken view")
+
+
+async def async_error(request):
     raise RuntimeError("broken view")
 
 
@@ -175,6 +235,14 @@ def broken_stream(request):
     return StreamingHttpResponse(parts())
 
 
+async def broken_async_stream(request):
+    async def parts():
+        yield b"begun"
+        raise RuntimeError("broken stream")
+
+    return StreamingHttpResponse(parts())
+
+
 def small_file(request):
     return FileResponse(BytesIO(bytes(range(256))))
 
@@ -225,6 +293,78 @@ async def silent_stream(request):
     return StreamingHttpResponse(parts())
 
 
+class Closed:
+    """An iterator without end that is no generator."""
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        return b"x" * 200_000
+
+    def close(self):
+        noted.append("close")
+
+
+class AClosed:
+    """The same, asynchronous."""
+
+    def __aiter__(self):
+        return self
+
+    async def __anext__(self):
+        return b"x" * 200_000
+
+    async def aclose(self):
+        noted.append("aclose")
+
+
+def generator():
+    try:
+        while True:
+            yield b"x" * 200_000
+    except GeneratorExit:
+        noted.append("GeneratorExit")
+        raise
+
+
+async def agenerator():
+    try:
+        while True:
+            yield b"x" * 200_000
+    except GeneratorExit:
+        noted.append("GeneratorExit")
+        raise
+
+
+async def waiting():
+    try:
+        yield b"x" * 200_000
+        await asyncio.Event().wait()
+    except asyncio.CancelledError:
+        noted.append("CancelledError")
+        raise
+
+
+KINDS = {
+    "generator": generator,
+    "iterator": Closed,
+    "agenerator": agenerator,
+    "aiterator": AClosed,
+    "waiting": waiting,
+}
+
+
+def endless(request, kind):
+    response = StreamingHttpResponse(KINDS[kind]())
+    response._resource_closers.append(lambda: noted.append("resource"))
+    return response
+
+
+async def async_endless(request, kind):
+    return endless(request, kind)
+
+
 def sync_view_async_stream(request):
     async def parts():
         yield b"from "
@@ -244,6 +384,17 @@ def insert(request):
         raise ResponseLater
     if "reject" in request.GET:
         raise Reject
+    return HttpResponse()
+
+
+def commit(request):
+    Channel("a").send({"n": 1}, on_commit=True)
+    if "error" in request.GET:
+        raise RuntimeError("broken view")
+    if "missing" in request.GET:
+        raise Http404
+    if "back" in request.GET:
+        transaction.set_rollback(True)
     return HttpResponse()
 
 
@@ -267,3 +418,15 @@ def database_file(request):
 
 async def async_database(request):
     return await sync_to_async(database)(request)
+
+
+def users(request):
+    return HttpResponse(str(User.objects.count()))
+
+
+async def async_users(request):
+    return HttpResponse(str(await User.objects.acount()))
+
+
+async def async_orm(request):
+    return HttpResponse(str(User.objects.count()))

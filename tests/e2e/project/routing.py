@@ -89,6 +89,15 @@ def burst(message):
         message.reply(f"{number:06d}" + "x" * 16384)
 
 
+def tell(message):
+    """Say what this connection's reply channel is, or send a text to another's."""
+    to, _, text = message.text.partition(" ")
+    if to == "who":
+        message.reply(str(message.reply_channel))
+    else:
+        Channel(to).send({"text": text})
+
+
 routing = [
     include("transfers.routing"),
     include("deployed.routing"),
@@ -97,6 +106,7 @@ routing = [
     route("websocket.connect", connect),
     route("websocket.disconnect", disconnect),
     route("websocket.receive", ordered, path=r"^/ordered"),
+    route("websocket.receive", tell, path=r"^/tell$"),
     route("websocket.receive", echo, path=r"^/echo$"),
     route("websocket.receive", aecho, path=r"^/aecho$"),
     route("websocket.receive", buffered, path=r"^/buffered$"),
