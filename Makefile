@@ -106,7 +106,8 @@ fuzz: $(VENV)/.test ## throw hostile bytes at the http plugin; FUZZ_SECONDS=60
 
 .PHONY: chaos
 chaos: $(VENV)/.test ## kill processes at random under load, and account for each message; CHAOS_SECONDS=120
-	@python -m tests.chaos --seconds $(CHAOS_SECONDS) --roles worker
+	@python -m tests.chaos --seconds $(CHAOS_SECONDS) --roles worker,gateway
+	@python -m tests.chaos --seconds $(CHAOS_SECONDS) --roles worker,gateway,hub --gateways 2
 
 .PHONY: docs
 docs: $(VENV)/.test ## write the generated pages of docs/reference

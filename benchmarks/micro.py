@@ -287,7 +287,7 @@ def _group(**settings: Any) -> Step:
     for _ in range(MEMBERS):
         _opened(port, clock)
     for channel in list(engine.by_channel):
-        engine.deliver([(JOIN, "room", channel, None)])
+        engine.deliver([(JOIN, "room", channel, None, False)])
     payload = codec.encode({"text": LINES})
 
     def step() -> None:

@@ -1,6 +1,6 @@
 """Django behind the gateway: routes, consumers, views, and the worker that runs them.
 
-Importing it needs no configured settings::
+Importing it needs no configured settings, and imports no Django before a name is used::
 
     from django_gateway import Group, route
 
@@ -16,19 +16,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from django_gateway.channel import Channel, Group
-from django_gateway.exceptions import ConsumeLater, Reject, ResponseLater
-from django_gateway.filters import path
-from django_gateway.message import Message
-from django_gateway.routing import include, route, route_class
-
 if TYPE_CHECKING:
+    from django_gateway.channel import Channel, Group
+    from django_gateway.exceptions import ConsumeLater, Reject, ResponseLater
+    from django_gateway.filters import path
     from django_gateway.generic import (
         Consumer,
         HttpConsumer,
         JsonWebsocketConsumer,
         WebsocketConsumer,
     )
+    from django_gateway.message import Message
+    from django_gateway.routing import include, route, route_class
 
 __all__ = [
     "Channel",
@@ -47,13 +46,30 @@ __all__ = [
     "route_class",
 ]
 
-_CLASSES = ("Consumer", "HttpConsumer", "JsonWebsocketConsumer", "WebsocketConsumer")
+_HOME = {
+    "Channel": "channel",
+    "ConsumeLater": "exceptions",
+    "Consumer": "generic",
+    "Group": "channel",
+    "HttpConsumer": "generic",
+    "JsonWebsocketConsumer": "generic",
+    "Message": "message",
+    "Reject": "exceptions",
+    "ResponseLater": "exceptions",
+    "WebsocketConsumer": "generic",
+    "include": "routing",
+    "path": "filters",
+    "route": "routing",
+    "route_class": "routing",
+}
 
 
 def __getattr__(name: str) -> Any:
-    """Import a class at its first use: who only sends need not wait for Django's views."""
-    if name not in _CLASSES:
+    """Import a name at its first use."""
+    home = _HOME.get(name)
+    if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from django_gateway import generic  # noqa: PLC0415 - as above
+    from importlib import import_module  # noqa: PLC0415 - wanted once for each name
 
-    return getattr(generic, name)
+    found = globals()[name] = getattr(import_module(f"{__name__}.{home}"), name)
+    return found

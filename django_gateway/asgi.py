@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import django
@@ -21,12 +21,25 @@ from gateway.core.selection import select
 
 if TYPE_CHECKING:
     from django_gateway.handler import Views
-    from django_gateway.routing import Route, Router
+    from django_gateway.routing import Route, Router, Routing
     from django_gateway.worker import Worker
     from gateway.core.boot import Boot
 
 KEYS = frozenset({"URL", "ROUTING", "MIDDLEWARE", "CONFIG", "TEST_CONFIG"})
 """What ``CHANNEL_LAYERS["default"]`` may hold."""
+
+
+def effective() -> Boot:
+    """Return the settings of all sources, as a worker on this machine would read them."""
+    from gateway.core.boot import Options, boot  # noqa: PLC0415 - a worker was given its settings
+
+    return boot(Options(), load_plugins=False)
+
+
+def open_default() -> Layer:
+    """Open the layer of the settings."""
+    started = effective()
+    return open_layer(started.layer_url, **started.settings.layer.options())
 
 
 class ChannelLayers:
@@ -39,6 +52,8 @@ class ChannelLayers:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._default: Layer | None = None
+        self.opener: Callable[[], Layer] = open_default
+        """Opens the default one at first use."""
 
     def __getitem__(self, alias: str) -> Layer:
         if alias != "default":
@@ -46,7 +61,7 @@ class ChannelLayers:
         if self._default is None:
             with self._lock:
                 if self._default is None:
-                    self._default = _open()
+                    self._default = self.opener()
         return self._default
 
     def forked(self) -> None:
@@ -57,21 +72,13 @@ class ChannelLayers:
         """Make ``layer`` the default one; None: open the settings' one at next use."""
         self._default = layer
 
+    def is_used(self, layer: Layer) -> bool:
+        """Return whether ``layer`` is the default one."""
+        return self._default is layer
+
 
 channel_layers = ChannelLayers()
 os.register_at_fork(after_in_child=channel_layers.forked)
-
-
-def effective() -> Boot:
-    """Return the settings of all sources, as a worker on this machine would read them."""
-    from gateway.core.boot import Options, boot  # noqa: PLC0415 - a worker was given its settings
-
-    return boot(Options(), load_plugins=False)
-
-
-def _open() -> Layer:
-    started = effective()
-    return open_layer(started.layer_url, **started.settings.layer.options())
 
 
 class DjangoApplication:
@@ -124,7 +131,7 @@ class DjangoApplication:
         try:
             if not apps.ready:
                 django.setup()
-            return router(self._views)
+            return router(views=self._views)
         except ImproperlyConfigured as error:
             raise ConfigError(f"{self.source}: {error}") from error
 
@@ -135,10 +142,11 @@ def gateway_application(config: Any) -> DjangoApplication | None:
     return DjangoApplication() if config.settings else None
 
 
-def router(views: Views | None = None) -> Router:
+def router(routing: Routing | None = None, views: Views | None = None) -> Router:
     """Return the compiled routing table of the settings, behind it what Django answers itself.
 
-    The settings' middleware is around its consumers.
+    The settings' middleware is around its consumers. ``routing`` and ``views`` stand for those of
+    the project.
     """
     from django_gateway import auth_settings, endings  # noqa: PLC0415 - needs Django set up
     from django_gateway.attendance import attend  # noqa: PLC0415 - as above
@@ -146,7 +154,7 @@ def router(views: Views | None = None) -> Router:
     from django_gateway.routing import Router  # noqa: PLC0415 - as above
 
     layer = layer_settings()
-    table = Router(layer.get("ROUTING"), behind(views))
+    table = Router(layer.get("ROUTING") if routing is None else routing, behind(views))
     auth_settings.check()
     endings.listen()
     found = Router(attend(table.routes))
@@ -163,7 +171,8 @@ def behind(views: Views | None = None) -> Iterator[Route]:
     from django_gateway.handler import Views  # noqa: PLC0415 - as above
     from django_gateway.routing import Route  # noqa: PLC0415 - as above
 
-    views = views or Views()
+    if views is None:
+        views = Views()
     yield Route(("http.request",), views, {}, on_loop=views.on_loop)
     yield from presence.routes()
 

@@ -21,6 +21,7 @@ __all__ = [
     "Credentials",
     "adisconnect_user",
     "authenticate",
+    "channel_and_http_session_user_from_http",
     "channel_session_user",
     "channel_session_user_from_http",
     "disconnect_user",
@@ -53,6 +54,11 @@ def channel_session_user(consumer: Consumer) -> Consumer:
 def channel_session_user_from_http(consumer: Consumer) -> Consumer:
     """Have both sessions and ``message.user`` there before the consumer is called."""
     return sessions.around("channel_session_user_from_http", _both)(consumer)
+
+
+def channel_and_http_session_user_from_http(consumer: Consumer) -> Consumer:
+    """Do what `channel_session_user_from_http` does: the browser's session is there anyway."""
+    return sessions.around("channel_and_http_session_user_from_http", _both)(consumer)
 
 
 def _http(message: Message) -> None:

@@ -69,6 +69,7 @@ class Outbox:
         """Drop what is buffered, from ``start`` on: the consumer raised."""
         self.discarded += len(self.sends[start:])
         self.sends = self.sends[:start]
+        self.attended = None
 
 
 outbox: ContextVar[Outbox | None] = ContextVar("django_gateway.outbox", default=None)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from threading import get_ident
 from typing import Any
 from weakref import ReferenceType
@@ -29,6 +30,9 @@ _opened: set[int] = set()
 """Threads that ever opened a database connection, by ident."""
 _workers: set[int] = set()
 """Threads that take messages: they look after their own connections."""
+
+left_alone: ContextVar[bool] = ContextVar("django_gateway.left_alone", default=False)
+"""Whether the connections are somebody else's: a test's, which has a transaction open."""
 
 
 def _remember(**_: Any) -> None:
@@ -53,7 +57,7 @@ def worker_thread() -> Iterator[None]:
 
 def tidy() -> None:
     """Close this thread's connections that are broken or too old, forget logged queries."""
-    if get_ident() in _opened:
+    if get_ident() in _opened and not left_alone.get():
         reset_queries()
         close_old_connections()
 

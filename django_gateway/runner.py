@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from itertools import cycle
 from typing import Any, Final, NamedTuple
 
@@ -67,9 +67,12 @@ class Runner:
         self._middleware: Middleware | None = router.middleware
         self._metrics = metrics
         self._counters: dict[tuple[str, str], Counter] = {}
-        self._aside = cycle([ThreadSensitiveContext() for _ in range(threads)])
+        self._aside: Iterator[Any] = cycle(
+            [ThreadSensitiveContext() for _ in range(threads)] or [None]
+        )
         """Where blocking code of asynchronous consumers runs: one thread each, so that there
-        are no more database connections than twice the threads."""
+        are no more database connections than twice the threads. Without threads: where that
+        of whoever runs them does."""
 
     def handled(self) -> int:
         """Return how many messages were run."""
@@ -126,7 +129,7 @@ class Runner:
                 else:
                     chain = self._middleware.chain(is_async=False)
                     outcome = chain(message, Call(route, arguments, box))
-                if box.attended is not None:
+                if box.attended is not None and outcome.kind == ACCEPTED:
                     box.finish()
             finally:
                 if consumer_finished.receivers:
@@ -195,7 +198,7 @@ class Runner:
                     else:
                         chain = self._middleware.chain(is_async=True)
                         outcome = await chain(message, Call(route, arguments, box))
-                    if box.attended is not None and box.due():
+                    if box.attended is not None and outcome.kind == ACCEPTED and box.due():
                         await sync_to_async(box.finish)()
                 finally:
                     if consumer_finished.receivers:

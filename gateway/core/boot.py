@@ -182,17 +182,23 @@ class Boot(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def boot(
-    options: Options, environ: Mapping[str, str] = os.environ, *, load_plugins: bool = True
+    options: Options,
+    environ: Mapping[str, str] = os.environ,
+    *,
+    load_plugins: bool = True,
+    application: Application | None = None,
 ) -> Boot:
     """Find project and application, load the plugins, read all settings.
 
-    Without ``load_plugins`` (a worker) their tables stay unread. Raises ConfigError and
-    PluginError; starts nothing.
+    Without ``load_plugins`` (a worker) their tables stay unread. An ``application`` that runs
+    already, in this process, stands for the project's. Raises ConfigError and PluginError;
+    starts nothing.
     """
     project = find_project(options.settings, environ=environ)
-    project.activate()
     registry = Registry()
-    application = registry.application(project)
+    if application is None:
+        project.activate()
+        application = registry.application(project)
     sources = Sources()
     if application is not None:
         sources.add_tables(application.settings(), application.source)

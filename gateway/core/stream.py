@@ -77,17 +77,20 @@ class StreamPlugin(ProtocolPlugin):
 
     async def start(self) -> None:
         """Listen at every endpoint. Raises ConfigError that names the setting."""
+        endpoints = self.context.endpoints()
+        if not endpoints:
+            return  # whoever hands over connections (`serve`) needs no reactor
         # Not at the top: whoever imports this module must not choose the reactor.
         from twisted.internet import reactor  # noqa: PLC0415
 
         factory = Factory.forProtocol(lambda: StreamProtocol(self))
         factory.noisy = False
-        for listen in self.context.endpoints():
+        for listen in endpoints:
             if listen.kind == "twisted":
                 self._ports.append(await self._listen(listen, factory, reactor))
             elif listen.tls:
                 tls = self.context.tls(self.alpn)
-                arrivals = Arrivals(self.context, self._serve, self._places, tls=tls)
+                arrivals = Arrivals(self.context, self.serve, self._places, tls=tls)
                 self._arrivals.append(arrivals)
                 self._accept(listen, arrivals.take)
             else:
@@ -96,7 +99,8 @@ class StreamPlugin(ProtocolPlugin):
     def _accept(self, listen: Listen, accepted: Callable[[socket.socket, Any], None]) -> None:
         self._acceptors.append(Acceptor(bind(listen), accepted, self.context, spare=listen.spare))
 
-    def _serve(self, arrived: Arrived) -> Bridge:
+    def serve(self, arrived: Arrived) -> Bridge:
+        """Return the protocol of a connection that is there, whoever accepted it."""
         return Bridge(StreamProtocol(self, arrived))
 
     def _adopt(self, factory: Any, reactor: Any, sock: socket.socket, _: Any) -> None:
@@ -161,7 +165,8 @@ class StreamProtocol(Protocol):
         self._arrived = arrived
         self._connection: Connection | None = None
         self._place: Place | None = None
-        self._tls = False
+        self._whole = False
+        """Whether it can only be closed whole: TLS, and what `Bridge` carries, have no halves."""
         self._closing = False
         self._full = False
         self._paused = False
@@ -177,7 +182,7 @@ class StreamProtocol(Protocol):
         transport = self.transport
         arrived = self._arrived or self._adopted()
         peer = arrived.peer
-        self._tls = peer.tls
+        self._whole = peer.tls or self._arrived is not None
         self._place = arrived.place
         if self._place is None:
             crowded = self._plugin.crowded()
@@ -268,7 +273,7 @@ class StreamProtocol(Protocol):
             self.transport.write(output)
 
     def close(self, data: bytes, *, abort: bool) -> None:
-        """End it. Without TLS our side is closed first and input is read to its end, since
+        """End it. Where it has halves, ours is closed first and input is read to its end, since
         closing with input unread would take back what was sent just before.
         """  # noqa: D205 - one sentence
         transport = self.transport
@@ -281,7 +286,7 @@ class StreamProtocol(Protocol):
         self._closing = True
         if self._place is not None:
             transport.unregisterProducer()
-        if self._tls:
+        if self._whole:
             transport.loseConnection()
         else:
             transport.loseWriteConnection()

@@ -19,7 +19,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))
     parser.add_argument("--roles", default="worker,gateway", help="who may be killed")
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("options", nargs="*", help="further options of gateway run, after --")
+    parser.add_argument("--gateways", type=int, default=1)
     given = parser.parse_args()
     print(f"seed {given.seed}, {given.seconds:g} s", flush=True)
     with tempfile.TemporaryDirectory() as folder:
@@ -28,8 +28,8 @@ def main() -> int:
             given.seconds,
             given.seed,
             roles=given.roles.split(","),
-            options=tuple(given.options),
             workers=given.workers,
+            gateways=given.gateways,
         )
     victims = Counter(victim for kill in outcome.kills for victim in kill.victims)
     print("killed:", ", ".join(f"{number} {role}" for role, number in victims.items()))

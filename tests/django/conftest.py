@@ -22,6 +22,7 @@ if not settings.configured:
 from django_gateway import asgi
 from django_gateway.middleware import middleware_of
 from django_gateway.routing import Router
+from django_gateway.testing import GatewayClient
 from django_gateway.worker import Worker
 from tests.django.peer import Peer
 from tests.django.project import views as project_views
@@ -91,3 +92,17 @@ def work(url):
             return worker
 
         yield start
+
+
+@pytest.fixture
+def client_of():
+    """Make clients: ``client_of(routing)``; their sites end after the test."""
+    clients = []
+
+    def make(*routes, **arguments):
+        clients.append(GatewayClient(routing=list(routes), **arguments))
+        return clients[-1]
+
+    yield make
+    for client in clients:
+        client.close()

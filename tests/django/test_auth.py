@@ -21,6 +21,7 @@ from django_gateway.auth import (
     Credentials,
     adisconnect_user,
     authenticate,
+    channel_and_http_session_user_from_http,
     channel_session_user,
     channel_session_user_from_http,
     disconnect_user,
@@ -99,6 +100,7 @@ ASKING = {
     "channel_session_user": channel_session_user(who),
     "channel_session_user_from_http": channel_session_user_from_http(who),
     "decorated async": decorated_awho,
+    "all": channel_and_http_session_user_from_http(who),
 }
 
 

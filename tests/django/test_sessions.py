@@ -4,7 +4,7 @@ import inspect
 from importlib import import_module
 
 import pytest
-from asgiref.sync import async_to_sync
+from asgiref.sync import async_to_sync, iscoroutinefunction
 from django.contrib.sessions.exceptions import SessionInterrupted
 from django.contrib.sessions.models import Session
 from django.core.exceptions import ImproperlyConfigured
@@ -23,6 +23,7 @@ from django_gateway.sessions import (
     http_session,
     session_for_reply_channel,
 )
+from gateway.core.layers.base import Outcome as Verdict
 from tests.django.connected import Line, make_tables, queries_made
 from tests.django.peer import Outcome
 
@@ -123,6 +124,62 @@ def test_nothing_is_saved_of_a_consumer_that_raises(work, peer, database, counti
     assert line.say() == ["1"]
     line.settle("fail")
     assert line.say() == ["2"]
+
+
+def refusing(get_outcome):
+    def middleware(message, consumer):
+        outcome = get_outcome(message, consumer)
+        return Verdict("rejected", 4000) if message.text == "refuse" else outcome
+
+    async def amiddleware(message, consumer):
+        outcome = await get_outcome(message, consumer)
+        return Verdict("rejected", 4000) if message.text == "refuse" else outcome
+
+    return amiddleware if iscoroutinefunction(get_outcome) else middleware
+
+
+def swallowing(get_outcome):
+    def middleware(message, consumer):
+        try:
+            return get_outcome(message, consumer)
+        except RuntimeError:
+            return Verdict("accepted")
+
+    async def amiddleware(message, consumer):
+        try:
+            return await get_outcome(message, consumer)
+        except RuntimeError:
+            return Verdict("accepted")
+
+    return amiddleware if iscoroutinefunction(get_outcome) else middleware
+
+
+for one in (refusing, swallowing):
+    one.sync_capable = one.async_capable = True
+
+
+@pytest.mark.parametrize("counting", ["plain", "async"])
+def test_middleware_that_decides_otherwise(work, peer, database, counting):
+    """Nothing is saved either where middleware refuses what was done, or swallows the failure."""
+
+    def consumer(message):
+        count(message)
+        if message.text == "fail":
+            raise RuntimeError("on purpose")
+
+    async def aconsumer(message):
+        await acount(message)
+        if message.text == "fail":
+            raise RuntimeError("on purpose")
+
+    work(
+        [route("websocket.receive", consumer if counting == "plain" else aconsumer)],
+        middleware=[f"{__name__}.refusing", f"{__name__}.swallowing"],
+    )
+    line = Line(peer)
+    assert line.settle("refuse")[1].kind == "rejected"
+    assert line.settle("fail") == ([], Outcome("accepted"))
+    assert line.say() == ["1"]
 
 
 def test_untouched_costs_nothing(work, peer, database):

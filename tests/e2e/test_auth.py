@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import urllib.parse
@@ -84,14 +85,30 @@ def closed(socket: ClientConnection) -> tuple[int, str]:
     return socket.protocol.close_code, socket.protocol.close_reason or ""
 
 
+def answerer(socket: ClientConnection) -> int:
+    """Which worker says that this is ann's."""
+    socket.send("who am I?")
+    name, worker = str(socket.recv(timeout=10)).split()
+    assert name == "ann"
+    return int(worker)
+
+
+def not_answered(socket: ClientConnection) -> bool:
+    try:
+        socket.send("and now?")
+        return not str(socket.recv(timeout=10)).startswith("ann")
+    except ConnectionClosed:
+        return True
+
+
 def records(site: Served) -> str:
     return site.seen.read_text() if site.seen.exists() else ""
 
 
 @pytest.mark.parametrize("path", ["/", "/async"])
 def test_logged_in_and_out(site: Served, path: str) -> None:
-    """A WebSocket with a log-in's cookie is that user's on every worker; logging out closes it,
-    and no other session's; the consumer of its end still knows whose it was.
+    """A WebSocket with a log-in's cookie is that user's, also on a worker that took over; logging
+    out closes it, and no other session's; the consumer of its end still knows whose it was.
     """
     phone, desk = Browser(site), Browser(site)
     with pytest.raises(InvalidStatus) as refused:
@@ -100,16 +117,11 @@ def test_logged_in_and_out(site: Served, path: str) -> None:
     phone.log_in("ann")
     desk.log_in("ann")
     with phone.open(path) as one, phone.open(path) as two, desk.open(path) as other:
-        workers = set()
-
-        def said() -> bool:
-            one.send("who am I?")
-            name, worker = str(one.recv(timeout=10)).split()
-            assert name == "ann"
-            workers.add(worker)
-            return len(workers) == 2
-
-        wait_until(said)
+        first = answerer(one)
+        wait_until(lambda: site.numbers()["gateway_unsettled"] == 0)
+        os.kill(first, signal.SIGKILL)
+        wait_until(lambda: len({*site.processes()["worker"]} - {first}) == 2)
+        assert answerer(one) != first
         assert phone.get("/log-out") == "bye"
         assert closed(one) == closed(two) == (4401, "logged out")
         other.send("and I?")
@@ -139,6 +151,27 @@ def test_thrown_out(site: Served) -> None:
             site.socket.parent / "db",
         )
         assert closed(other) == (4000, "moved")
+
+
+def test_a_session_that_is_gone(site: Served) -> None:
+    """A connection whose session has vanished without a log-out is closed at its next message
+    after the expiry.
+    """
+    ann = Browser(site)
+    ann.log_in("ann")
+    key = next(one.value for one in ann.cookies if one.name == "sessionid")
+    with ann.open() as socket:
+        manage(
+            "import django; django.setup()\n"
+            "from django.contrib.sessions.models import Session\n"
+            f"Session.objects.get(pk={key!r}).delete()",
+            site.socket.parent / "db",
+        )
+        wait_until(lambda: not_answered(socket))
+        assert closed(socket) == (
+            4401,
+            "the user of this connection has logged out, or was changed",
+        )
 
 
 def test_secrets_are_not_printed(site: Served) -> None:

@@ -15,7 +15,7 @@ from tempfile import mkdtemp
 import pytest
 
 from gateway.core.errors import ChannelFull, LayerUnavailable
-from gateway.core.layers import open_layer, wire
+from gateway.core.layers import open_layer, threads, wire
 from gateway.core.layers.base import OK
 from gateway.core.layers.hub import bind
 from gateway.core.layers.options import LayerOptions
@@ -193,6 +193,17 @@ def test_an_idle_client_keeps_its_lease(hub, join):
     wait_until(lambda: time.monotonic() - began > 1.5, 5)
     other.settle(delivery, [OK])
     assert outcome(layer) == (1, "accepted", "")
+
+
+def test_a_hub_may_have_shorter_leases_than_its_client_thinks(join, monkeypatch):
+    """A client that rests before it is welcomed gives signs of life as the hub wants them."""
+    monkeypatch.setattr(threads, "MIND_ON", -1)
+    layer = join()
+    layer.announced()
+    process, began = layer.process, time.monotonic()
+    wait_until(lambda: time.monotonic() - began > 1.2, 5)
+    layer.announced()
+    assert layer.process == process
 
 
 def test_kill_9(join, worker):

@@ -423,3 +423,23 @@ def test_a_pin_ends_with_the_hub(life):
     life.kill()
     found = payloads_of(life.worker("p_w"))
     assert sorted(found) == sorted([codec.unpinned(BYE), codec.unpinned(LEFT)])
+
+
+def test_a_claim_of_what_was_pinned_ends_with_its_worker(life):
+    """A worker that dies with a claim of what was pinned to it loses it to another, who hears that
+    it was.
+    """
+    link = life.local()
+    first = life.state.join("p_w", leased=True)
+    second = life.state.join("p_w", leased=True)
+    life.state.announce(first, ["gone"])
+    life.state.register(link, "a", "gone", BYE)
+    life.state.pin(link, "a", "pin.p_w")
+    life.state.end(link, "a", "gone", LEFT)
+    entry = life.state.pull(first, ["pin.p_w"])
+    life.state.cut(first)
+    life.state.claim(second, [entry.tag], [])
+    other = life.worker("other")
+    assert life.state.pull(second, ["pin.p_w"]) is None
+    life.state.cut(second)
+    assert payloads_of(other) == [codec.unpinned(LEFT)]

@@ -308,6 +308,11 @@ class MemoryIntake(Intake):
         self._begun = False
         self._reader = Reader(layer._link, credit, self._push, standing=True)  # noqa: SLF001
 
+    @property
+    def ready(self) -> bool:
+        """Whether something was handed over that nobody has taken yet."""
+        return bool(self._ready)
+
     def _push(self, entry: Entry) -> None:
         self._ready.append(entry)
         if self._idle:

@@ -33,9 +33,9 @@ class Pins(Queues):
         lane = self.channels.get(names.PIN + process.name)
         if lane is None:
             return
-        for other in self.processes.values():
-            for link in other.links:
-                for entry in link.hand.values():
+        for other in (process, *self.processes.values()):
+            for hand in (other.reserved or {}, *(link.hand for link in other.links)):
+                for entry in hand.values():
                     if entry.channel is lane:
                         lane.in_hand -= len(entry.payloads) - entry.done
                         self._to_own(entry)

@@ -430,6 +430,10 @@ class Queues(Inboxes):
 
     # ---------------------------------------------------------------- time
 
+    def delayed(self) -> list[tuple[float, int, Entry]]:
+        """Return what was released and waits for its time: (when, number, entry)."""
+        return list(self._delayed)
+
     def next_due(self) -> float:
         """Return when something is due, in the clock's seconds."""
         due = self._checks[0][0] if self._checks else FOREVER

@@ -426,6 +426,7 @@ class ThreadClient:
             call.result = event[2]
             if call is self._hello:
                 self._layer.welcomed(event[2][0], event[2][2])
+                self._busy()  # the hub's leases may be shorter than what the minder waits for
         for follower in self._followers:
             if follower.ready():
                 follower.wake()

@@ -84,7 +84,7 @@ class HttpPlugin(ProtocolPlugin):
         port = self._port
         arrivals = Arrivals(
             self.context,
-            self._serve,
+            self.serve,
             port.places,
             tls=self.context.tls(port.alpn) if endpoint.tls else None,
             proxies=port.proxies if self.config.proxy_protocol else None,
@@ -105,7 +105,8 @@ class HttpPlugin(ProtocolPlugin):
         factory = partial(HttpProtocol, self._port)
         await self.context.loop.connect_accepted_socket(factory, sock)
 
-    def _serve(self, arrived: Arrived) -> asyncio.Protocol:
+    def serve(self, arrived: Arrived) -> asyncio.Protocol:
+        """Return the protocol of a connection that is there, whoever accepted it."""
         return HttpProtocol(self._port, arrived)
 
     async def stop(self) -> None:

@@ -6,7 +6,11 @@ import signal
 import time
 from pathlib import Path
 
+from django.dispatch import receiver
+
 from django_gateway import Channel, ConsumeLater, Group, Reject, include, route
+from django_gateway.asgi import channel_layers
+from django_gateway.signals import presence_joined, presence_left
 
 SEEN = os.environ.get("E2E_SEEN", "")
 
@@ -89,6 +93,46 @@ def burst(message):
         message.reply(f"{number:06d}" + "x" * 16384)
 
 
+counts: dict[str, int] = {}
+"""What this process keeps of each connection that is pinned to it."""
+
+
+def pin():
+    return f"pin.{channel_layers['default'].process}"
+
+
+def pinned_connect(message):
+    counts[message["reply_channel"]] = 0
+    message.accept(pin=pin())
+
+
+def pinned(message):
+    """Count in the process; say which one it is, and whether the connection was elsewhere."""
+    name = message["reply_channel"]
+    if name not in counts:
+        message.reply(pin=pin())
+    counts[name] = counts.get(name, 0) + 1
+    message.reply(f"{os.getpid()} {counts[name]} {message.get('unpinned', False)}")
+
+
+def pinned_disconnect(message):
+    seen(f"left {os.getpid()} {counts.pop(message['reply_channel'], None)}")
+
+
+def room(message):
+    Group("room").add(message.reply_channel, {"query": str(message["query_string"])}, announce=True)
+
+
+@receiver(presence_joined)
+def joined(group, channel, meta, **kwargs):
+    seen(f"joined {group} {channel} {meta}")
+
+
+@receiver(presence_left)
+async def left(group, channel, meta, **kwargs):
+    seen(f"left {group} {channel} {meta}")
+
+
 def tell(message):
     """Say what this connection's reply channel is, or send a text to another's."""
     to, _, text = message.text.partition(" ")
@@ -103,8 +147,12 @@ routing = [
     include("deployed.routing"),
     route("websocket.connect", refuse, path=r"^/refused$"),
     route("websocket.connect", where, path=r"^/where$"),
+    route("websocket.connect", pinned_connect, path=r"^/pinned$"),
+    route("websocket.connect", room, path=r"^/room$"),
     route("websocket.connect", connect),
+    route("websocket.disconnect", pinned_disconnect, path=r"^/pinned$"),
     route("websocket.disconnect", disconnect),
+    route("websocket.receive", pinned, path=r"^/pinned$"),
     route("websocket.receive", ordered, path=r"^/ordered"),
     route("websocket.receive", tell, path=r"^/tell$"),
     route("websocket.receive", echo, path=r"^/echo$"),

@@ -25,4 +25,5 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
 ]
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+GATEWAY_AUTH = {"expiry": 0.2}
 CHANNEL_LAYERS = {"default": {"ROUTING": "users.routing"}}
