@@ -22,7 +22,7 @@ import gateway
 from gateway.core import child
 from gateway.core.access import AccessLog, OpenLog
 from gateway.core.boot import Boot
-from gateway.core.child import DRAINED, LAYER_VARIABLE, RELOAD, STOP, Orders
+from gateway.core.child import DRAINED, LAYER_VARIABLE, READY, RELOAD, STOP, Orders
 from gateway.core.config import LayerSettings
 from gateway.core.errors import ConfigError, GatewayError
 from gateway.core.layers import open_layer
@@ -165,6 +165,8 @@ class Process:
         if self._settings.gateway.watchdog:
             self._watchdog.start()
         self._tell()
+        if self._line is not None:
+            self._line.send(READY)
         # What lives now lives until the end: no collection need look at it again.
         gc.collect()
         gc.freeze()
@@ -358,7 +360,9 @@ async def serve_hub(boot: Boot, orders: Orders | None = None) -> int:
     keep_journal(hub, boot.settings.layer, url)
     try:
         await hub.serve(sock)
-        if orders is None:
+        if line is not None:
+            line.send(READY)
+        else:
             sys.stdout.write(f"gateway {gateway.__version__} hub at {url}\n")
             sys.stdout.flush()
         await stop.asked.wait()

@@ -60,6 +60,16 @@ if told["role"] == "gateway":
 """
 )
 DEAF = CHILD + "time.sleep(60)\n"
+DYING = (
+    CHILD
+    + """
+if told["role"] == "gateway":
+    line.recv(1)
+else:
+    line.send(b"W")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+)
 FAILING = CHILD + "raise SystemExit(7 if told['role'] == 'worker' else line.recv(1) and 0)\n"
 
 
@@ -185,6 +195,15 @@ def test_pauses_double(supervise, caplog, monkeypatch):
     deaths = [r.args[3] for r in caplog.records if "starting it again" in r.msg]
     assert deaths[:4] == [0.01, 0.02, 0.04, 0.04]
     assert "exited with status 7" in caplog.text
+
+
+def test_who_has_served_is_back_soon(supervise, caplog, monkeypatch):
+    """The pauses of a child that was ready before it died end far below the longest."""
+    monkeypatch.setattr(children, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(children, "LONGEST_BREAK", 0.02)
+    supervise(DYING, lambda notes: notes.count("worker1 runs") == 5)
+    deaths = [r.args[3] for r in caplog.records if "starting it again" in r.msg]
+    assert deaths[:4] == [0.01, 0.02, 0.02, 0.02]
 
 
 def test_a_steady_life_resets_the_pause(supervise, caplog, monkeypatch):
