@@ -31,6 +31,9 @@ SWEEP: Final = 30.0
 nearly all; three times as long as a gateway has to come back to a new hub (10 s)."""
 TOGETHER: Final = 256
 """Partings in one write: a turn of the gateway's loop, and no more, for a worker of thousands."""
+MOST_KEPT: Final = 4096
+"""Characters or bytes of a latest message that its instance keeps: what clients send may be 1 MiB,
+and there may be thousands of them."""
 RESTART: Final = {"websocket": 1012}
 """The code of each protocol that has one for "the server is restarting"; IANA's registry of close
 codes."""
@@ -121,7 +124,7 @@ class Instances:
         elif held.new:
             held.new = held.lost = False
             self._held[held.key] = held
-        held.busy = False
+        _rest(held)
         if self._over and self._held.pop(held.key, None) is not None:
             _box().sends.append(self._parting(held))
 
@@ -129,7 +132,7 @@ class Instances:
         """Take note that a method raised: the instance stays, unless this was to be its first
         message, or was its last.
         """  # noqa: D205 - one sentence
-        held.busy = False
+        _rest(held)
         if held.word == "disconnect" and not isinstance(error, ConsumeLater):
             self._held.pop(held.key, None)
 
@@ -211,6 +214,18 @@ def here() -> Instances:
             "GatewayClient(routing=[route_class(…)])"
         )
     return found
+
+
+def _rest(held: Held) -> None:
+    """Let others look after an instance until its next message, and keep little of the last one."""
+    message = held.one.message
+    content = message.content
+    data = content.get("text") or content.get("bytes")
+    if data is not None and len(data) > MOST_KEPT:
+        less = {key: value for key, value in content.items() if key not in ("text", "bytes")}
+        held.one.message = Message(less, message.channel_name, message.attempt)
+        held.one.message.__dict__.update(message.__dict__)
+    held.busy = False
 
 
 def _box() -> Any:

@@ -114,6 +114,8 @@ class Worker:
         self.instances.part()
         done = self._crew.join(end)
         self._announcer.join(max(0.0, end - time.monotonic()))
+        if self._sweeper.ident is not None:
+            self._sweeper.join(max(0.0, end - time.monotonic()))
         finishing = asyncio.run_coroutine_threadsafe(
             self._finish(max(0.0, end - time.monotonic())), self._loop
         )

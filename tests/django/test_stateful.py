@@ -207,6 +207,35 @@ def test_a_message_at_a_time(work, server):
     assert [line.heard()["text"] for _ in both] == ["a ['x']", "a ['x', 'y']"]
 
 
+@pytest.mark.parametrize("size", [4096, 4097])
+@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize("key", ["text", "bytes"])
+def test_what_an_idle_instance_keeps_of_its_latest_message(work, server, key, size, fails):
+    """All of it, but for a text or bytes that are large: of many connections that were too much."""
+    kept = []
+
+    class Keeping(Consumer):
+        protocols = ["websocket"]
+        stateful = True
+
+        def receive(self, message):
+            kept.append(self)
+            message.marked = True
+            assert len(self.message[key]) == size
+            if fails:
+                raise ZeroDivisionError
+
+    work([route_class(Keeping)])
+    line = Line(server).connect()
+    _, outcome = line.settled("receive", **{key: "x" * size if key == "text" else b"x" * size})
+    assert outcome.kind == ("failed" if fails else "accepted")
+    (one,) = kept
+    assert (key in one.message) is (size == 4096)
+    assert str(one.reply_channel) == line.name
+    assert one.path == "/a/"
+    assert one.message.marked
+
+
 @pytest.mark.parametrize("kind", GOING)
 def test_a_worker_that_drains(work, server, kind):
     """When the worker stops the next message makes an instance on another, whose ``reconnected``
@@ -489,9 +518,6 @@ def test_no_thread_where_nothing_is_stateful(work):
     worker = work([route_class(Counting)])
     assert len(sweepers()) == 1
     worker.finish()
-    sweepers_left = sweepers()
-    for one in sweepers_left:
-        one.join(5)
     assert sweepers() == []
 
 
