@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import selectors
 import signal
 import socket
 import sys
@@ -455,6 +456,26 @@ def test_what_is_no_command(drive):
         assert driver.reload().done
 
     assert drive(steps)[0] == 0
+
+
+def test_who_leaves_as_it_is_answered(tmp_path):
+    """One whose end was selected in the turn in which it is answered is not heard once more."""
+    answers = []
+    with selectors.DefaultSelector() as selector:
+        made = control.Control(f"{tmp_path}/x.ctl", selector, answers.append)
+        made.open()
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.connect(f"{tmp_path}/x.ctl")
+            sock.sendall(control.RELOAD)
+            while not answers:
+                for key, _ in selector.select(5):
+                    key.data()
+        selected = selector.select(5)
+        answers[0](rolling.STOPPING)
+        for key, _ in selected:
+            key.data()
+        made.close()
+    assert len(selected) == 1
 
 
 def test_a_path_that_is_too_long(tmp_path, caplog):
