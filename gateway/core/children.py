@@ -227,4 +227,8 @@ def told(status: int) -> str:
     """Return in words how a process ended."""
     if status >= 0:
         return f"exited with status {status}"
-    return f"was killed by {signal.Signals(-status).name}"
+    try:
+        name = signal.Signals(-status).name
+    except ValueError:  # most real-time signals have none
+        name = f"signal {-status}"
+    return f"was killed by {name}"
