@@ -220,7 +220,7 @@ class Rolling:
         """Take notice that a worker has reached a limit, and asks to be replaced."""
         if child not in self.workers or child in self._worn:
             return
-        pause = 0.0 if child.steady else child.grow_pause()
+        pause = 0.0 if child.steady else child.grow_pause(LONGEST_PAUSE)
         self._worn[child] = time.monotonic() + pause
         self._next()
 

@@ -10,6 +10,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -386,6 +387,40 @@ def test_a_worn_worker_whose_successor_does_not_start(drive, monkeypatch, plan):
         driver.wait("worker1.1 ends")
 
     assert drive(steps)[0] == 0
+
+
+def serving(count):
+    """Return workers by hand, steady and ready, and those that are started beside them."""
+    started = []
+
+    def start(coming):
+        coming.process = object()
+        coming.due = None
+        started.append(coming)
+
+    made = rolling.Rolling(count, WorkerSettings(), start)
+    for worker in made.workers:
+        start(worker)
+        worker.ready = True
+        worker.started = time.monotonic() - children.STEADY
+    started.clear()
+    return made, started
+
+
+def test_a_worker_that_is_worn_at_once_is_replaced_ever_more_seldom():
+    """The pauses double up to LONGEST_PAUSE, although each of them did serve."""
+    made, started = serving(1)
+    pauses = []
+    for _ in range(12):
+        (worker,) = made.workers
+        worker.started = time.monotonic()
+        made.worn(worker)
+        pauses.append((made.until() or 0) - time.monotonic())
+        made._worn[worker] = 0.0
+        made.tick()
+        made.ready(started[-1])
+        made.ended(worker, "exited")
+    assert max(pauses) == pytest.approx(children.LONGEST_PAUSE, abs=0.1)
 
 
 def test_an_interpreter_that_is_gone(drive, caplog):
