@@ -407,6 +407,21 @@ def serving(count):
     return made, started
 
 
+def test_a_reload_that_fails_leaves_no_place_empty():
+    """A worn worker that has died is started again, if a reload that fails took its successor."""
+    made, started = serving(2)
+    second = made.workers[1]
+    made.worn(second)
+    second.process = None
+    made.ended(second, "was killed")
+    assert second.due is None  # its successor takes its place
+    made.roll()
+    made.ended(started[0], "exited")
+    assert [coming.number for coming in started] == [2, 1]
+    made.ended(started[1], "cannot start")
+    assert second.due is not None
+
+
 def test_a_worker_that_is_worn_at_once_is_replaced_ever_more_seldom():
     """The pauses double up to LONGEST_PAUSE, although each of them did serve."""
     made, started = serving(1)
