@@ -79,6 +79,15 @@ def test_another_version_is_not_read():
     assert (read, bool(left)) == (0, False)
 
 
+def test_another_version_is_named(tmp_path, caplog):
+    """The log says that it is of another version, not that its hub was killed while it wrote."""
+    path = tmp_path / "hub.journal"
+    path.write_bytes(pack((HEAD, 99)) + pack((REGISTER, "", "c", "gone", BYE)))
+    assert not JournalFile(str(path)).read()
+    assert "its format is 99, this one's 1" in caplog.text
+    assert "no whole record" not in caplog.text
+
+
 class Life:
     """Hubs one after the other over one file, driven by hand."""
 
