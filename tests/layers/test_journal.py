@@ -400,6 +400,20 @@ def test_a_full_disk(life, caplog):
     assert set(replay(life.file.file.read_bytes())[0].orphans) == {"a", "b", "c"}
 
 
+def test_killed_while_the_disk_is_full(life, caplog):
+    """What was written before stays for a successor; the log says what that costs."""
+    link = life.local()
+    life.state.register(link, "a", "gone", BYE)
+    os.close(life.file._fd)
+    life.file._fd = os.open("/dev/full", os.O_WRONLY)
+    life.state.register(link, "b", "gone", b"later")
+    life.begin()
+    assert payloads_of(life.worker()) == [BYE]
+    assert "of connections since then are lost, and those told since then are told again" in (
+        caplog.text
+    )
+
+
 def test_nothing_is_left_behind_once_all_is_settled(life):
     """A stop that owes nothing removes the file, one that owes leaves what it owes."""
     link = life.local()

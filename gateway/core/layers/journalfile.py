@@ -161,8 +161,9 @@ class JournalFile(Journal):
     def _failed(self, error: Exception) -> None:
         if not self._retry:
             log.error(
-                "%s cannot be written (%s): if the hub is killed now, disconnects of its "
-                "connections are lost; trying again every %.0f s",
+                "%s cannot be written (%s): if the hub is killed now, disconnects of connections "
+                "since then are lost, and those told since then are told again; trying again "
+                "every %.0f s",
                 self.file,
                 getattr(error, "strerror", None) or error,
                 AGAIN,
