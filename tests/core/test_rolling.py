@@ -490,6 +490,26 @@ def test_nobody_listens(tmp_path):
     assert control.reload(f"{tmp_path}/none.ctl") is None
 
 
+def test_a_storm_of_signals(drive, monkeypatch):
+    """No SIGTERM is lost in more signals than the wake-up descriptor holds."""
+    roll = rolling.Rolling.roll
+
+    def storm(self, answer=None):
+        monkeypatch.setattr(rolling.Rolling, "roll", roll)
+        for _ in range(3000):
+            signal.raise_signal(signal.SIGHUP)
+        signal.raise_signal(signal.SIGTERM)
+
+    def steps(driver):
+        monkeypatch.setattr(rolling.Rolling, "roll", storm)
+        driver.hang_up()
+        driver.wait("worker1.1 ends")
+
+    status, notes = drive(steps, stop=False)
+    assert status == 0
+    assert len([note for note in notes if "worker" in note and " is " in note]) <= 2
+
+
 def test_what_is_no_command(drive):
     """Strangers on the control socket are told so, and those that leave early cost nothing."""
 
