@@ -131,14 +131,17 @@ def _supervised_worker(options: Options, told: child.Orders) -> int:
 
 def _work(running: RunningWorker, limits: Limits, line: socket.socket) -> None:
     """Tell the supervisor when the worker is ready, and when it is worn, until told to stop."""
+    told = threading.Event()
 
     def tell() -> None:
         running.ready.wait()
         child.say(line, child.READY)
+        told.set()
 
     threading.Thread(target=tell, name="ready", daemon=True).start()
     while not child.wait_for_stop(line, limits.look_every()):
-        worn = limits.reached(running.handled())
+        # Who is not ready yet serves nothing, and its asking would not be heard.
+        worn = limits.reached(running.handled()) if told.is_set() else None
         if worn is not None:
             log.info("asks to be replaced: %s", worn)
             child.say(line, child.WORN)
