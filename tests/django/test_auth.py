@@ -2,6 +2,7 @@
 
 import logging
 import time
+from functools import partial
 from importlib import import_module
 
 import pytest
@@ -14,7 +15,17 @@ from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest
 from django.test import override_settings
 
-from django_gateway import Reject, auth_settings, checks, endings, route, users
+from django_gateway import (
+    Channel,
+    HttpConsumer,
+    Reject,
+    auth_settings,
+    checks,
+    endings,
+    route,
+    route_class,
+    users,
+)
 from django_gateway.asgi import channel_layers
 from django_gateway.attendance import attend
 from django_gateway.auth import (
@@ -769,6 +780,54 @@ def test_at_connect(work, peer, database, consumer):
             assert Session.objects.count() == 2
             assert line.leave() == []
             assert Session.objects.count() == 1
+            worker.finish()
+
+
+class Telling:
+    def __call__(self, message):
+        message.reply("told")
+
+
+@override_settings(GATEWAY_AUTH={"at_connect": True})
+def test_what_is_attended_keeps_its_name():
+    """Logs, middleware and tables name the project's consumer, an object or a partial too."""
+    before = [
+        route("websocket.connect", Telling()),
+        route("websocket.receive", who),
+        route("websocket.disconnect", partial(who)),
+    ]
+    after = attend(before)
+    assert [one.name for one in after[:3]] == [one.name for one in before]
+    assert after[0].consumer is not before[0].consumer
+
+
+@override_settings(GATEWAY_AUTH={"at_connect": True})
+def test_requests_are_no_connections():
+    """A protocol of requests gets no route that it has no message for; what it has is as it was."""
+
+    class Lamp(HttpConsumer):
+        def get(self, request):
+            """Never called here."""
+
+        def disconnect(self, message):
+            """Never called here."""
+
+    table = Router([route_class(Lamp)]).routes
+    assert attend(table) == table
+
+
+def test_a_channel_of_ones_own_that_is_named_as_a_connections(work, peer, database):
+    """It brings no reply channel, so it is nobody's connection: `at_connect` leaves it alone."""
+
+    def tell(message):
+        Channel(message["answer"]).send({"told": True})
+
+    with override_settings(GATEWAY_AUTH={"at_connect": True}):
+        for kind in ("connect", "disconnect"):
+            worker = work(attend([route(f"crane.{kind}", tell)]))
+            answer = peer.new_reply_channel()
+            told = peer.settled(f"crane.{kind}", {"answer": answer})
+            assert told == ([{"told": True}], [Outcome("accepted")])
             worker.finish()
 
 
