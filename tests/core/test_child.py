@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import threading
 from types import SimpleNamespace
@@ -10,6 +11,7 @@ import pytest
 
 from gateway.core import commands
 from gateway.core.child import DRAINED, READY, STOP, WORN, hear, say, wait_for_stop
+from gateway.core.process import Process
 
 
 @pytest.fixture
@@ -35,6 +37,20 @@ def test_a_supervisor_that_dies_without_having_read(line):
     theirs.send(DRAINED)
     ours.close()
     assert hear(theirs) == b""
+
+
+def test_a_gateway_whose_supervisor_dies_as_it_has_drained(line):
+    """It goes on to its end: nobody is left to be told."""
+    ours, theirs = line
+    ours.close()
+
+    async def drained():
+        made = object.__new__(Process)
+        made._released = asyncio.Event()
+        asyncio.get_running_loop().call_soon(made._released.set)
+        await made._await_workers(theirs)
+
+    asyncio.run(drained())
 
 
 def test_who_speaks_changes_nothing_for_who_waits(line):
