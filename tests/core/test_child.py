@@ -39,14 +39,18 @@ def test_a_supervisor_that_dies_without_having_read(line):
     assert hear(theirs) == b""
 
 
-async def test_a_gateway_whose_supervisor_dies_as_it_has_drained(line):
+def test_a_gateway_whose_supervisor_dies_as_it_has_drained(line):
     """It goes on to its end: nobody is left to be told."""
     ours, theirs = line
     ours.close()
-    made = object.__new__(Process)
-    made._released = asyncio.Event()
-    asyncio.get_running_loop().call_soon(made._released.set)
-    await made._await_workers(theirs)
+
+    async def drained():
+        made = object.__new__(Process)
+        made._released = asyncio.Event()
+        asyncio.get_running_loop().call_soon(made._released.set)
+        await made._await_workers(theirs)
+
+    asyncio.run(drained())
 
 
 def test_who_speaks_changes_nothing_for_who_waits(line):
