@@ -58,7 +58,8 @@ def session_group(session_key: str) -> Group:
 
     Who sees the name learns nothing of the key.
     """
-    return Group(f"gateway.session.{salted_hmac(__name__, session_key).hexdigest()}")
+    secret = salted_hmac(__name__, session_key, algorithm="sha256").hexdigest()
+    return Group(f"gateway.session.{secret}")
 
 
 def disconnect_user(

@@ -126,7 +126,8 @@ def session_for_reply_channel(reply_channel: str) -> ChannelSession:
     name = getattr(settings, "CHANNEL_SESSION_ENGINE", None) or settings.SESSION_ENGINE
     session: ChannelSession = _engine(name, ChannelSession)(None)
     _check_shared(session, name)
-    session.wanted = "chn" + salted_hmac(__name__, reply_channel).hexdigest()[:29]
+    secret = salted_hmac(__name__, reply_channel, algorithm="sha256").hexdigest()
+    session.wanted = f"chn{secret[:29]}"
     session._session_key = session.wanted  # noqa: SLF001 - as SessionBase's own constructor does
     return session
 

@@ -14,6 +14,7 @@ from django.contrib.sessions.models import Session
 from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest
 from django.test import override_settings
+from django.utils import crypto
 
 from django_gateway import (
     Channel,
@@ -43,7 +44,7 @@ from django_gateway.auth import (
 from django_gateway.credentials import credentials_of, session_key_of
 from django_gateway.message import Message
 from django_gateway.routing import Router
-from django_gateway.sessions import channel_session
+from django_gateway.sessions import channel_session, session_for_reply_channel
 from tests.django.connected import Line, log_in, make_tables, make_user, queries_made
 from tests.django.peer import Outcome
 
@@ -707,6 +708,15 @@ def test_log_out_without_a_layer(tmp_path, database, caplog):
 def test_group_names_tell_no_session():
     """The group of a session does not show its key."""
     assert "abcdefgh" not in str(endings.session_group("abcdefgh"))
+
+
+def test_keys_are_the_same_with_any_django(monkeypatch, database):
+    """A process with a newer Django, whose defaults are others, finds the same session and group."""
+    before = endings.session_group("abc"), session_for_reply_channel("test.send.p_a!1").wanted
+    defaults = {"algorithm": "sha512"}
+    monkeypatch.setattr(crypto.salted_hmac, "__kwdefaults__", defaults)
+    after = endings.session_group("abc"), session_for_reply_channel("test.send.p_a!1").wanted
+    assert before == after
 
 
 # ---------------------------------------------------------------- decorators and settings
