@@ -16,6 +16,7 @@ reads the session ahead. The decorators have the names that Channels 1 gave them
 from __future__ import annotations
 
 import asyncio
+import copy
 import functools
 import time
 from collections.abc import Callable
@@ -45,10 +46,26 @@ SAVED: Final = "_gateway_saved"
 """The key of a channel session that says since when (epoch, seconds) its age counts."""
 
 
+class AttendedSession(SessionBase):
+    """A session that is finished when its consumer has returned, or is as it was before."""
+
+    def state(self) -> dict[str, Any]:
+        """Return what it is now, for `restore`."""
+        return {
+            name: copy.deepcopy(value) if name == "_session_cache" else value
+            for name, value in vars(self).items()
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Be what it was."""
+        vars(self).clear()
+        vars(self).update(state)
+
+
 # ---------------------------------------------------------------- the connection's own
 
 
-class ChannelSession(SessionBase):
+class ChannelSession(AttendedSession):
     """What the session of a connection has beyond its engine: a key that is given, once."""
 
     wanted: str
@@ -158,7 +175,7 @@ def channel_session_of(message: Message) -> ChannelSession:
 # ---------------------------------------------------------------- the browser's
 
 
-class BrowserSession(SessionBase):
+class BrowserSession(AttendedSession):
     """What a browser's session has beyond its engine: it is written only where that was said."""
 
     writable = False

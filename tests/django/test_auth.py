@@ -793,6 +793,38 @@ def test_at_connect(work, peer, database, consumer):
             worker.finish()
 
 
+def retrying(get_outcome):
+    def middleware(message, consumer):
+        try:
+            return get_outcome(message, consumer)
+        except OSError:
+            return get_outcome(message, consumer)
+
+    return middleware
+
+
+def test_middleware_that_tries_again(work, peer, database):
+    """Whose connection it is, is noted by the try that succeeds; and it is in the user's group."""
+    tries = []
+
+    def connect(message):
+        who(message)
+        tries.append(message)
+        if len(tries) == 1:
+            raise OSError("try again")
+
+    work(
+        [route("websocket.connect", connect), route("websocket.receive", who)],
+        middleware=[f"{HERE}retrying"],
+    )
+    user = make_user()
+    line = Line(peer, log_in(user, database).session_key)
+    assert line.connect() == [user.username]
+    users.remembered.clear()
+    assert line.say() == [user.username]
+    assert peer.layer.group_channels(user_group(user).name) == [line.name]
+
+
 class Telling:
     def __call__(self, message):
         message.reply("told")
