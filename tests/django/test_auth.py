@@ -4,6 +4,7 @@ import logging
 import time
 from functools import partial
 from importlib import import_module
+from uuid import UUID
 
 import pytest
 from asgiref.sync import async_to_sync
@@ -12,6 +13,7 @@ from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AnonymousUser
 from django.contrib.sessions.models import Session
 from django.core.exceptions import ImproperlyConfigured
+from django.db import models
 from django.http import HttpRequest
 from django.test import override_settings
 from django.utils import crypto
@@ -556,6 +558,26 @@ def test_origins_of_requests():
     assert session_key_of("http.request", content | {"method": "POST"}) is None
 
 
+@pytest.mark.parametrize(
+    ("scheme", "origin", "believed"),
+    [
+        ("wss", b"http://example.org", False),
+        ("wss", b"https://example.org", True),
+        ("wss", b"HTTPS://example.org", True),
+        ("https", b"http://example.org", False),
+        ("ws", b"http://example.org", True),
+        ("ws", b"https://example.org", True),  # a proxy that does not say what it ends
+        ("wss", b"http://old.example", True),
+    ],
+)
+@override_settings(CSRF_TRUSTED_ORIGINS=["http://old.example"])
+def test_origins_without_tls(scheme, origin, believed):
+    """A page that came without TLS may be anybody's, so it gets no cookie over TLS, as in Django."""
+    headers = [[b"host", b"example.org"], [b"cookie", b"sessionid=abcdefgh"], [b"origin", origin]]
+    content = {"headers": headers, "scheme": scheme, "method": "POST"}
+    assert (session_key_of(f"{scheme}.connect", content) == "abcdefgh") is believed
+
+
 def test_origins_behind_a_proxy():
     """Where Django believes X-Forwarded-Host, so do sessions."""
     headers = [
@@ -622,13 +644,38 @@ def test_nobody_cannot_be_disconnected(nobody):
         disconnect_user(nobody)
 
 
-def test_groups_of_users():
+@pytest.mark.parametrize("wrong", ["ann", "", [7], {"pk": 7}])
+def test_what_is_no_primary_key(wrong):
+    """A name in the place of a key would be in no group: it is refused with a text that says so."""
+    with pytest.raises(ValueError, match="neither a user nor a primary key of User"):
+        user_group(wrong)
+
+
+def keyed(field, value=None):
+    """A user model with such a primary key."""
+    field.set_attributes_from_name("id")
+    meta = type("Meta", (), {"pk": field})
+    return type("Tenant", (), {"_meta": meta, "pk": value, "id": value})
+
+
+def test_the_spelling_of_a_primary_key(monkeypatch):
+    """However a key is spelt, it is that of the same user: a UUID's dashes and letters, zeros."""
+    assert user_group("007") == user_group(7)
+    one = UUID("0A2b0000000000000000000000000001")
+
+    monkeypatch.setattr(endings, "get_user_model", lambda: keyed(models.UUIDField()))
+    groups = {user_group(key) for key in (one, str(one), one.hex, one.hex.upper())}
+    assert groups == {user_group(keyed(models.UUIDField(), one)())}
+
+
+def test_groups_of_users(monkeypatch):
     """Any primary key makes a group's name; what has none is told."""
     assert str(user_group(42)) == "gateway.user.42"
-    assert str(user_group("a b@c")) == "gateway.user.a_20b_40c"
-    assert str(user_group("é" * 100)) != str(user_group("é" * 101))
     with pytest.raises(ValueError, match="not saved"):
         user_group(get_user_model()(username="new"))
+    monkeypatch.setattr(endings, "get_user_model", lambda: keyed(models.CharField()))
+    assert str(user_group("a b@c")) == "gateway.user.a_20b_40c"
+    assert str(user_group("é" * 100)) != str(user_group("é" * 101))
 
 
 def log_out_request(session, user):
