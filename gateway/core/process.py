@@ -26,7 +26,8 @@ from gateway.core.child import DRAINED, LAYER_VARIABLE, READY, RELOAD, STOP, Ord
 from gateway.core.config import LayerSettings
 from gateway.core.errors import ConfigError, GatewayError
 from gateway.core.layers import open_layer
-from gateway.core.layers.base import Edge, Layer
+from gateway.core.layers.base import Layer
+from gateway.core.layers.edge import Edge
 from gateway.core.layers.hub import Hub
 from gateway.core.layers.options import LayerOptions
 from gateway.core.layers.unix import UnixLayer
@@ -322,7 +323,7 @@ def _url(scheme: str, place: str) -> str:
     """Return where a plugin listens as a URL, where it can be one: ``https://127.0.0.1:8443``."""
     secure = place.startswith("tls:")
     host = place.removeprefix("tls:")
-    if host.startswith("unix:"):
+    if host.startswith(("unix:", "udp:")):
         return place
     return f"{scheme}{'s' if secure else ''}://{host}"
 
