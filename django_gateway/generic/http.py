@@ -6,6 +6,7 @@ import functools
 from typing import Any, ClassVar
 
 from django.core.exceptions import ImproperlyConfigured
+from django.core.signals import setting_changed
 from django.http import HttpResponse, HttpResponseNotAllowed
 from django.http.response import HttpResponseBase
 from django.urls import ResolverMatch
@@ -215,6 +216,15 @@ class _ConsumerViews(Views):
 def _views() -> Views:
     """Return the one handler of all classes: middleware is made once."""
     return _ConsumerViews()
+
+
+def _forget(*, setting: str, **_: Any) -> None:
+    """Make the middleware anew that a test has overridden."""
+    if setting == "MIDDLEWARE":
+        _views.cache_clear()
+
+
+setting_changed.connect(_forget, dispatch_uid="django_gateway.generic.http")
 
 
 def _request(message: Message) -> GatewayRequest:
