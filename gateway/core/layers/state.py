@@ -265,4 +265,6 @@ class State(Connections):
                 process.inbox.clear()
                 process.inbox_bytes = 0
         self.groups.clear()
+        self._expiries.clear()
+        self._idle_expiries = 0
         self._histories.clear()
