@@ -225,6 +225,22 @@ class GatewayClient(Client):
         """
         return Together(self)
 
+    def replace_worker(self) -> None:
+        """Have another worker in place of the one there is, as after a reload.
+
+        What was pinned to that one, and the instances of stateful consumers, are not any more:
+        those connections come with ``reconnected``, or are closed.
+        """
+        self.run("replace_worker")
+        self.site.worker.replace()
+        self.run()
+
+    async def areplace_worker(self) -> None:
+        """Async twin of `replace_worker`."""
+        await self.arun()
+        self.site.worker.replace()
+        await self.arun()
+
     def raise_failures(self) -> None:
         """Raise what went wrong since the last time, unless failures are only outcomes here."""
         if self.raise_request_exception:

@@ -109,9 +109,8 @@ class Site:
         self.worker = InlineWorker(self.gateway, router)
         self.story = self.worker.story
         self._invalid = 0
-        layer = self.worker.layer
-        asgi.channel_layers.use(layer)
-        self.close = weakref.finalize(self, _end, self.gateway.close, layer)
+        asgi.channel_layers.use(self.worker.layer)
+        self.close = weakref.finalize(self, _end, self.gateway.close, self.worker)
         """End it, at once; at the latest when nobody knows it any more."""
 
     # ------------------------------------------------ what went wrong
@@ -203,7 +202,7 @@ def _lines(entry: Any, when: str) -> list[str]:
     ]
 
 
-def _end(close: Callable[[], None], layer: Any) -> None:
-    if asgi.channel_layers.is_used(layer):  # the settings' one again
+def _end(close: Callable[[], None], worker: InlineWorker) -> None:
+    if asgi.channel_layers.is_used(worker.layer):  # the settings' one again
         asgi.channel_layers.use(None)
     close()

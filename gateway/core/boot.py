@@ -118,12 +118,19 @@ class Boot(msgspec.Struct, frozen=True, kw_only=True):
     def endpoints(self) -> dict[str, list[Listen]]:
         """Return where each plugin listens, by its name. Raises ConfigError for bad endpoints."""
         certificates = self.settings.tls.certificates()
+        datagrams = {loaded.name for loaded in self.plugins if loaded.kind.datagrams}
         found: dict[str, list[Listen]] = {}
         for name, config in self.settings.tables.items():
             written = getattr(config, "listen", ())
             texts = (written,) if isinstance(written, str) else tuple(written or ())
             found[name] = [parse(text, f"{name}.listen") for text in texts]
             for endpoint in found[name]:
+                if endpoint.datagrams != (name in datagrams):
+                    raise endpoint.error(
+                        f"{name!r} speaks in datagrams; write 'udp:' before it"
+                        if name in datagrams
+                        else f"{name!r} has connections, not datagrams; leave out 'udp:'"
+                    )
                 if endpoint.tls and endpoint.kind != "twisted" and not certificates:
                     raise endpoint.error(
                         "there is no certificate to show; set tls.certificate to a PEM file, and "
