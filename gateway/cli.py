@@ -113,6 +113,8 @@ def _parser() -> tuple[_Parser, dict[str, _Parser]]:
                 metavar="N",
                 help="gateway processes that share the endpoints (default: gateway.count, 1)",
             )
+        if name in {"run", "worker", "check"}:
+            _add_channels(sub)
     return parser, parsers
 
 
@@ -167,6 +169,25 @@ def _add_new(parser: _Parser) -> None:
         "--directory",
         metavar="DIR",
         help="where the project goes (default: gateway-NAME in the current directory)",
+    )
+
+
+def _add_channels(parser: _Parser) -> None:
+    group = parser.add_argument_group("what workers take")
+    group.add_argument(
+        "--only-channels",
+        metavar="A,B",
+        action="append",
+        default=[],
+        help="these channels of the routing table alone, * for any characters: 'thumbnails.*'; "
+        "repeatable (default: all)",
+    )
+    group.add_argument(
+        "--exclude-channels",
+        metavar="A,B",
+        action="append",
+        default=[],
+        help="not these, which other workers take; repeatable",
     )
 
 

@@ -148,6 +148,11 @@ class Connection(Conversation, plugin.Connection):
         """Whether what waits may go out now."""
         return self.ready and self.state == OPEN and self.accepted
 
+    @property
+    def unsettled(self) -> bool:
+        """Whether anything that the session emitted has no outcome yet."""
+        return bool(self.flights or self._waiting or self.loose)
+
     # ------------------------------------------------ what the transport says
 
     def received(self, data: Any) -> None:

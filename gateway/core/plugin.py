@@ -151,6 +151,11 @@ class Connection(ABC):
     reply_channel: str
     session: Session
 
+    @property
+    @abstractmethod
+    def unsettled(self) -> bool:
+        """Whether anything that the session emitted has no outcome yet."""
+
     @abstractmethod
     def received(self, data: Any) -> None:
         """Hand input to the session and run its actions."""
@@ -283,6 +288,8 @@ class ProtocolPlugin(ABC):
     messages: ClassVar[Any]
     requires: ClassVar[tuple[str, ...]] = ()
     """Plugins that this one brings with it."""
+    datagrams: ClassVar[bool] = False
+    """Whether its ``listen`` names ``udp:`` endpoints, and no others."""
 
     def __init__(self, config: Any, context: Context) -> None:
         self.config = config
