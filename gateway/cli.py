@@ -47,7 +47,7 @@ _COMMANDS = {
     "hub": "run the unix:// channel layer alone",
     "reload": "replace the workers of a running gateway one by one: new code, no connection lost",
     "new": "write the project of a plugin of your own, which works and is tested",
-    "plugins": "show the installed plugins and their settings",
+    "plugins": "show the plugins that there are, or one of them in full",
     "check": "show the effective settings and what is wrong with them; starts nothing",
     "routes": "show which consumer gets what",
     "stats": "show the numbers of a running gateway and its layer",
@@ -95,6 +95,9 @@ def _parser() -> tuple[_Parser, dict[str, _Parser]]:
         for name, text in _COMMANDS.items()
     }
     _add_new(parsers["new"])
+    parsers["plugins"].add_argument(
+        "name", metavar="NAME", nargs="?", help="the plugin to show in full (default: a table)"
+    )
     for name, sub in parsers.items():
         if name == "new":
             continue
@@ -197,6 +200,11 @@ def _add_serving(parser: _Parser) -> None:
         "--plugins", metavar="A,B", help="protocols to serve (default: http,websocket)"
     )
     group.add_argument(
+        "--plugins-dir",
+        metavar="DIR",
+        help="directory of plugins of one file: NAME.py is the plugin NAME (default: plugins_dir)",
+    )
+    group.add_argument(
         "--listen",
         metavar="ENDPOINT",
         action="append",
@@ -238,9 +246,12 @@ def _command(words: Sequence[str], values: dict[str, object]) -> int:
     from gateway.core import commands  # noqa: PLC0415 - --help answers without loading it all
 
     values |= {name: tuple(v) for name, v in values.items() if isinstance(v, list)}
+    name = values.pop("name", None)
     options = msgspec.convert(values, Options)
     if words[0] == "run":
         return commands.run(options, words)
+    if words[0] == "plugins":
+        return commands.plugins(options, None if name is None else str(name))
     command: Callable[[Options], int] = getattr(commands, words[0])
     return command(options)
 
