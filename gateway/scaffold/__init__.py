@@ -26,6 +26,7 @@ from gateway.core.sources import CORE
 
 FLAVOURS: Final[Mapping[str, str]] = {
     "stream": "a session for each connection of TCP, TLS or a Unix socket",
+    "datagram": "a session for each address that sends to a UDP socket",
     "http": "answers requests of the http port, below a path of its own",
 }
 """What may be written, and what each is for."""
@@ -34,6 +35,10 @@ LONGEST: Final = 20
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(?:_[a-z0-9]+)*\Z", re.ASCII)
 _WORD = re.compile(r"@(\w+)@")
+_CONFORMANCE: Final = """
+[project.entry-points."gateway.conformance"]
+{0} = "gateway_{0}.conformance:{1}Suite"
+"""
 _TEMPLATES: Final = files(__name__) / "templates"
 
 
@@ -53,7 +58,7 @@ def new_plugin(
             f"{target} is there already, and nothing in it is touched; remove it, or name another "
             "with --directory"
         )
-    known = words(name)
+    known = words(name, flavour)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         # Renamed when it is whole, so beside it: a rename does not cross file systems.
@@ -78,7 +83,7 @@ def farewell(name: str, target: Path) -> str:
         "  pytest\n"
         f"  gateway run --plugins {name}                   # in a Django project\n"
         f"  gateway run --plugins {name} --workers none    # or without one\n\n"
-        f"README.md says how a consumer answers; the protocol is in {words(name)['package']}/"
+        f"README.md says how a consumer answers; the protocol is in gateway_{name}/"
         "translate.py.\n"
     )
 
@@ -98,16 +103,22 @@ def project(flavour: str, known: Mapping[str, str]) -> Iterator[tuple[Path, str]
             yield Path(where), _WORD.sub(filled, text)
 
 
-def words(name: str) -> dict[str, str]:
+def words(name: str, flavour: str) -> dict[str, str]:
     """Return what the words in templates stand for."""
+    suite = (_TEMPLATES / flavour / "package" / "conformance.py.in").is_file()
     return {
         "name": name,
-        "Name": "".join(part.capitalize() for part in name.split("_")),
+        "Name": _class(name),
         "NAME": name.upper(),
         "package": f"gateway_{name}",
         "project": f"gateway-{name.replace('_', '-')}",
+        "conformance": _CONFORMANCE.format(name, _class(name)) if suite else "",
         "requirement": f"gateway>={gateway.__version__}",
     }
+
+
+def _class(name: str) -> str:
+    return "".join(part.capitalize() for part in name.split("_"))
 
 
 def check_flavour(flavour: str) -> None:
