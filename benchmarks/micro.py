@@ -29,7 +29,8 @@ from benchmarks.http_load import HEADERS, request
 from gateway.core.access import AccessLog, OpenLog
 from gateway.core.config import LogSettings
 from gateway.core.layers import codec, wire
-from gateway.core.layers.base import ANNOUNCED, GROUP, JOIN, MESSAGE, OK, OUTCOME, Delivery, send
+from gateway.core.layers.base import OK, Delivery, send
+from gateway.core.layers.edge import ANNOUNCED, GROUP, JOIN, MESSAGE, OUTCOME
 from gateway.core.layers.journal import LASTING, Left
 from gateway.core.layers.journalfile import JournalFile
 from gateway.core.layers.options import LayerOptions

@@ -26,7 +26,8 @@ from gateway.core.child import DRAINED, LAYER_VARIABLE, READY, RELOAD, STOP, Ord
 from gateway.core.config import LayerSettings
 from gateway.core.errors import ConfigError, GatewayError
 from gateway.core.layers import open_layer
-from gateway.core.layers.base import Edge, Layer
+from gateway.core.layers.base import Layer
+from gateway.core.layers.edge import Edge
 from gateway.core.layers.hub import Hub
 from gateway.core.layers.options import LayerOptions
 from gateway.core.layers.unix import UnixLayer

@@ -225,6 +225,7 @@ class Staged:
         await self.engine.drain(grace)
         await asyncio.wait_for(stopping, PATIENCE)
         await self.context.close()
+        await self.engine.singletons.close()
         self.engine.edge.leave()
 
     # ------------------------------------------------ on the loop

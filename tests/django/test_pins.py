@@ -6,7 +6,8 @@ import pytest
 
 import gateway
 from django_gateway import asgi, route
-from gateway.core.layers.base import MESSAGE, OK, OUTCOME
+from gateway.core.layers.base import OK
+from gateway.core.layers.edge import MESSAGE, OUTCOME
 from gateway.testing.layer_suite import Server
 from tests.django.peer import wait_until
 

@@ -6,7 +6,8 @@ import threading
 import time
 
 from gateway.core.layers import open_layer
-from gateway.core.layers.base import OUTCOME, RELEASED, Layer, Outcome
+from gateway.core.layers.base import RELEASED, Layer, Outcome
+from gateway.core.layers.edge import OUTCOME
 from gateway.core.layers.memory import MemoryLayer, sibling
 from gateway.core.layers.options import LayerOptions
 from gateway.core.layers.queues import IDLE_CHECKS

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from gateway.core import names
 from gateway.core.errors import ChannelFull
-from gateway.core.layers.base import GROUP, JOIN, PART
+from gateway.core.layers.edge import GROUP, JOIN, PART
 from gateway.core.layers.inboxes import ITEM_SIZE
 from gateway.core.layers.options import LayerOptions
 from gateway.core.layers.presence import JOINED, LEFT, Presence

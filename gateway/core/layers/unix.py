@@ -17,7 +17,8 @@ from typing import Any
 from gateway.core import names
 from gateway.core.errors import ConfigError, LayerError, LayerUnavailable
 from gateway.core.layers import wire
-from gateway.core.layers.base import OK, Delivery, Edge, Intake, Item, Outcome, Send
+from gateway.core.layers.base import OK, Delivery, Intake, Outcome, Send
+from gateway.core.layers.edge import Edge, Item
 from gateway.core.layers.held import Held
 from gateway.core.layers.intake import ThreadIntake
 from gateway.core.layers.loopintake import LoopIntake
