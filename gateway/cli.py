@@ -165,8 +165,8 @@ def _add_new(parser: _Parser) -> None:
         "--flavour",
         default="stream",
         metavar="FLAVOUR",
-        help="what carries the protocol: stream (TCP, TLS, Unix sockets), datagram (UDP) or http "
-        "(requests of the http port) (default: stream)",
+        help="what carries the protocol: stream (TCP, TLS, Unix sockets), datagram (UDP), client "
+        "(the gateway connects to a peer) or http (requests of the http port) (default: stream)",
     )
     parser.add_argument(
         "--directory",

@@ -27,6 +27,7 @@ from gateway.core.sources import CORE
 FLAVOURS: Final[Mapping[str, str]] = {
     "stream": "a session for each connection of TCP, TLS or a Unix socket",
     "datagram": "a session for each address that sends to a UDP socket",
+    "client": "a session for each connection that the gateway begins and keeps",
     "http": "answers requests of the http port, below a path of its own",
 }
 """What may be written, and what each is for."""

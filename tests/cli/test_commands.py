@@ -248,6 +248,7 @@ def test_one_plugin(gateway, toys):
         "served    no; add it to --plugins or 'plugins'",
         "requires  no other plugin",
         "hooks     gateway_plugin",
+        "reads     no channel",
         "listens   0",
         "  toy.receive",
         "      text",

@@ -48,6 +48,7 @@ def running(made: Made, *options: str, serves: bool = True) -> Iterator[int]:
     setting = {
         "new_http": f"http.listen={where}",
         "new_datagram": f"new_datagram.listen=udp:{where}",
+        "new_client": f"new_client.connect={where}",
     }.get(made.name, f"{made.name}.listen={where}")
     command = [made.python, "-m", "gateway", "run", "--plugins", made.name]
     output = made.project.parent / "output"
@@ -84,6 +85,8 @@ def say(made: Made, port: int, text: str) -> str:
         except urllib.error.HTTPError as error:
             with error:
                 return str(error.code)
+    if made.name == "new_client":
+        return say_as_peer(port, text)
     if made.name == "new_datagram":
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
             client.settimeout(20)
@@ -93,6 +96,18 @@ def say(made: Made, port: int, text: str) -> str:
     with socket.create_connection(("127.0.0.1", port), 20) as client, client.makefile() as lines:
         client.sendall(f"{text}\n".encode())
         return lines.readline().strip()
+
+
+def say_as_peer(port: int, text: str) -> str:
+    """Be the peer that the gateway connects to; return what it says back, or that it is silent."""
+    with socket.create_server(("127.0.0.1", port)) as listener:
+        listener.settimeout(20)
+        connection, _ = listener.accept()
+        with connection, connection.makefile() as lines:
+            connection.settimeout(20)
+            assert lines.readline() == "HELLO\n"
+            connection.sendall(f"lobby {text}\n".encode())
+            return lines.readline().strip().removeprefix("lobby ")
 
 
 def test_served(made):
@@ -105,4 +120,11 @@ def test_alone(made):
     """Without a Django project it starts; where no worker comes, its clients are told."""
     options = ("--workers", "none", "--set", "gateway.start_timeout=0.1")
     with running(made, *options, serves=False) as port:
+        if made.name == "new_client":  # a peer has nothing to be told
+            with socket.create_server(("127.0.0.1", port)) as listener:
+                listener.settimeout(20)
+                connection, _ = listener.accept()
+                with connection, connection.makefile() as lines:
+                    assert lines.readline() == "HELLO\n"
+            return
         assert say(made, port, "hello") in {"LATER", "503"}
