@@ -25,10 +25,11 @@ examples:
                                            … and one worker for them
   gateway reload                           new code is deployed: replace the workers
   gateway check                            what is set, where, and what is wrong
+  gateway conformance websocket            whether a plugin does what it must
 
 exit status:
-  0  done, or stopped as asked         1  check found problems; stopped at once;
-                                          nothing was reloaded
+  0  done, or stopped as asked         1  check found problems, conformance failures;
+                                          stopped at once; nothing was reloaded
   2  wrong options or settings, or a plugin that cannot start; the text says which
 
 Settings come, in rising order, from defaults, Django (GATEWAY, CHANNEL_LAYERS),
@@ -44,6 +45,7 @@ _COMMANDS = {
     "plugins": "show the installed plugins and their settings",
     "check": "show the effective settings and what is wrong with them; starts nothing",
     "routes": "show which consumer gets what",
+    "conformance": "run the suite of an installed plugin: does it do what every plugin must",
     "stats": "show the numbers of a running gateway and its layer",
 }
 
@@ -88,7 +90,10 @@ def _parser() -> tuple[_Parser, dict[str, _Parser]]:
         )
         for name, text in _COMMANDS.items()
     }
+    _add_conformance(parsers["conformance"])
     for name, sub in parsers.items():
+        if name == "conformance":
+            continue
         _add_project(sub)
         if name in {"run", "check", "plugins"}:
             _add_serving(sub)
@@ -105,6 +110,19 @@ def _parser() -> tuple[_Parser, dict[str, _Parser]]:
                 help="gateway processes that share the endpoints (default: gateway.count, 1)",
             )
     return parser, parsers
+
+
+def _add_conformance(parser: _Parser) -> None:
+    parser.epilog = (
+        "Prints a table: check, result, reason. Exits with 1 where a check fails. Starts the\n"
+        "plugin on loopback, alone; reads no settings."
+    )
+    parser.add_argument("plugin", metavar="NAME", help="the plugin, as in --plugins")
+    parser.add_argument(
+        "--suite",
+        metavar="MODULE:CLASS",
+        help="its suite (default: its entry point in gateway.conformance)",
+    )
 
 
 def _add_project(parser: _Parser) -> None:
@@ -171,12 +189,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         what = "option" if unknown[0].startswith("-") else "argument"
         hint = _closest(unknown[0].partition("=")[0], sub.known()) if what == "option" else ""
         sub.error(f"there is no {what} {unknown[0]!r}{hint}")
-    from gateway.core import commands  # noqa: PLC0415 - --help answers without loading it all
-
-    values = vars(found)
-    values |= {name: tuple(v) for name, v in values.items() if isinstance(v, list)}
-    options = Options(**values)
     try:
+        if words[0] == "conformance":
+            from gateway.testing import conformance  # noqa: PLC0415 - no other command needs it
+
+            return conformance.run(found.plugin, found.suite)
+        from gateway.core import commands  # noqa: PLC0415 - --help answers without loading it all
+
+        values = vars(found)
+        values |= {name: tuple(v) for name, v in values.items() if isinstance(v, list)}
+        options = Options(**values)
         if words[0] == "run":
             return commands.run(options, words)
         command: Callable[[Options], int] = getattr(commands, words[0])
