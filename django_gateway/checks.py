@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from django.core.checks import CheckMessage, Error, register
+from django.core.checks import CheckMessage, Error, Warning, register  # noqa: A004 - Django's name
 from django.core.exceptions import ImproperlyConfigured
+from django.core.management import get_commands, load_command_class
 
 from django_gateway import asgi, auth_settings
 from django_gateway.middleware import middleware_of
@@ -55,7 +56,7 @@ def check_routing(**_: Any) -> Sequence[CheckMessage]:
 
 @register("gateway")
 def check_middleware(**_: Any) -> Sequence[CheckMessage]:
-    """``gateway.E003``: a middleware of the consumers cannot be imported or made."""
+    """``gateway.E004``: a middleware of the consumers cannot be imported or made."""
     try:
         layer = asgi.layer_settings()
         router = Router(layer.get("ROUTING"))
@@ -64,12 +65,33 @@ def check_middleware(**_: Any) -> Sequence[CheckMessage]:
     try:
         middleware_of(layer, router)
     except ImproperlyConfigured as error:
-        return [Error(str(error), id="gateway.E003")]
+        return [Error(str(error), id="gateway.E004")]
     except Exception as error:  # noqa: BLE001 - whatever the project's modules raise
         return [
             Error(
                 f"making the consumers' MIDDLEWARE failed: {type(error).__name__}: {error}",
-                id="gateway.E003",
+                id="gateway.E004",
             )
         ]
     return []
+
+
+@register("gateway")
+def check_runserver(**_: Any) -> Sequence[CheckMessage]:
+    """``gateway.W001``: ``manage.py runserver`` is another app's."""
+    from django_gateway.management.commands.runserver import (  # noqa: PLC0415 - Django is set up now
+        Command,
+    )
+
+    owner = get_commands()["runserver"]
+    command = load_command_class(owner, "runserver") if isinstance(owner, str) else owner
+    if isinstance(command, Command):
+        return []
+    app = type(command).__module__.partition(".management")[0]
+    return [
+        Warning(
+            f"manage.py runserver is that of {app}, which serves HTTP alone and runs no consumers",
+            hint="Put 'django_gateway' before it in INSTALLED_APPS.",
+            id="gateway.W001",
+        )
+    ]

@@ -20,14 +20,16 @@ middleware itself sends leaves with the outcome.
 Factories say what they can by ``sync_capable`` and ``async_capable``, which Django's decorators
 (``sync_and_async_middleware``, …) set; without them they are synchronous. There is a chain for
 each kind of consumers, built once at the start, and where a middleware is of the other kind it
-is adapted as Django adapts. Views have Django's ``MIDDLEWARE``: this one is not around them.
+is adapted as Django adapts. Views, and `HttpConsumer`, have Django's ``MIDDLEWARE``: this one is
+not around them.
 """
 
 from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Final, cast
 
 from asgiref.sync import async_to_sync, iscoroutinefunction, sync_to_async
@@ -49,6 +51,8 @@ VERBS: Final = {
     GROUP_DISCARD: "group_discard",
     GROUP_SEND: "group_send",
 }
+REMEMBERED: Final = frozenset({"channel_session", "http_session", "user"})
+"""What a message has from its first use on."""
 
 
 class Sent:
@@ -88,7 +92,7 @@ class Sent:
         return f"<{self.verb} {self.name} {what!r}>"
 
 
-class Call:
+class ConsumerCall:
     """What a middleware is told of the consumer that is about to run, or has run."""
 
     __slots__ = ("_box", "kwargs", "route")
@@ -124,14 +128,11 @@ class Call:
     def sends(self, sends: Sequence[Sent]) -> None:
         self._box.sends = [one.action for one in sends]
 
-    def _failed(self, before: int) -> None:
-        self._box.discard(before)
-
     def __repr__(self) -> str:
         return f"<call of {self.name}>"
 
 
-Chain = Callable[[Message, Call], Any]
+Chain = Callable[[Message, ConsumerCall], Any]
 
 
 class Middleware:
@@ -149,7 +150,7 @@ class Middleware:
             self.chain(is_async=is_async)
 
     def chain(self, *, is_async: bool) -> Chain:
-        """Return the chain around consumers of one kind: of a message and a `Call`."""
+        """Return the chain around consumers of one kind: of a message and a `ConsumerCall`."""
         found = self._chains.get(is_async)
         if found is None:
             found = self._chains[is_async] = self._build(is_async=is_async)
@@ -169,7 +170,7 @@ class Middleware:
                 if settings.DEBUG:
                     log.debug("MiddlewareNotUsed: %r%s", path, f": {error}" if str(error) else "")
                 continue
-            _check(path, made)
+            _check(path, made, is_async=its_async)
             chain, chain_is_async = _watched(path, made, is_async=its_async), its_async
         return _adapted(chain, chain_is_async, is_async)
 
@@ -183,24 +184,31 @@ def middleware_of(layer: Any, router: Router) -> Middleware | None:
 # ---------------------------------------------------------------- the innermost
 
 
-def _run(message: Message, call: Call) -> Outcome:
-    before = len(call._box.sends)  # noqa: SLF001 - its keeper
-    try:
+def _run(message: Message, call: ConsumerCall) -> Outcome:
+    with _nothing_of_a_failure(message, call):
         check_result(call.route, call.route.consumer(message, **call.kwargs))
-    except BaseException:
-        call._failed(before)  # noqa: SLF001 - as above
-        raise
     return OK
 
 
-async def _arun(message: Message, call: Call) -> Outcome:
-    before = len(call._box.sends)  # noqa: SLF001 - as above
-    try:
+async def _arun(message: Message, call: ConsumerCall) -> Outcome:
+    with _nothing_of_a_failure(message, call):
         await call.route.consumer(message, **call.kwargs)
-    except BaseException:
-        call._failed(before)  # noqa: SLF001 - as above
-        raise
     return OK
+
+
+@contextmanager
+def _nothing_of_a_failure(message: Message, call: ConsumerCall) -> Iterator[None]:
+    """Have all be as before where the consumer raises: middleware may run it once more."""
+    box = call._box  # noqa: SLF001 - its keeper
+    mark = box.mark()
+    there = message.__dict__.keys() & REMEMBERED
+    try:
+        yield
+    except BaseException:
+        box.back_to(mark)
+        for name in REMEMBERED - there:
+            message.__dict__.pop(name, None)
+        raise
 
 
 def check_result(route: Route, result: Any) -> None:
@@ -225,7 +233,7 @@ def _watched(path: str, made: Any, *, is_async: bool) -> Chain:
     """Return a level of the chain that returns an outcome, or raises an error that names it."""
     if is_async:
 
-        async def alevel(message: Message, call: Call) -> Outcome:
+        async def alevel(message: Message, call: ConsumerCall) -> Outcome:
             found = made(message, call)
             if not inspect.isawaitable(found):
                 raise TypeError(
@@ -237,14 +245,14 @@ def _watched(path: str, made: Any, *, is_async: bool) -> Chain:
 
         return alevel
 
-    def level(message: Message, call: Call) -> Outcome:
+    def level(message: Message, call: ConsumerCall) -> Outcome:
         found = made(message, call)
         if inspect.iscoroutine(found):
             found.close()
             raise TypeError(
-                f"the middleware {path} returned a coroutine around a synchronous consumer: "
-                "decorate the factory with django.utils.decorators.async_only_middleware, or have "
-                "it make a plain function where iscoroutinefunction(get_outcome) is false"
+                f"the middleware {path} returned a coroutine around a synchronous consumer, where "
+                "get_outcome is none to be awaited: return what it returned, or decorate the "
+                "factory with django.utils.decorators.async_only_middleware"
             )
         return _outcome(path, found)
 
@@ -288,7 +296,7 @@ def _factory(path: Any) -> Callable[..., Any]:
     return cast("Callable[..., Any]", factory)
 
 
-def _check(path: str, made: Any) -> None:
+def _check(path: str, made: Any, *, is_async: bool) -> None:
     if made is None:
         raise ImproperlyConfigured(
             f"{KEY}: the factory {path!r} returned None; does it return the function that it makes?"
@@ -296,6 +304,13 @@ def _check(path: str, made: Any) -> None:
     if not callable(made):
         raise ImproperlyConfigured(
             f"{KEY}: the factory {path!r} returned {made!r}, which cannot be called"
+        )
+    if not is_async and iscoroutinefunction(made):
+        raise ImproperlyConfigured(
+            f"{KEY}: {path!r} made an async def around a synchronous consumer; decorate the "
+            "factory with django.utils.decorators.async_only_middleware, or with "
+            "sync_and_async_middleware and have it make a plain function where "
+            "iscoroutinefunction(get_outcome) is false"
         )
     try:
         signature = inspect.signature(made)

@@ -31,7 +31,7 @@ RELOAD: Final = b"R"
 DRAINED: Final = b"D"
 """What the gateway process says on its line when only its hub is left."""
 READY: Final = b"W"
-"""What a worker says once its channels are announced and taken."""
+"""What a child says once it serves; a worker, once its channels are announced and taken."""
 WORN: Final = b"N"
 """What a worker says that has reached a limit of its settings, and is to be replaced."""
 CUT_OFF: Final = b"C"
@@ -104,9 +104,11 @@ def wait_for_stop(line: socket.socket, seconds: float | None = None) -> bool:
 
 
 def say(line: socket.socket, words: bytes) -> None:
-    """Say something to the supervisor, if it is there."""
+    """Say something to the supervisor, if it is there.
+
+    On any thread: how long another one waits on the line (`wait_for_stop`) stays as it is.
+    """
     with suppress(OSError):
-        line.settimeout(None)
         line.send(words)
 
 

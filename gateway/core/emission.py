@@ -39,8 +39,8 @@ def emit(connection: Connection, action: Emit) -> None:
         connection.refuse(token, Refusal.BROKEN, Drop.INVALID)
         return
     conversation: Conversation = connection
-    if action.conversation is not None:
-        conversation = _branch(connection, action.conversation)
+    if action.conversation is not None or connection.names is not None:
+        conversation = branch(connection, action.conversation)
     order = conversation.order
     peer = connection.peer
     message["reply_channel"] = conversation.reply_channel
@@ -80,12 +80,17 @@ def _encoded(connection: Connection, message: Message, token: Any) -> bytes | No
     return payload
 
 
-def _branch(connection: Connection, key: str) -> Branch:
-    if connection.branches is None:
-        connection.branches = {}
-    branch = connection.branches.get(key)
-    if branch is None:
-        channel = f"{connection.reply_channel}.{len(connection.branches)}"
-        branch = connection.branches[key] = Branch(connection, key, channel)
-        connection.context.engine.by_channel[channel] = branch
-    return branch
+def branch(connection: Connection, key: str | None) -> Conversation:
+    """Return a conversation of a connection by its key: one that is new, where need be."""
+    name = None if connection.names is None else connection.names(key)
+    if key is None and name is None:
+        return connection
+    branches = connection.branches
+    if branches is None:
+        branches = connection.branches = {}
+    found = branches.get(key)
+    if found is None:
+        channel = name or f"{connection.reply_channel}.{len(branches)}"
+        found = branches[key] = Branch(connection, key, channel)
+        connection.context.engine.by_channel[channel] = found
+    return found

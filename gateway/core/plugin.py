@@ -47,7 +47,7 @@ from gateway.core.layers.base import (
     Outcome,
 )
 from gateway.core.layers.options import LayerOptions
-from gateway.core.metrics import Drop
+from gateway.core.metrics import Drop, Histogram
 from gateway.core.session import (
     Accepted,
     Action,
@@ -63,6 +63,7 @@ from gateway.core.session import (
     Timer,
     Write,
 )
+from gateway.core.singletons import Held
 from gateway.core.web import Exchange
 
 __all__ = [
@@ -82,6 +83,8 @@ __all__ = [
     "Drop",
     "Emit",
     "End",
+    "Held",
+    "Histogram",
     "LayerOptions",
     "LengthSession",
     "LineSession",
@@ -151,6 +154,11 @@ class Connection(ABC):
     reply_channel: str
     session: Session
 
+    @property
+    @abstractmethod
+    def unsettled(self) -> bool:
+        """Whether anything that the session emitted has no outcome yet."""
+
     @abstractmethod
     def received(self, data: Any) -> None:
         """Hand input to the session and run its actions."""
@@ -188,11 +196,18 @@ class Context(ABC):
 
     @abstractmethod
     def attach(
-        self, session: Session, wire: Wire, peer: Peer, exchange: Exchange | None = None
+        self,
+        session: Session,
+        wire: Wire,
+        peer: Peer,
+        exchange: Exchange | None = None,
+        names: Callable[[str | None], str | None] | None = None,
     ) -> Connection:
         """Begin a connection: give it a reply channel and call ``session.opened``.
 
-        ``exchange`` is the request that it came by, if it came by one.
+        ``exchange`` is the request that it came by, if it came by one. ``names``, of a plugin
+        that connects out, gives the address of a conversation (None: of the connection
+        itself) by which it is answered instead, and None for one without.
         """
 
     @abstractmethod
@@ -205,7 +220,28 @@ class Context(ABC):
 
     @abstractmethod
     def listen(self, channel: str, deliver: Callable[[str, Message], None]) -> None:
-        """Read a normal channel, or a prefix that ends in ``!``, that the plugin declares."""
+        """Have ``deliver(channel, message)`` called for what comes to a channel of ``reads``.
+
+        It is a normal channel, or a prefix of addresses, which ends in ``!``. Several gateway
+        processes that read it share what comes. A message is settled as it is handed over;
+        an exception costs that message. Raises PluginError for a channel that the plugin's
+        class does not name in ``reads``, and for one that another plugin reads.
+        """
+
+    @abstractmethod
+    def unlisten(self, channel: str) -> None:
+        """Read a channel no more: what comes waits for whoever reads it next. Idempotent."""
+
+    @abstractmethod
+    def reply(self, connection: Connection, conversation: str | None, message: Message) -> None:
+        """Hand a message that came to an address to a connection, as a reply of the application.
+
+        It is checked by the plugin's ``REPLY`` and comes to ``session.send(conversation, …)``.
+        """
+
+    @abstractmethod
+    def undelivered(self, channel: str, message: Message) -> None:
+        """Count (``gone``) what came to an address where nobody is, and answer its ``ack``."""
 
     @abstractmethod
     def routed(self, kind: str) -> bool | None:
@@ -230,6 +266,17 @@ class Context(ABC):
     @abstractmethod
     def count(self, name: str, n: int = 1, **labels: str) -> None:
         """Add to the plugin's counter ``gateway_NAME_name``."""
+
+    @abstractmethod
+    def gauge(self, name: str, read: Callable[[], float], **labels: str) -> None:
+        """Have ``read()`` asked for ``gateway_NAME_name``, a gauge, when somebody looks."""
+
+    @abstractmethod
+    def histogram(self, name: str, bounds: tuple[float, ...], **labels: str) -> Histogram:
+        """Return the plugin's histogram ``gateway_NAME_name``, to ``observe(value)`` in.
+
+        ``bounds`` are the upper bounds of its buckets; they count at its first use.
+        """
 
     @abstractmethod
     def drop(self, cause: Drop, n: int = 1) -> None:
@@ -264,9 +311,16 @@ class Context(ABC):
     async def idle(self) -> None:
         """Return once the plugin has no connection any more; what its ``stop`` waits for."""
 
-    def singleton(self, key: str) -> AbstractAsyncContextManager[Any]:
-        """Hold ``key`` alone among all gateways. Not offered by any layer yet."""
-        raise LookupError(f"no layer offers singletons yet (asked for {key!r})")
+    @abstractmethod
+    def singleton(self, key: str) -> AbstractAsyncContextManager[Held]:
+        """Hold ``key`` alone among all gateway processes: ``async with … as held``.
+
+        Waits until no other process holds it, and releases it at the end of the block. When a
+        holder dies another has it within seconds. ``held.lost``, an `asyncio.Event`, is set once
+        another process may hold it, since this one's lease has ended: leave the block then, at
+        once. While the layer is away it stays held. ``held.epoch`` is higher for each next
+        holder. Raises PluginError where the layer has no such thing.
+        """
 
 
 class ProtocolPlugin(ABC):
@@ -283,6 +337,11 @@ class ProtocolPlugin(ABC):
     messages: ClassVar[Any]
     requires: ClassVar[tuple[str, ...]] = ()
     """Plugins that this one brings with it."""
+    reads: ClassVar[tuple[str, ...]] = ()
+    """Channels that it may read by `Context.listen`: normal ones (``NAME.publish``), and
+    addresses by their prefix (``NAME.publish!``). None that begins with another plugin's name."""
+    datagrams: ClassVar[bool] = False
+    """Whether its ``listen`` names ``udp:`` endpoints, and no others."""
 
     def __init__(self, config: Any, context: Context) -> None:
         self.config = config

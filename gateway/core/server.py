@@ -173,6 +173,7 @@ class Server:
             self._watching.cancel()
         for context in self._contexts.values():
             await context.close()
+        await self.engine.singletons.close()
         self.engine.edge.leave()
 
     def health(self) -> Mapping[str, Any]:

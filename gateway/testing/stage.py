@@ -225,6 +225,7 @@ class Staged:
         await self.engine.drain(grace)
         await asyncio.wait_for(stopping, PATIENCE)
         await self.context.close()
+        await self.engine.singletons.close()
         self.engine.edge.leave()
 
     # ------------------------------------------------ on the loop
@@ -272,11 +273,11 @@ class Staged:
     def connect(self) -> socket.socket:
         """Return a new connection to the plugin, closed at the latest with the stage."""
         assert self._socket is not None
-        client = socket.socket(self._socket.family, socket.SOCK_STREAM)
+        client = socket.socket(self._socket.family, self._socket.type)
         self._clients.append(client)
         client.settimeout(PATIENCE)
         client.connect(self._socket.getsockname())
-        if client.family != socket.AF_UNIX:
+        if client.family != socket.AF_UNIX and client.type == socket.SOCK_STREAM:
             # What is sent in pieces is to arrive in pieces.
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return client

@@ -18,8 +18,10 @@ from gateway.core.errors import ChannelFull, LayerUnavailable
 from gateway.core.layers import open_layer, threads, wire
 from gateway.core.layers.base import OK
 from gateway.core.layers.hub import bind
+from gateway.core.layers.journal import LASTING
 from gateway.core.layers.options import LayerOptions
 from gateway.testing.layer_suite import wait_until
+from gateway.testing.layer_suite.harness import Server
 from tests.layers.test_unix import HubThread
 
 WORKER = """
@@ -102,6 +104,29 @@ def raw(hub, data):
         while more := sock.recv(65536):
             found += more
         return found
+
+
+def test_numbers_of_every_gateway(hub, join, monkeypatch):
+    """Who asks the hub for metrics gets those of each gateway process that answers in time."""
+    monkeypatch.setattr("gateway.core.layers.hub.TELL_TIME", 0.3)
+    servers = [Server(open_layer(f"unix://{hub.path}"), 5.0) for _ in range(3)]
+    try:
+        for number, server in enumerate(servers[:2]):
+            server.layer.numbers = lambda number=number: f'toys{{gateway="{number}"}} 1\n'
+        asker = join()
+        found = asker.metrics_text()
+        assert {'toys{gateway="0"} 1', 'toys{gateway="1"} 1'} <= set(found.splitlines())
+        assert "gateway_layer_processes 4" in found
+        resumed = threading.Event()
+        servers[1].layer.numbers = lambda: str(resumed.wait(5)) and "late 1\n"  # it is stuck
+        found = asker.metrics_text()
+        resumed.set()
+        assert 'toys{gateway="0"} 1' in found
+        assert "late" not in found
+        assert 'toys{gateway="0"} 1' in asker.metrics_text()
+    finally:
+        for server in servers:
+            server.close()
 
 
 def test_the_socket_is_private(folder):
@@ -294,6 +319,16 @@ def test_a_fork_after_first_use(hub, join):
         assert before in hub.state.processes
     found = [layer.receive(["x"], block=5)[1]["from"] for _ in range(5)]
     assert found == ["before", "child", "parent", "parent", "parent"]
+
+
+@MANY_THREADS
+def test_a_fork_with_a_disconnect_in_hand(folder):
+    """What a parent has in hand the child of a fork does not claim from the next hub."""
+    layer = open_layer(f"unix://{folder}/none.sock")
+    layer.held.begun(LASTING + 1)
+    layer.held.settled(LASTING + 2, [OK])
+    assert in_child(lambda: layer.held.claims()) == "[]"
+    assert layer.held.claims()
 
 
 @MANY_THREADS

@@ -6,21 +6,11 @@ import pytest
 
 from gateway.core.errors import LayerError
 from gateway.core.layers import codec
-from gateway.core.layers.base import (
-    FULL,
-    GROUP,
-    JOIN,
-    MESSAGE,
-    OK,
-    OUTCOME,
-    PART,
-    RELEASED,
-    Edge,
-    Outcome,
-)
+from gateway.core.layers.base import OK, RELEASED, Outcome
 from gateway.core.layers.base import group_add as joining
 from gateway.core.layers.base import group_send as group_sending
 from gateway.core.layers.base import send as sending
+from gateway.core.layers.edge import FULL, GROUP, JOIN, MESSAGE, OUTCOME, PART, Edge
 from gateway.testing.layer_suite.harness import Harness, Server, numbers, zero
 
 GO = codec.encode({"go": True})

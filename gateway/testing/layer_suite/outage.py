@@ -8,7 +8,8 @@ import pytest
 
 from gateway.core.errors import LayerUnavailable
 from gateway.core.layers import codec
-from gateway.core.layers.base import DOWN, OK, OUTCOME, UP, Delivery, Outcome
+from gateway.core.layers.base import OK, Delivery, Outcome
+from gateway.core.layers.edge import DOWN, OUTCOME, UP
 from gateway.testing.layer_suite.harness import Harness
 
 LOST = Outcome("failed", cause="layer_lost")
