@@ -692,7 +692,33 @@ CLASSES = {
         """,
         (
             "ImproperlyConfigured: app.Page: app.Page.get has a yield in it, so calling it runs "
-            "nothing; send with message.reply(…) instead"
+            "nothing; return StreamingHttpResponse(…) instead"
+        ),
+    ),
+    "sessions of connections for requests": (
+        """
+        class Page(HttpConsumer):
+            http_user = True
+            def get(self, request): pass
+        route_class(Page)
+        """,
+        (
+            "ImproperlyConfigured: app.Page.http_user does nothing for requests, which pass "
+            "Django's MIDDLEWARE: take it away, and use request.session and request.user"
+        ),
+    ),
+    "a decorator of sessions for requests": (
+        """
+        from django_gateway.sessions import http_session
+        class Page(HttpConsumer):
+            @http_session
+            def get(self, request): pass
+        route_class(Page)
+        """,
+        (
+            "ImproperlyConfigured: app.Page.get is decorated for sessions of messages, which does "
+            "nothing for requests, which pass Django's MIDDLEWARE: take it away, and use "
+            "request.session and request.user"
         ),
     ),
     "dispatch of the other kind than a verb": (
