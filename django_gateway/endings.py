@@ -13,7 +13,9 @@ from typing import Any, Final
 
 from django.apps import apps
 from django.conf import settings
+from django.contrib.auth import get_user_model
 from django.contrib.auth.signals import user_logged_out
+from django.core.exceptions import ValidationError
 from django.utils.crypto import salted_hmac
 
 from django_gateway import auth_settings
@@ -46,11 +48,25 @@ def user_group(user: Any) -> Group:
     elif user is None or getattr(user, "is_authenticated", None) is False:
         raise ValueError("anonymous users have no group: nobody could be told from another")
     else:
-        key = str(user)
+        key = _spelt(user)
     text = names.escape(key)
     if len(text) > LONGEST:
         text = f"sha256.{hashlib.sha256(key.encode()).hexdigest()}"
     return Group(f"gateway.user.{text}")
+
+
+def _spelt(key: Any) -> str:
+    """Return a primary key as `key_of` does, however it was written: UUIDs with their dashes."""
+    if not apps.is_installed("django.contrib.auth"):
+        return str(key)
+    model = get_user_model()
+    try:
+        return str(model._meta.pk.to_python(key))  # noqa: SLF001 - documented by Django
+    except (TypeError, ValidationError):
+        raise ValueError(
+            f"{key!r} is neither a user nor a primary key of {model.__name__} (AUTH_USER_MODEL), "
+            "whose connections could be found by it"
+        ) from None
 
 
 def session_group(session_key: str) -> Group:
@@ -58,7 +74,8 @@ def session_group(session_key: str) -> Group:
 
     Who sees the name learns nothing of the key.
     """
-    return Group(f"gateway.session.{salted_hmac(__name__, session_key).hexdigest()}")
+    secret = salted_hmac(__name__, session_key, algorithm="sha256").hexdigest()
+    return Group(f"gateway.session.{secret}")
 
 
 def disconnect_user(

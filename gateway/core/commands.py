@@ -131,14 +131,17 @@ def _supervised_worker(options: Options, told: child.Orders) -> int:
 
 def _work(running: RunningWorker, limits: Limits, line: socket.socket) -> None:
     """Tell the supervisor when the worker is ready, and when it is worn, until told to stop."""
+    told = threading.Event()
 
     def tell() -> None:
         running.ready.wait()
         child.say(line, child.READY)
+        told.set()
 
     threading.Thread(target=tell, name="ready", daemon=True).start()
     while not child.wait_for_stop(line, limits.look_every()):
-        worn = limits.reached(running.handled())
+        # Who is not ready yet serves nothing, and its asking would not be heard.
+        worn = limits.reached(running.handled()) if told.is_set() else None
         if worn is not None:
             log.info("asks to be replaced: %s", worn)
             child.say(line, child.WORN)
@@ -146,15 +149,20 @@ def _work(running: RunningWorker, limits: Limits, line: socket.socket) -> None:
             return
 
 
-def reload(options: Options) -> int:
-    """Have the running supervisor of this project replace its workers, and wait until it has."""
+def _read(options: Options, so: str = "", *, load_plugins: bool = True) -> Boot:
+    """As `boot`, where the application's own code raises anything: ConfigError that says it."""
     try:
-        path = boot(options, load_plugins=False).control_path
+        return boot(options, load_plugins=load_plugins)
     except GatewayError:
         raise
     except Exception as error:
-        text = f"the settings cannot be read, nothing is replaced: {type(error).__name__}: {error}"
+        text = f"the settings cannot be read{so}: {type(error).__name__}: {error}"
         raise ConfigError(text) from error
+
+
+def reload(options: Options) -> int:
+    """Have the running supervisor of this project replace its workers, and wait until it has."""
+    path = _read(options, ", nothing is replaced", load_plugins=False).control_path
     result = control.reload(path)
     if result is not None and result.done:
         _say(result.text)
@@ -207,7 +215,7 @@ def plugins(options: Options) -> int:
 def check(options: Options) -> int:
     """Print the effective settings with their origins, warnings and problems; start nothing."""
     try:
-        started = boot(options)
+        started = _read(options)
     except GatewayError as error:
         _say(f"problem: {error}")
         return PROBLEMS
@@ -248,7 +256,7 @@ def stats(options: Options) -> int:
 
     In the Prometheus text format; see the metrics reference.
     """
-    url = boot(options, load_plugins=False).layer_url
+    url = _read(options, load_plugins=False).layer_url
     layer = open_layer(url)
     if not isinstance(layer, UnixLayer):
         raise ConfigError(f"layer.url: {url!r}: only a unix:// layer can be looked at from outside")

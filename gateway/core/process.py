@@ -167,7 +167,7 @@ class Process:
             self._watchdog.start()
         self._tell()
         if self._line is not None:
-            self._line.send(READY)
+            child.say(self._line, READY)
         # What lives now lives until the end: no collection need look at it again.
         gc.collect()
         gc.freeze()
@@ -288,7 +288,7 @@ class Process:
     async def _await_workers(self, line: socket.socket) -> None:
         """Keep the hub until the supervisor says that no worker needs it."""
         if not self._released.is_set():
-            line.send(DRAINED)
+            child.say(line, DRAINED)
             await self._released.wait()
 
 
@@ -362,7 +362,7 @@ async def serve_hub(boot: Boot, orders: Orders | None = None) -> int:
     try:
         await hub.serve(sock)
         if line is not None:
-            line.send(READY)
+            child.say(line, READY)
         else:
             sys.stdout.write(f"gateway {gateway.__version__} hub at {url}\n")
             sys.stdout.flush()

@@ -123,6 +123,7 @@ def test_check(gateway, toys):
         (("--set", "log.access=no/log"), {}, "problem: log.access: cannot open 'no/log': No such"),
         ((), {"TOY_ABSENT": "1"}, "problem: no application found"),
         ((), {"TOY_SETTINGS": '{"workers": 3}'}, "problem: toy settings: 'workers' stands outside"),
+        ((), {"TOY_SETTINGS": "{"}, "problem: the settings cannot be read: JSONDecodeError"),
     ],
 )
 def test_check_finds_problems(gateway, arguments, environ, says):
@@ -130,6 +131,13 @@ def test_check_finds_problems(gateway, arguments, environ, says):
     status, text = gateway("check", "--plugins", "toy", *arguments, **environ)
     assert status == 1
     assert says in text
+
+
+def test_stats_with_broken_settings(gateway):
+    """Settings that cannot be read are told in a line."""
+    status, text = gateway("stats", TOY_SETTINGS="{")
+    assert status == 2
+    assert text.startswith("gateway: the settings cannot be read: JSONDecodeError")
 
 
 def test_check_knows_the_limit_of_files(gateway):

@@ -18,6 +18,7 @@ from gateway.core.errors import ChannelFull, LayerUnavailable
 from gateway.core.layers import open_layer, threads, wire
 from gateway.core.layers.base import OK
 from gateway.core.layers.hub import bind
+from gateway.core.layers.journal import LASTING
 from gateway.core.layers.options import LayerOptions
 from gateway.testing.layer_suite import wait_until
 from gateway.testing.layer_suite.harness import Server
@@ -318,6 +319,16 @@ def test_a_fork_after_first_use(hub, join):
         assert before in hub.state.processes
     found = [layer.receive(["x"], block=5)[1]["from"] for _ in range(5)]
     assert found == ["before", "child", "parent", "parent", "parent"]
+
+
+@MANY_THREADS
+def test_a_fork_with_a_disconnect_in_hand(folder):
+    """What a parent has in hand the child of a fork does not claim from the next hub."""
+    layer = open_layer(f"unix://{folder}/none.sock")
+    layer.held.begun(LASTING + 1)
+    layer.held.settled(LASTING + 2, [OK])
+    assert in_child(lambda: layer.held.claims()) == "[]"
+    assert layer.held.claims()
 
 
 @MANY_THREADS

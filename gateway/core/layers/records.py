@@ -220,4 +220,4 @@ class Group:
         self.expires = FOREVER
         """Before this no member expires."""
         self.watched = False
-        """Whether expiries are looked for without being asked: a leave is to be told."""
+        """Whether it stands in the heap of the groups whose members expire."""

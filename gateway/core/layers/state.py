@@ -267,4 +267,6 @@ class State(Holds):
                 process.inbox.clear()
                 process.inbox_bytes = 0
         self.groups.clear()
+        self._expiries.clear()
+        self._idle_expiries = 0
         self._histories.clear()

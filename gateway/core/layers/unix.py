@@ -60,6 +60,7 @@ class UnixLayer(Verbs):
         """Be a process of its own in the child of a fork: its connections are the parent's."""
         self.process = names.new_process()
         self.said = None
+        self.held = Held()  # what is in hand is in the parent's
         self._lock = threading.Lock()  # a thread that is not here may hold the other
         threads, self._threads = self._threads, None
         loops, self._loops = self._loops, {}
