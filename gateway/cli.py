@@ -13,6 +13,7 @@ import gateway
 from gateway.core.boot import Options
 from gateway.core.child import CANNOT_START
 from gateway.core.errors import GatewayError
+from gateway.core.registry import Registry
 
 _EPILOG = """\
 examples:
@@ -186,6 +187,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("name a command first: " + ", ".join(parsers))
     sub = parsers.get(words[0])
     if sub is None:
+        if words[0] in Registry().available:
+            return _of_plugin(words[0], words[1:])
         parser.error(f"there is no command {words[0]!r}{_closest(words[0], list(parsers))}")
     found, unknown = sub.parse_known_args(words[1:])
     if unknown:
@@ -197,11 +200,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     values = vars(found)
     values |= {name: tuple(v) for name, v in values.items() if isinstance(v, list)}
     options = Options(**values)
+    if words[0] == "run":
+        return _told(lambda: commands.run(options, words))
+    command: Callable[[Options], int] = getattr(commands, words[0])
+    return _told(lambda: command(options))
+
+
+def _of_plugin(name: str, arguments: Sequence[str]) -> int:
+    from gateway.core import subcommands  # noqa: PLC0415 - --help answers without loading it all
+
+    return _told(lambda: subcommands.run(name, arguments))
+
+
+def _told(command: Callable[[], int]) -> int:
+    """Run a command, and say what stopped it; return the exit status."""
     try:
-        if words[0] == "run":
-            return commands.run(options, words)
-        command: Callable[[Options], int] = getattr(commands, words[0])
-        return command(options)
+        return command()
     except BrokenPipeError:
         # Whoever read our text has enough of it; nothing is left to flush at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
