@@ -239,6 +239,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("name a command first: " + ", ".join(parsers))
     sub = parsers.get(words[0])
     if sub is None:
+        if words[0] in Registry().available:
+            return _of_plugin(words[0], words[1:])
         parser.error(f"there is no command {words[0]!r}{_closest(words[0], list(parsers))}")
     found, unknown = sub.parse_known_args(words[1:])
     if unknown:
@@ -247,14 +249,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sub.error(f"there is no {what} {unknown[0]!r}{hint}")
     if words[0] == "new" and found.what != "plugin":
         sub.error(f"a plugin is what can be written: gateway new plugin {found.name}")
-    try:
-        if words[0] == "new":
-            return _new(found)
-        if words[0] == "conformance":
-            from gateway.testing import conformance  # noqa: PLC0415 - no other command needs it
+    if words[0] == "new":
+        return _told(lambda: _new(found))
+    if words[0] == "conformance":
+        from gateway.testing import conformance  # noqa: PLC0415 - no other command needs it
 
-            return conformance.run(found.plugin, found.suite)
-        return _command(words, vars(found))
+        return _told(lambda: conformance.run(found.plugin, found.suite))
+    return _told(lambda: _command(words, vars(found)))
+
+
+def _of_plugin(name: str, arguments: Sequence[str]) -> int:
+    from gateway.core import subcommands  # noqa: PLC0415 - --help answers without loading it all
+
+    return _told(lambda: subcommands.run(name, arguments))
+
+
+def _told(command: Callable[[], int]) -> int:
+    """Run a command, and say what stopped it; return the exit status."""
+    try:
+        return command()
     except BrokenPipeError:
         # Whoever read our text has enough of it; nothing is left to flush at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
