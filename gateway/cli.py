@@ -29,11 +29,12 @@ examples:
                                            … and one worker for them
   gateway reload                           new code is deployed: replace the workers
   gateway check                            what is set, where, and what is wrong
+  gateway conformance websocket            whether a plugin does what it must
   gateway new plugin lamp                  begin a protocol of your own, in gateway-lamp
 
 exit status:
-  0  done, or stopped as asked         1  check found problems; stopped at once;
-                                          nothing was reloaded
+  0  done, or stopped as asked         1  check found problems, conformance failures;
+                                          stopped at once; nothing was reloaded
   2  wrong options or settings, or a plugin that cannot start; the text says which
 
 Settings come, in rising order, from defaults, Django (GATEWAY, CHANNEL_LAYERS),
@@ -50,6 +51,7 @@ _COMMANDS = {
     "plugins": "show the plugins that there are, or one of them in full",
     "check": "show the effective settings and what is wrong with them; starts nothing",
     "routes": "show which consumer gets what",
+    "conformance": "run the suite of an installed plugin: does it do what every plugin must",
     "stats": "show the numbers of a running gateway and its layer",
 }
 
@@ -95,11 +97,12 @@ def _parser() -> tuple[_Parser, dict[str, _Parser]]:
         for name, text in _COMMANDS.items()
     }
     _add_new(parsers["new"])
+    _add_conformance(parsers["conformance"])
     parsers["plugins"].add_argument(
         "name", metavar="NAME", nargs="?", help="the plugin to show in full (default: a table)"
     )
     for name, sub in parsers.items():
-        if name == "new":
+        if name in {"new", "conformance"}:
             continue
         _add_project(sub)
         if name in {"run", "check", "plugins"}:
@@ -119,6 +122,19 @@ def _parser() -> tuple[_Parser, dict[str, _Parser]]:
         if name in {"run", "worker", "check"}:
             _add_channels(sub)
     return parser, parsers
+
+
+def _add_conformance(parser: _Parser) -> None:
+    parser.epilog = (
+        "Prints a table: check, result, reason. Exits with 1 where a check fails. Starts the\n"
+        "plugin on loopback, alone; reads no settings."
+    )
+    parser.add_argument("plugin", metavar="NAME", help="the plugin, as in --plugins")
+    parser.add_argument(
+        "--suite",
+        metavar="MODULE:CLASS",
+        help="its suite (default: its entry point in gateway.conformance)",
+    )
 
 
 def _add_project(parser: _Parser) -> None:
@@ -223,6 +239,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("name a command first: " + ", ".join(parsers))
     sub = parsers.get(words[0])
     if sub is None:
+        if words[0] in Registry().available:
+            return _of_plugin(words[0], words[1:])
         parser.error(f"there is no command {words[0]!r}{_closest(words[0], list(parsers))}")
     found, unknown = sub.parse_known_args(words[1:])
     if unknown:
@@ -231,8 +249,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sub.error(f"there is no {what} {unknown[0]!r}{hint}")
     if words[0] == "new" and found.what != "plugin":
         sub.error(f"a plugin is what can be written: gateway new plugin {found.name}")
+    if words[0] == "new":
+        return _told(lambda: _new(found))
+    if words[0] == "conformance":
+        from gateway.testing import conformance  # noqa: PLC0415 - no other command needs it
+
+        return _told(lambda: conformance.run(found.plugin, found.suite))
+    return _told(lambda: _command(words, vars(found)))
+
+
+def _of_plugin(name: str, arguments: Sequence[str]) -> int:
+    from gateway.core import subcommands  # noqa: PLC0415 - --help answers without loading it all
+
+    return _told(lambda: subcommands.run(name, arguments))
+
+
+def _told(command: Callable[[], int]) -> int:
+    """Run a command, and say what stopped it; return the exit status."""
     try:
-        return _new(found) if words[0] == "new" else _command(words, vars(found))
+        return command()
     except BrokenPipeError:
         # Whoever read our text has enough of it; nothing is left to flush at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -462,5 +462,16 @@ def gateway_application(config: Any) -> Application | None:
 
 
 @hookspec
+def gateway_commands() -> dict[str, Callable[[list[str], Any], int | None]]:  # type: ignore[empty-body]
+    """Return commands by their words: ``gateway NAME WORD …`` calls ``command(arguments, config)``.
+
+    ``arguments`` are the words after it, ``config`` the plugin's settings as `gateway run` would
+    read them here. No gateway is started and no loop runs. It returns the exit status, None for
+    0; a `GatewayError` is shown without a traceback, status 2. The first line of its docstring
+    is its help. The names of the gateway's own commands go before a plugin's.
+    """
+
+
+@hookspec
 def gateway_layers() -> dict[str, str]:  # type: ignore[empty-body]
     """Return layer classes by URL scheme: ``{"redis": "package.module:Class"}``."""

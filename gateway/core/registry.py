@@ -12,7 +12,7 @@ import difflib
 import importlib
 import importlib.metadata
 import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from types import FunctionType, ModuleType
@@ -128,6 +128,15 @@ class Registry:
             for claims in hook(config=config, context=context):
                 found += claims
         return sorted(found, key=lambda claim: -claim.priority)
+
+    def commands(self, name: str) -> dict[str, Callable[[list[str], Any], int | None]]:
+        """Return the commands of a loaded plugin, by their words."""
+        own = self._manager.get_plugin(self._loaded[name].module.__name__)
+        others = [other for other in self._manager.get_plugins() if other is not own]
+        found: dict[str, Callable[[list[str], Any], int | None]] = {}
+        for commands in self._manager.subset_hook_caller("gateway_commands", others)():
+            found |= commands
+        return found
 
     # ------------------------------------------------ one plugin
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import weakref
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -43,9 +44,10 @@ T = TypeVar("T")
 
 STEP: Final = 0.1
 """Virtual seconds that pass at once while something is waited for: what deadlines resolve."""
-PATIENCE: Final = 10.0
-"""Virtual seconds to wait for what must happen: over every timeout of the gateway's defaults that
-a healthy layer and a worker leave."""
+STRIDE: Final = 1.0
+"""The same once it takes long."""
+PATIENCE: Final = 3.0
+"""Virtual seconds to wait for what is to happen at once: some timers of the protocol's own."""
 OURS: Final = ("MemoryEdge._tick", "Deadlines._turn")
 """Timers of the gateway's own, which last as long as it does."""
 
@@ -166,6 +168,8 @@ class Rig:
         self._announced = announced
         self._delivery: Delivery | None = None
         self._left: list[Message] = []
+        self.heard: Counter[str] = Counter()
+        """How many messages the worker has heard, by kind."""
         self._sessions: weakref.WeakSet[Session] = weakref.WeakSet()
 
     def __enter__(self) -> Self:
@@ -221,8 +225,10 @@ class Rig:
         """
         self.run()
         end = self.gateway.loop.time() + seconds
+        step = STEP
         while not (found := condition()) and self.gateway.loop.time() < end:
-            self.run(STEP)
+            self.run(step)
+            step = min(STRIDE, step * 1.25)
         return found
 
     def call(self, function: Callable[..., T], *args: Any) -> T:
@@ -276,7 +282,9 @@ class Rig:
             self.look_at_sessions()
         if self._delivery is None or not self._left:
             return None
-        return Heard(self, self._delivery, self._left.pop(0))
+        heard = Heard(self, self._delivery, self._left.pop(0))
+        self.heard[heard.kind] += 1
+        return heard
 
     def settle(self, delivery: Delivery, outcome: Outcome, sends: list[Any]) -> None:
         """Say what became of the first message of a delivery that has no outcome yet."""

@@ -12,6 +12,8 @@ from gateway.testing.rig import Client, Rig
 
 MANY: Final = 24
 """Clients after which what is left of each shows."""
+NEARLY: Final = 0.9
+"""How much of the grace a farewell may take: after that the core cuts clients off."""
 KEPT: Final = 2
 """Sessions that may still be known then: the last one or two."""
 
@@ -111,7 +113,7 @@ class Ends(Voice):
             client.send(self.question)
             heard = rig.hear()
             over = rig.drain()
-            heard.settle(OK)
+            self.settle(heard)
             self._shut(rig, client, over, self.answers[ACCEPTED])
 
     def test_drain_while_idle(self) -> None:
@@ -121,8 +123,8 @@ class Ends(Voice):
             self._shut(rig, client, rig.drain(), b"")
 
     def _shut(self, rig: Rig, client: Client, over: Callable[[], bool], answer: Answer) -> None:
-        ended = rig.wait(lambda: client.ended, rig.engine.settings.grace / 2)
-        self.that(ended, "a shutdown does not end the client before half of the grace is over")
+        ended = rig.wait(lambda: client.ended, rig.engine.settings.grace * NEARLY)
+        self.that(ended, "a shutdown does not end the client: only the end of the grace does")
         came = self.normal(client.take())
         said = any(
             matches(answer, came[:place]) and matches(self.farewell, came[place:])
@@ -150,7 +152,7 @@ class Ends(Voice):
                     client.send(self.question[:-1])
                 elif number % 4 == 1:
                     client.send(self.question)
-                    rig.hear().settle(OK)
+                    self.settle(rig.hear())
                 elif number % 4 == 2:
                     client.send(self.question)
                 (cut if number % 8 < 4 else leave)(client)

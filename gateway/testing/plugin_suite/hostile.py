@@ -124,7 +124,7 @@ class Hostile(Voice):
             self.that(not came, f"of replies that break the schema the client hears {shown(came)}")
             found = rig.metrics.dropped().get("invalid", 0)
             self.that(found == len(broken), f"of {len(broken)} such replies {found} are dropped")
-            heard.settle(OK)
+            self.settle(heard)
             self.expect(rig, client, self.answers["accepted"], "after such replies")
 
     def test_replies_that_cannot_be_said(self) -> None:

@@ -31,7 +31,7 @@ class Pressure(Voice):
             client.send(self.question)
             heard = rig.hear()
             filler = dict(heard.message)
-            heard.settle(OK)
+            self.settle(heard)
             self.expect(rig, client, self.answers[ACCEPTED], "before the channel is full")
             client = self.ready(rig, client, ACCEPTED)
             rig.send(heard.channel, filler)
@@ -58,7 +58,7 @@ class Pressure(Voice):
             self.expect(rig, idle, away, "while the layer is away", LONG)
             rig.restore()
             heard.settle(OK)
-            found = len(self.settled(rig))
+            self.settled(rig)
             clients = [idle, client := self.ready(rig, idle, "unavailable")]
             self.answered(rig, client)
             clients.append(client := self.opened(rig))
@@ -66,7 +66,8 @@ class Pressure(Voice):
             for client in clients:
                 client.leave()
             due = (1 + len(set(map(id, clients)))) * self.disconnects(len(self.opening) + 1)
-            found += len(self.finish(rig))
+            self.finish(rig)
+            found = rig.heard["disconnect"]
             self.that(
                 found == due,
                 f"after the layer was away {due} disconnects are due, and {found} come",
@@ -115,12 +116,12 @@ class Pressure(Voice):
             waiting: list[Any] = rig.call(lambda: list(rig.context.connections()))
             bounded = not any(connection.is_over(TIMES) for connection in waiting)
             self.that(bounded, "reading goes on although the inbox is full: heed pause()")
-            first.settle(OK)
+            self.settle(first)
             for number in range(2, FLOOD + 1):
                 heard = rig.hear_any(LONG)
                 if heard is None:
                     raise AssertionError(f"of {FLOOD} questions the worker hears {number - 1}")
-                heard.settle(OK)
+                self.settle(heard)
             answer = self.answers[ACCEPTED]
             if isinstance(answer, bytes):
                 self.expect(rig, client, answer * FLOOD, f"to {FLOOD} questions")

@@ -14,7 +14,6 @@ from gateway.core.layers.base import (
     REJECTED,
     RELEASED,
     UNROUTED,
-    Outcome,
     group_add,
     group_send,
 )
@@ -61,7 +60,7 @@ class Talks(Voice):
         """So it is for cuttings that hypothesis looks for."""
         self._need_stream()
         try:
-            from hypothesis import HealthCheck, given, settings
+            from hypothesis import HealthCheck, Phase, given, settings
             from hypothesis import strategies as st
         except ImportError:
             self.skip(NO_HYPOTHESIS)
@@ -76,6 +75,7 @@ class Talks(Voice):
                 deadline=None,
                 database=None,
                 derandomize=True,
+                phases=[Phase.generate],  # the shortest is the business of the fixed cuttings
                 suppress_health_check=list(HealthCheck),
             )
             @given(st.tuples(*places))
@@ -194,7 +194,7 @@ class Talks(Voice):
             client.send(self.question)
             # The layer offers what is released again, until its tries are spent.
             for _ in range(TRIES if kind == RELEASED else 1):
-                rig.hear(LONG).settle(Outcome(kind))
+                self.settle(rig.hear(LONG), kind)
             self.that(kind in self.answers, f"answers has nothing for {kind!r}")
             asked = f"to {shown(self.question)}, {kind},"
             self.expect(rig, client, self.answers[kind], asked)

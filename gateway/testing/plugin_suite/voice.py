@@ -65,6 +65,8 @@ class Voice:
     """Settings of the plugins that it requires, by name."""
     settings: ClassVar[Mapping[str, Any]] = {}
     """Fields of ``[gateway]`` that differ from the defaults."""
+    replies: ClassVar[Sequence[Message]] = ()
+    """What the worker sends with an accepted question, where that alone is no answer."""
     opening: ClassVar[Sequence[Turn]] = ()
     """What is exchanged before anything else: a connect and its greeting."""
     closes: ClassVar[frozenset[str]] = frozenset()
@@ -218,15 +220,21 @@ class Voice:
         client.send(self.question)
         while (heard := rig.hear()).kind == "disconnect":
             heard.settle(OK)  # of another client, before this one
-        heard.settle(Outcome(kind))
+        self.settle(heard, kind)
         self.expect(rig, client, self.answers[kind], f"to {shown(self.question)}, {kind},")
+
+    def settle(self, heard: Heard, kind: str = ACCEPTED) -> None:
+        """Settle the question, with the replies that belong to it."""
+        heard.settle(Outcome(kind), *(self.replies if kind == ACCEPTED else ()))
 
     def ready(self, rig: Rig, client: Client, after: str) -> Client:
         """Return a client that may ask again after such an answer: a new one where it closes."""
         if after not in self.closes:
             return client
-        ended = rig.wait(lambda: client.ended)
+        ended = rig.wait(lambda: client.ended, LONG)
         self.that(ended, f"closes has {after!r}, and the plugin does not close")
+        client.leave()
+        self.settled(rig)
         return self.opened(rig)
 
     @property
