@@ -7,7 +7,7 @@ import socket
 from collections.abc import Iterator
 
 import pytest
-from gateway.core.names import address
+from gateway import address
 from gateway.core.plugin import (
     FAILED,
     OK,
