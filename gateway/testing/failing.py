@@ -16,8 +16,9 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from gateway.core.layers.base import ANNOUNCED, DOWN, FULL, OUTCOME, UP, Edge, Item
-from gateway.core.layers.memory import MemoryEdge, MemoryLayer
+from gateway.core.layers.edge import ANNOUNCED, DOWN, FULL, OUTCOME, UP, Edge, Item
+from gateway.core.layers.memory import MemoryLayer
+from gateway.core.layers.memoryedge import MemoryEdge
 from gateway.testing.fakes import LAYER_LOST
 
 
