@@ -51,7 +51,7 @@ class WebsocketPlugin(ProtocolPlugin):
 
     name = "websocket"
     Config = WebsocketConfig
-    messages: ClassVar[Any] = messages
+    messages = messages
     requires = ("http",)
 
     @classmethod
