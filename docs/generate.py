@@ -355,9 +355,9 @@ def command_line() -> Iterator[str]:
 
     _, commands = cli._parser()
     known = {name: options(parser) for name, parser in commands.items()}
-    shared = [
-        row for row in next(iter(known.values())) if all(row in rows for rows in known.values())
-    ]
+    # All but the one that reads no settings.
+    usual = [rows for name, rows in known.items() if name != "conformance"]
+    shared = [row for row in usual[0] if all(row in rows for rows in usual)]
     yield "## Options of every command"
     yield ""
     yield from table(("option", "meaning"), shared)
@@ -390,6 +390,17 @@ def benchmarks() -> Iterator[str]:
     yield found[1].strip() if found else ""
 
 
+def checks() -> Iterator[str]:
+    """Yield the checks of PluginSuite."""
+    from gateway.testing import PluginSuite
+
+    rows = [
+        (name, prose(" ".join((check.__doc__ or "").split())))
+        for name, check in PluginSuite.checks()
+    ]
+    yield from table(("check", "what must be so"), rows)
+
+
 REGIONS: dict[str, Callable[..., Iterator[str]]] = {
     function.__name__: function
     for function in (
@@ -403,6 +414,7 @@ REGIONS: dict[str, Callable[..., Iterator[str]]] = {
         actions,
         methods,
         hooks,
+        checks,
         command_line,
         benchmarks,
     )
