@@ -28,19 +28,16 @@ from gateway.core.config import TlsSettings
 from gateway.core.layers.base import Layer
 from gateway.core.layers.memory import MemoryLayer, sibling
 from gateway.core.layers.options import LayerOptions
-from gateway.core.listen import Listen, parse
 from gateway.core.listeners import Listeners
 from gateway.core.metrics import Drop, Metrics
 from gateway.core.places import Places
-from gateway.core.plugin import Peer, ProtocolPlugin
+from gateway.core.plugin import Peer
 from gateway.core.server import Server
 from gateway.testing.line import Line
 from gateway.testing.virtual import VirtualLoop
 
 FIRST_PORT: Final = 50_000
 """Port of the first client; each has one of its own, so that it is known by it."""
-DATAGRAMS: Final = "udp:127.0.0.1:0"
-"""Where plugins of datagrams listen: what is sent on loopback is there at once, in order."""
 PORTS: Final = 10_000
 """Ports before they come again."""
 
@@ -60,7 +57,7 @@ class Complaints(logging.Handler):
 
 
 class MemoryGateway:
-    """The gateway process of ``boot``'s plugins and settings; it listens nowhere for streams.
+    """The gateway process of ``boot``'s plugins and settings; it listens nowhere.
 
     ``layer`` in the settings says how its memory layer behaves, whatever its URL; ``layer`` here
     is the class of that: `gateway.testing.failing.FailingLayer`, say.
@@ -74,12 +71,10 @@ class MemoryGateway:
         options = LayerOptions(**settings.layer.options())
         self._layer = layer("memory://", options, loop.time)
         self.shared = self._layer.shared
-        self.listeners = Listeners({one.kind.name: _endpoints(one.kind) for one in boot.plugins})
-        """What it listens at: plugins of datagrams have a socket on loopback, others nothing."""
         self._ports = itertools.cycle(range(FIRST_PORT, FIRST_PORT + PORTS))
         self._complaints = Complaints(loop.ident)
         logging.getLogger("gateway").addHandler(self._complaints)
-        self.close = weakref.finalize(self, _end, loop, self._complaints, self.listeners)
+        self.close = weakref.finalize(self, _end, loop, self._complaints)
         """End it, at once; at the latest when it is forgotten."""
         try:
             self.server: Server = loop.do(self._start())
@@ -88,8 +83,9 @@ class MemoryGateway:
             raise
 
     async def _start(self) -> Server:
-        listeners = self.listeners
-        listeners.bind()
+        names = self.boot.settings.tables
+        listeners = Listeners({name: [] for name in names})
+        listeners.adopt({name: [] for name in names})
         server = Server(self.boot, self._layer, listeners, self.metrics)
         await server.start()
         return server
@@ -143,11 +139,6 @@ class MemoryGateway:
         return self._complaints.texts
 
 
-def _endpoints(plugin: type[ProtocolPlugin]) -> list[Listen]:
-    return [parse(DATAGRAMS, f"{plugin.name}.listen")] if plugin.datagrams else []
-
-
-def _end(loop: VirtualLoop, complaints: Complaints, listeners: Listeners) -> None:
+def _end(loop: VirtualLoop, complaints: Complaints) -> None:
     logging.getLogger("gateway").removeHandler(complaints)
-    listeners.close()
     loop.close()

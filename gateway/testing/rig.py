@@ -16,12 +16,10 @@ The server is the real one, its time is virtual (`gateway.testing.virtual`): not
 from __future__ import annotations
 
 import asyncio
-import socket
 import sys
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -38,7 +36,6 @@ from gateway.core.metrics import Metrics
 from gateway.core.plugin import Context, Message, ProtocolPlugin, Session, hookimpl
 from gateway.core.project import Project
 from gateway.core.registry import PLUGINS, Registry
-from gateway.core.server import STOP_TIME
 from gateway.core.sources import Sources
 from gateway.testing.failing import FailingLayer
 from gateway.testing.memory import MemoryGateway
@@ -130,58 +127,6 @@ class LineClient:
         return self._line.ended
 
 
-class DatagramClient:
-    """A client of datagrams: a socket on loopback, where what is sent has come."""
-
-    def __init__(self, rig: Rig) -> None:
-        [place] = rig.gateway.listeners.places(rig.plugin_class.name)
-        self._rig = rig
-        self._said = False
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._socket.setblocking(False)
-        self._socket.connect(("127.0.0.1", int(place.rpartition(":")[2])))
-        self._address = self._socket.getsockname()[:2]
-        rig.sockets.append(self._socket)
-
-    def send(self, data: bytes) -> None:
-        """Send one datagram."""
-        with suppress(OSError):  # too large, or nobody listens any more
-            self._socket.send(data)
-        self._said = True
-        self._rig.run()
-
-    def take(self) -> bytes:
-        """Return the datagrams that came since the last time, one behind the other."""
-        came = b""
-        with suppress(OSError):
-            while True:
-                came += self._socket.recv(65536)
-        return came
-
-    def leave(self) -> None:
-        """Say nothing more; nobody is told."""
-
-    def cut(self) -> None:
-        """Vanish likewise."""
-
-    def hold(self, room: int) -> None:
-        """Do nothing: no datagram waits for a client that does not read."""
-
-    def release(self) -> None:
-        """Do nothing."""
-
-    @property
-    def held(self) -> int:
-        """Nothing waits."""
-        return 0
-
-    @property
-    def ended(self) -> bool:
-        """Whether the plugin has no session for it any more."""
-        living: list[Any] = self._rig.call(lambda: list(self._rig.context.connections()))
-        return self._said and all(one.peer.client != self._address for one in living)
-
-
 class Heard:
     """One message that the plugin emitted, in a worker's hands."""
 
@@ -225,9 +170,6 @@ class Rig:
         self._left: list[Message] = []
         self.heard: Counter[str] = Counter()
         """How many messages the worker has heard, by kind."""
-        self.sockets: list[socket.socket] = []
-        """What is closed with it."""
-        self._over: Callable[[], bool] | None = None
         self._sessions: weakref.WeakSet[Session] = weakref.WeakSet()
 
     def __enter__(self) -> Self:
@@ -245,11 +187,6 @@ class Rig:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self.plugin_class.datagrams:  # which has a real socket
-            over = self._over or self.drain()
-            self.wait(over, self.engine.settings.grace + STOP_TIME)
-        for one in self.sockets:
-            one.close()
         self.worker.close()
         self.gateway.close()
 
@@ -300,10 +237,8 @@ class Rig:
 
     # ------------------------------------------------ the client's side
 
-    def connect(self, door: str | None = None) -> Client:
+    def connect(self, door: str | None = None) -> LineClient:
         """Return a new client of the plugin ``door``: itself, or the http port it claims at."""
-        if self.plugin_class.datagrams:
-            return DatagramClient(self)
         if door is None:
             own = getattr(self.plugin, "serve", None) is not None
             door = "http" if not own and "http" in self.gateway.server.plugins else self.plugin.name
@@ -386,7 +321,6 @@ class Rig:
             self.gateway.server.drain(), self.gateway.loop.loop
         )
         self.run()
-        self._over = draining.done
         return draining.done
 
     def left_over(self) -> dict[str, Any]:

@@ -21,13 +21,7 @@ class Life(Voice):
 
     def staged(self, **options: Any) -> Staged:
         """Return the plugin, to be started on real sockets."""
-        listen = f"{self._kind}127.0.0.1:0"
-        named = {"listen": listen, **self.settings, **options}
-        return Staged(self.plugin, self.config, **named)
-
-    @property
-    def _kind(self) -> str:
-        return "udp:" if self.plugin.datagrams else ""
+        return Staged(self.plugin, self.config, **{**self.settings, **options})
 
     def dial(self, staged: Staged) -> socket.socket:
         """Return a real connection to it."""
@@ -65,14 +59,12 @@ class Life(Voice):
         self._need_listening()
         with self.staged():
             pass
-        kind = socket.SOCK_DGRAM if self.plugin.datagrams else socket.SOCK_STREAM
-        with socket.socket(type=kind) as taken:
+        with socket.socket() as taken:
             taken.bind(("127.0.0.1", 0))
-            if kind is socket.SOCK_STREAM:
-                taken.listen()
+            taken.listen()
             port = taken.getsockname()[1]
             before = open_sockets()
-            staged = self.staged(listen=f"{self._kind}127.0.0.1:{port}", bound=False)
+            staged = self.staged(listen=f"127.0.0.1:{port}", bound=False)
             try:
                 with staged:
                     pass

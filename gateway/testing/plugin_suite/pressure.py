@@ -76,8 +76,6 @@ class Pressure(Voice):
 
     def test_slow_client(self) -> None:
         """What waits for a client that does not read is bounded, and costs no other anything."""
-        if not self.cuttable:
-            self.skip("it speaks in datagrams: none waits for who does not read")
         self.chatter(0)
         with self.rig(outbox_messages=OUTBOX) as rig:
             client, other = self.opened(rig), self.opened(rig)
@@ -106,8 +104,6 @@ class Pressure(Voice):
 
     def test_fast_client(self) -> None:
         """A client that asks faster than workers answer is read no further, and loses nothing."""
-        if not self.cuttable:
-            self.skip("it speaks in datagrams: who is too fast loses datagrams")
         if ACCEPTED in self.closes:
             self.skip("a connection is for one question")
         if not self.pipelined:

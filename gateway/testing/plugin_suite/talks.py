@@ -103,7 +103,7 @@ class Talks(Voice):
 
     def _need_stream(self) -> None:
         if not self.cuttable:
-            self.skip("it speaks in datagrams: one is never cut")
+            self.skip("cuttable = False: a datagram is never cut")
 
     def _cut(self, rig: Rig, how: str, cuts: Any) -> None:
         client = self.connect(rig)

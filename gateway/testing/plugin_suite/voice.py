@@ -83,6 +83,8 @@ class Voice:
     """What a client hears when the gateway shuts down."""
     confirms: ClassVar[bytes] = b""
     """What a client says to confirm ``chatter``, where the protocol has such a thing."""
+    cuttable: ClassVar[bool] = True
+    """Whether the bytes are a stream, which may come in any pieces. False: datagrams."""
     pipelined: ClassVar[bool] = True
     """Whether a client may go on with the conversation before it has heard the answers."""
 
@@ -147,11 +149,6 @@ class Voice:
         for turn in self.opening:
             self.take_turn(rig, client, turn)
         return client
-
-    @property
-    def cuttable(self) -> bool:
-        """Whether the bytes are a stream, which may come in any pieces. Not datagrams."""
-        return not self.plugin.datagrams
 
     @property
     def turns(self) -> Sequence[Turn]:
