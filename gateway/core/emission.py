@@ -23,7 +23,7 @@ _encode = msgspec.msgpack.Encoder().encode
 def emit(connection: Connection, action: Emit) -> None:
     """Send a message of a session on its way, or tell the session why not."""
     context = connection.context
-    message = action.message
+    message: Message = action.message  # type: ignore[assignment] # a dict, as told
     token = action.token
     if connection.abandoned:
         context.drop(Drop.CLOSED)

@@ -18,6 +18,7 @@ from gateway.core.metrics import Metrics
 from gateway.core.plugin import ProtocolPlugin
 from gateway.core.registry import Loaded
 from gateway.core.tls import Tls
+from gateway.core.web import Claim
 
 log = logging.getLogger("gateway.server")
 
@@ -67,7 +68,7 @@ class Server:
         A failure stops what has started, in reverse, and is raised as ConfigError or
         PluginError that names the plugin; nothing runs or listens then.
         """
-        claims: list[Any] = []
+        claims: list[Claim] = []
         tables = self._boot.settings.tables
         try:
             self._load_tls()
@@ -92,7 +93,7 @@ class Server:
         tls.warn()
         self._watching = asyncio.create_task(tls.watch())
 
-    def _make(self, loaded: Loaded, claims: list[Any]) -> None:
+    def _make(self, loaded: Loaded, claims: list[Claim]) -> None:
         name = loaded.name
         config = self._boot.settings.tables[name]
         try:
