@@ -392,7 +392,10 @@ class ProtocolPlugin(ABC):
         """
 
     def health(self) -> Mapping[str, Any]:
-        """Return facts for a health check; ``{"ok": False, …}`` marks the gateway unhealthy."""
+        """Return facts for a health check; ``{"ok": False, …}`` marks the gateway unhealthy.
+
+        Asked whenever somebody looks (`gateway_healthy` in ``gateway stats``); cheap, no I/O.
+        """
         return {"ok": True}
 
 
