@@ -17,7 +17,7 @@ import pytest
 from gateway.core.errors import ChannelFull, LayerUnavailable
 from gateway.core.layers import open_layer, threads, wire
 from gateway.core.layers.base import OK
-from gateway.core.layers.hub import bind
+from gateway.core.layers.hub import Hub, bind
 from gateway.core.layers.journal import LASTING
 from gateway.core.layers.options import LayerOptions
 from gateway.testing.layer_suite import wait_until
