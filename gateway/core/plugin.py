@@ -35,6 +35,7 @@ import msgspec
 import pluggy
 
 from gateway.core.deadlines import Deadlines
+from gateway.core.errors import ConfigError, LocalProtocolError, RemoteProtocolError
 from gateway.core.framing import LengthSession, LineSession
 from gateway.core.layers.base import (
     ACCEPTED,
@@ -64,6 +65,7 @@ from gateway.core.session import (
     Write,
 )
 from gateway.core.singletons import Held
+from gateway.core.uniform import UniformReply
 from gateway.core.web import Exchange
 
 __all__ = [
@@ -77,6 +79,7 @@ __all__ = [
     "Action",
     "Application",
     "Close",
+    "ConfigError",
     "Connection",
     "Context",
     "Done",
@@ -88,17 +91,20 @@ __all__ = [
     "LayerOptions",
     "LengthSession",
     "LineSession",
+    "LocalProtocolError",
     "Message",
     "NoConfig",
     "Outcome",
     "Peer",
     "ProtocolPlugin",
     "Refusal",
+    "RemoteProtocolError",
     "RunningWorker",
     "Session",
     "Summary",
     "Timer",
     "Traffic",
+    "UniformReply",
     "Wire",
     "Write",
     "hookimpl",
