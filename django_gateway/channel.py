@@ -285,6 +285,7 @@ class Group:
 
     def members(self) -> dict[str, dict[str, Any] | None]:
         """Return the members' names and their meta, in no order. Reads at once."""
+        _off_loop("Group.members")
         return _layer().group_members(self.name)
 
     async def amembers(self) -> dict[str, dict[str, Any] | None]:

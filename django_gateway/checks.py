@@ -55,7 +55,7 @@ def check_routing(**_: Any) -> Sequence[CheckMessage]:
 
 @register("gateway")
 def check_middleware(**_: Any) -> Sequence[CheckMessage]:
-    """``gateway.E003``: a middleware of the consumers cannot be imported or made."""
+    """``gateway.E004``: a middleware of the consumers cannot be imported or made."""
     try:
         layer = asgi.layer_settings()
         router = Router(layer.get("ROUTING"))
@@ -64,12 +64,12 @@ def check_middleware(**_: Any) -> Sequence[CheckMessage]:
     try:
         middleware_of(layer, router)
     except ImproperlyConfigured as error:
-        return [Error(str(error), id="gateway.E003")]
+        return [Error(str(error), id="gateway.E004")]
     except Exception as error:  # noqa: BLE001 - whatever the project's modules raise
         return [
             Error(
                 f"making the consumers' MIDDLEWARE failed: {type(error).__name__}: {error}",
-                id="gateway.E003",
+                id="gateway.E004",
             )
         ]
     return []

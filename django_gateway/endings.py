@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from typing import Any, Final
+from typing import Any, Final, Unpack
 
 from django.apps import apps
 from django.conf import settings
@@ -17,7 +17,7 @@ from django.contrib.auth.signals import user_logged_out
 from django.utils.crypto import salted_hmac
 
 from django_gateway import auth_settings
-from django_gateway.channel import Group
+from django_gateway.channel import Group, When
 from gateway.core import names
 from gateway.core.errors import GatewayError
 
@@ -62,21 +62,22 @@ def session_group(session_key: str) -> Group:
 
 
 def disconnect_user(
-    user: Any, *, code: int | None = None, reason: str = ENDED, immediately: bool = False
+    user: Any, *, code: int | None = None, reason: str = ENDED, **when: Unpack[When]
 ) -> None:
     """End every connection of ``user`` (a user or a primary key), on whatever gateway.
 
     Those are ended of which ``message.user`` was asked for when they were opened. ``code`` is
-    the close code, by default the setting ``close_code``. Buffered inside a consumer or a view.
+    the close code, by default the setting ``close_code``. Leaves when `Group.send` does, by the
+    same ``when``.
     """
-    user_group(user).send(_close(code, reason), immediately=immediately)
+    user_group(user).send(_close(code, reason), **when)
 
 
 async def adisconnect_user(
-    user: Any, *, code: int | None = None, reason: str = ENDED, immediately: bool = False
+    user: Any, *, code: int | None = None, reason: str = ENDED, **when: Unpack[When]
 ) -> None:
     """Async twin of `disconnect_user`."""
-    await user_group(user).asend(_close(code, reason), immediately=immediately)
+    await user_group(user).asend(_close(code, reason), **when)
 
 
 def _close(code: int | None, reason: str) -> dict[str, Any]:

@@ -188,6 +188,7 @@ class UsersTest(GatewayTestMixin, TestCase):
             (lambda: ws.send_text("a"), "await asend_text()"),
             (lambda: ws.expect_text("a"), "await aexpect_text()"),
             (lambda: ws.expect_close(), "await aexpect_close()"),
+            (lambda: ws.forget(), "await aforget()"),
         ):
             with pytest.raises(RuntimeError, match=re.escape(twin)):
                 call()

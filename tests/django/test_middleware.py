@@ -346,7 +346,7 @@ def test_wrong_entries(case):
             asgi.router()
         assert str(caught.value) == text
         (error,) = run_checks(tags=["gateway"])
-        assert (error.id, error.msg) == ("gateway.E003", text)
+        assert (error.id, error.msg) == ("gateway.E004", text)
 
 
 def test_the_settings_are_read(monkeypatch):
