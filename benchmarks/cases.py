@@ -8,6 +8,7 @@ doing meanwhile weighs on both; the median of the ratios is what a target is hel
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import tempfile
 from collections import Counter
@@ -84,6 +85,10 @@ def _cpu(sample: Sample) -> float:
     return sample.cpu_us
 
 
+def _rate(sample: Sample) -> float:
+    return sample.rate
+
+
 def _p99(sample: Sample) -> float:
     return sample.latency_us(0.99)
 
@@ -137,6 +142,29 @@ def middleware(plan: Plan) -> Report:
     found = interleave(plan, candidates, _http(plan.count(6000)), _http(plan.count(1000)))
     report.rows = _rows(found)
     report.checks = against(found, "gunicorn", 0.55)
+    return report
+
+
+def gateways(plan: Plan) -> Report:
+    """One gateway process with the hub in it, against two over a hub of its own.
+
+    The rate can grow only where there are cores that the rest (workers, the client) leaves; the
+    CPU says what the hop to a hub of its own costs, on any machine.
+    """
+    report = Report("gateways", "Django view, two gateway processes against one, two workers")
+    candidates = [
+        servers.gateway(name="gateway", workers=2),
+        servers.gateway(name="two gateways", workers=2, options=("--gateways", "2")),
+    ]
+    found = interleave(plan, candidates, _http(plan.count(6000)), _http(plan.count(1000)))
+    report.rows = _rows(found)
+    cores = len(os.sched_getaffinity(0))
+    report.notes.append(f"{cores} cores for supervisor, hub, gateways, two workers and the client")
+    if len(found) == len(candidates):
+        pairs = list(zip(found["two gateways"], found["gateway"], strict=True))
+        for word, figure in (("CPU", _cpu), ("rate", _rate)):
+            spread = Spread.of([figure(two) / figure(one) for two, one in pairs])
+            report.notes.append(f"{word} of two / of one: {spread.middle:.2f}")
     return report
 
 
@@ -343,6 +371,7 @@ def layer(plan: Plan) -> Report:
 CASES: dict[str, Callable[[Plan], Report]] = {
     "view": view,
     "middleware": middleware,
+    "gateways": gateways,
     "echo-sync": echo_sync,
     "echo-async": echo_async,
     "one": one_connection,

@@ -179,6 +179,8 @@ def gateway(
     consumers: str = "sync_echo",
     options: tuple[str, ...] = (),
     tls: bool = False,
+    name: str = "gateway",
+    workers: int = 1,
 ) -> Server:
     """``gateway run`` with one worker process: supervisor, gateway with its hub, worker."""
     listen = "127.0.0.1:0"
@@ -187,10 +189,11 @@ def gateway(
         found, key = certificate.files()
         options += ("--set", f"tls.certificate={found}", "--set", f"tls.key={key}")
     argv = (
-        *(str(BIN / "gateway"), "run", "--plugins", "http,websocket", "--workers", "1"),
+        *(str(BIN / "gateway"), "run", "--plugins", "http,websocket"),
+        *("--workers", str(workers)),
         *("--listen", listen, "--log-level", "warning", *options),
     )
-    return Server("gateway", argv, _variant("settings_gateway", middleware, consumers), tls=tls)
+    return Server(name, argv, _variant("settings_gateway", middleware, consumers), tls=tls)
 
 
 def gunicorn(*, middleware: str = "none", threads: int = 0) -> Server:

@@ -17,6 +17,7 @@ from gateway.core.errors import ConfigError
 from gateway.core.layers import open_layer
 from gateway.core.layers.base import Layer
 from gateway.core.plugin import hookimpl
+from gateway.core.selection import select
 
 if TYPE_CHECKING:
     from django_gateway.handler import Views
@@ -83,7 +84,9 @@ os.register_at_fork(after_in_child=channel_layers.forked)
 class DjangoApplication:
     """Django as an application of the gateway (`gateway.core.plugin.Application`)."""
 
-    def __init__(self) -> None:
+    def __init__(self, views: Views | None = None) -> None:
+        self._views = views
+        """The consumer of requests that no route takes; None: Django's views."""
         self.source = f"Django settings {os.environ['DJANGO_SETTINGS_MODULE']}"
 
     def settings(self) -> Mapping[str, Any]:
@@ -116,7 +119,8 @@ class DjangoApplication:
     def _worker(self, layer: Layer, config: Any) -> Worker:
         channel_layers.use(layer)
         router = self._router()
-        if getattr(settings, "ROOT_URLCONF", None):
+        router = router.only(select(router.channels(), config.workers))
+        if getattr(settings, "ROOT_URLCONF", None) and router.of("http.request"):
             # Now, not at the first request: code that cannot be imported stops the start.
             _ = get_resolver().url_patterns
         from django_gateway.worker import Worker  # noqa: PLC0415 - needs Django set up
@@ -127,7 +131,7 @@ class DjangoApplication:
         try:
             if not apps.ready:
                 django.setup()
-            return router()
+            return router(views=self._views)
         except ImproperlyConfigured as error:
             raise ConfigError(f"{self.source}: {error}") from error
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from django.core.checks import CheckMessage, Error, register
+from django.core.checks import CheckMessage, Error, Warning, register  # noqa: A004 - Django's name
 from django.core.exceptions import ImproperlyConfigured
+from django.core.management import get_commands, load_command_class
 
 from django_gateway import asgi, auth_settings
 from django_gateway.middleware import middleware_of
@@ -73,3 +74,24 @@ def check_middleware(**_: Any) -> Sequence[CheckMessage]:
             )
         ]
     return []
+
+
+@register("gateway")
+def check_runserver(**_: Any) -> Sequence[CheckMessage]:
+    """``gateway.W001``: ``manage.py runserver`` is another app's."""
+    from django_gateway.management.commands.runserver import (  # noqa: PLC0415 - Django is set up now
+        Command,
+    )
+
+    owner = get_commands()["runserver"]
+    command = load_command_class(owner, "runserver") if isinstance(owner, str) else owner
+    if isinstance(command, Command):
+        return []
+    app = type(command).__module__.partition(".management")[0]
+    return [
+        Warning(
+            f"manage.py runserver is that of {app}, which serves HTTP alone and runs no consumers",
+            hint="Put 'django_gateway' before it in INSTALLED_APPS.",
+            id="gateway.W001",
+        )
+    ]

@@ -128,12 +128,16 @@ class Views:
 
     def __call__(self, message: Message) -> Coroutine[Any, Any, None] | None:
         """Answer the request. What it returns, if anything, is to be awaited on the loop."""
+        return self.answer(message, self._chain)
+
+    def answer(self, message: Message, chain: Chain) -> Coroutine[Any, Any, None] | None:
+        """Answer the request as ``chain`` does; else as `__call__`."""
         request = message.__dict__.get("request") or GatewayRequest(message)
         if self._started.due():
             request_started.send(sender=Views, message=message)
         if request.script_name:
             set_script_prefix(request.script_name)
-        response = self._chain.get_response(request)
+        response = chain.get_response(request)
         rest = None
         try:
             if isinstance(response, Raised):

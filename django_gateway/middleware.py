@@ -20,7 +20,8 @@ middleware itself sends leaves with the outcome.
 Factories say what they can by ``sync_capable`` and ``async_capable``, which Django's decorators
 (``sync_and_async_middleware``, …) set; without them they are synchronous. There is a chain for
 each kind of consumers, built once at the start, and where a middleware is of the other kind it
-is adapted as Django adapts. Views have Django's ``MIDDLEWARE``: this one is not around them.
+is adapted as Django adapts. Views, and `HttpConsumer`, have Django's ``MIDDLEWARE``: this one is
+not around them.
 """
 
 from __future__ import annotations
@@ -88,7 +89,7 @@ class Sent:
         return f"<{self.verb} {self.name} {what!r}>"
 
 
-class Call:
+class ConsumerCall:
     """What a middleware is told of the consumer that is about to run, or has run."""
 
     __slots__ = ("_box", "kwargs", "route")
@@ -131,7 +132,7 @@ class Call:
         return f"<call of {self.name}>"
 
 
-Chain = Callable[[Message, Call], Any]
+Chain = Callable[[Message, ConsumerCall], Any]
 
 
 class Middleware:
@@ -149,7 +150,7 @@ class Middleware:
             self.chain(is_async=is_async)
 
     def chain(self, *, is_async: bool) -> Chain:
-        """Return the chain around consumers of one kind: of a message and a `Call`."""
+        """Return the chain around consumers of one kind: of a message and a `ConsumerCall`."""
         found = self._chains.get(is_async)
         if found is None:
             found = self._chains[is_async] = self._build(is_async=is_async)
@@ -169,7 +170,7 @@ class Middleware:
                 if settings.DEBUG:
                     log.debug("MiddlewareNotUsed: %r%s", path, f": {error}" if str(error) else "")
                 continue
-            _check(path, made)
+            _check(path, made, is_async=its_async)
             chain, chain_is_async = _watched(path, made, is_async=its_async), its_async
         return _adapted(chain, chain_is_async, is_async)
 
@@ -183,7 +184,7 @@ def middleware_of(layer: Any, router: Router) -> Middleware | None:
 # ---------------------------------------------------------------- the innermost
 
 
-def _run(message: Message, call: Call) -> Outcome:
+def _run(message: Message, call: ConsumerCall) -> Outcome:
     before = len(call._box.sends)  # noqa: SLF001 - its keeper
     try:
         check_result(call.route, call.route.consumer(message, **call.kwargs))
@@ -193,7 +194,7 @@ def _run(message: Message, call: Call) -> Outcome:
     return OK
 
 
-async def _arun(message: Message, call: Call) -> Outcome:
+async def _arun(message: Message, call: ConsumerCall) -> Outcome:
     before = len(call._box.sends)  # noqa: SLF001 - as above
     try:
         await call.route.consumer(message, **call.kwargs)
@@ -225,7 +226,7 @@ def _watched(path: str, made: Any, *, is_async: bool) -> Chain:
     """Return a level of the chain that returns an outcome, or raises an error that names it."""
     if is_async:
 
-        async def alevel(message: Message, call: Call) -> Outcome:
+        async def alevel(message: Message, call: ConsumerCall) -> Outcome:
             found = made(message, call)
             if not inspect.isawaitable(found):
                 raise TypeError(
@@ -237,14 +238,14 @@ def _watched(path: str, made: Any, *, is_async: bool) -> Chain:
 
         return alevel
 
-    def level(message: Message, call: Call) -> Outcome:
+    def level(message: Message, call: ConsumerCall) -> Outcome:
         found = made(message, call)
         if inspect.iscoroutine(found):
             found.close()
             raise TypeError(
-                f"the middleware {path} returned a coroutine around a synchronous consumer: "
-                "decorate the factory with django.utils.decorators.async_only_middleware, or have "
-                "it make a plain function where iscoroutinefunction(get_outcome) is false"
+                f"the middleware {path} returned a coroutine around a synchronous consumer, where "
+                "get_outcome is none to be awaited: return what it returned, or decorate the "
+                "factory with django.utils.decorators.async_only_middleware"
             )
         return _outcome(path, found)
 
@@ -288,7 +289,7 @@ def _factory(path: Any) -> Callable[..., Any]:
     return cast("Callable[..., Any]", factory)
 
 
-def _check(path: str, made: Any) -> None:
+def _check(path: str, made: Any, *, is_async: bool) -> None:
     if made is None:
         raise ImproperlyConfigured(
             f"{KEY}: the factory {path!r} returned None; does it return the function that it makes?"
@@ -296,6 +297,13 @@ def _check(path: str, made: Any) -> None:
     if not callable(made):
         raise ImproperlyConfigured(
             f"{KEY}: the factory {path!r} returned {made!r}, which cannot be called"
+        )
+    if not is_async and iscoroutinefunction(made):
+        raise ImproperlyConfigured(
+            f"{KEY}: {path!r} made an async def around a synchronous consumer; decorate the "
+            "factory with django.utils.decorators.async_only_middleware, or with "
+            "sync_and_async_middleware and have it make a plain function where "
+            "iscoroutinefunction(get_outcome) is false"
         )
     try:
         signature = inspect.signature(made)

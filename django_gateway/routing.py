@@ -19,7 +19,8 @@ raise `ImproperlyConfigured` with a text that names the fix.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from copy import copy
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -217,6 +218,16 @@ class Router:
             for channel in one.channels:
                 before = self._by_channel.get(channel, ())
                 self._by_channel[channel] = (*before, one)
+        self.table = self.channels()
+        """The channels of the whole table, whatever part of it this is (`only`)."""
+
+    def only(self, channels: Collection[str]) -> Router:
+        """Return the same table with these of its channels alone."""
+        found = copy(self)
+        part = {name: self._by_channel[name] for name in channels}
+        found._by_channel = part  # noqa: SLF001 - of the same class
+        found.routes = [one for one in self.routes if not set(channels).isdisjoint(one.channels)]
+        return found
 
     def of(self, channel: str) -> tuple[Route, ...]:
         """Return the routes of a full channel name, in order."""

@@ -19,7 +19,7 @@ from django_gateway.channel import Outbox, outbox
 from django_gateway.database import opened_for_loop, tidy
 from django_gateway.exceptions import ConsumeLater, Reject
 from django_gateway.message import Message
-from django_gateway.middleware import Call, Middleware, check_result
+from django_gateway.middleware import ConsumerCall, Middleware, check_result
 from django_gateway.reports import report
 from django_gateway.routing import Route, Router
 from django_gateway.signals import consumer_finished, consumer_started
@@ -42,6 +42,10 @@ FIRST_DELAY: Final = 0.1
 """Seconds that `ConsumeLater` waits at first; it doubles, so ten tries span 51 seconds."""
 LONGEST_DELAY: Final = 30.0
 """Seconds it waits at most: half of a message's lifetime."""
+
+_TO_THREAD: Final = SyncToAsync.thread_handler.__code__
+"""Where asgiref raises an exception that is being handled again, for a thread to see it: of no
+interest to who reads the traceback."""
 
 
 class Running(NamedTuple):
@@ -128,7 +132,7 @@ class Runner:
                     outcome = OK
                 else:
                     chain = self._middleware.chain(is_async=False)
-                    outcome = chain(message, Call(route, arguments, box))
+                    outcome = chain(message, ConsumerCall(route, arguments, box))
                 if box.attended is not None and outcome.kind == ACCEPTED:
                     box.finish()
             finally:
@@ -197,7 +201,7 @@ class Runner:
                         await route.consumer(message, **arguments)
                     else:
                         chain = self._middleware.chain(is_async=True)
-                        outcome = await chain(message, Call(route, arguments, box))
+                        outcome = await chain(message, ConsumerCall(route, arguments, box))
                     if box.attended is not None and outcome.kind == ACCEPTED and box.due():
                         await sync_to_async(box.finish)()
                 finally:
@@ -239,7 +243,15 @@ class Runner:
     ) -> Outcome:
         """As `_outcome_of`; who hears of errors may block, a mail server's client for one."""
         if isinstance(error, Exception) and not isinstance(error, Reject | ConsumeLater):
-            return await sync_to_async(self._outcome_of)(error, route, subject)
+
+            def told() -> Outcome:
+                trace = error.__traceback__
+                while trace is not None and trace.tb_frame.f_code is _TO_THREAD:
+                    trace = trace.tb_next
+                error.__traceback__ = trace
+                return self._outcome_of(error, route, subject)
+
+            return await sync_to_async(told)()
         return self._outcome_of(error, route, subject)
 
     def _close(self, box: Outbox, outcome: Outcome, delivery: Delivery) -> None:

@@ -148,7 +148,7 @@ class Worker:
     def _announce(self) -> None:
         while not self._stopping.is_set():
             try:
-                self.layer.announce(self.router.channels(), self._version)
+                self.layer.announce(self.router.table, self._version)
             except LayerUnavailable:
                 self._stopping.wait(RETRY)
             except LayerError:

@@ -104,6 +104,8 @@ def _parser() -> tuple[_Parser, dict[str, _Parser]]:
                 metavar="N",
                 help="gateway processes that share the endpoints (default: gateway.count, 1)",
             )
+        if name in {"run", "worker", "check"}:
+            _add_channels(sub)
     return parser, parsers
 
 
@@ -139,6 +141,25 @@ def _add_project(parser: _Parser) -> None:
         "--log-level", metavar="LEVEL", help="debug, info, warning or error (default: info)"
     )
     group.add_argument("--log-format", metavar="FORMAT", help="text or json (default: text)")
+
+
+def _add_channels(parser: _Parser) -> None:
+    group = parser.add_argument_group("what workers take")
+    group.add_argument(
+        "--only-channels",
+        metavar="A,B",
+        action="append",
+        default=[],
+        help="these channels of the routing table alone, * for any characters: 'thumbnails.*'; "
+        "repeatable (default: all)",
+    )
+    group.add_argument(
+        "--exclude-channels",
+        metavar="A,B",
+        action="append",
+        default=[],
+        help="not these, which other workers take; repeatable",
+    )
 
 
 def _add_serving(parser: _Parser) -> None:

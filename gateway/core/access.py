@@ -18,7 +18,7 @@ import re
 import time
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Final
+from typing import ClassVar, Final
 
 import msgspec
 
@@ -100,6 +100,9 @@ NOTHING: Final = Asked()
 class AccessLog:
     """Makes records and hands their lines on. ``put`` takes a line with its LF."""
 
+    hears_openings: ClassVar[bool] = False
+    """Whether it is told of connections when they are accepted, too (`opened`)."""
+
     def __init__(
         self,
         settings: LogSettings,
@@ -173,6 +176,19 @@ class AccessLog:
             asked.referer,
             asked.traceparent,
         )
+        self.tell(record)
+
+    def opened(self, protocol: str, peer: Peer, path: str) -> None:
+        """Hear that a connection was accepted, where ``hears_openings``."""
+
+    def reopen(self) -> None:
+        """Write to the file of that name from now on, where there is one."""
+
+    def close(self) -> None:
+        """End. May block for a second."""
+
+    def tell(self, record: Record) -> None:
+        """Write a record's line."""
         if len(record.path) > _LONG or len(record.user_agent) + len(record.referer) > _SHORT:
             record = _cut(record, _LONG, _SHORT)
         line = self._line(record)

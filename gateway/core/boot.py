@@ -6,7 +6,7 @@ Every command begins here, and so does every child process, which sees the same 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import msgspec
@@ -35,6 +35,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     config: str | None = None
     assignments: tuple[str, ...] = ()
     settings: str | None = None
+    only_channels: tuple[str, ...] = ()
+    exclude_channels: tuple[str, ...] = ()
     log_level: str | None = None
     log_format: str | None = None
 
@@ -78,7 +80,13 @@ class Boot(msgspec.Struct, frozen=True, kw_only=True):
         asked = f"gateway.count (--gateways) is {count}: "
         if self.workers == 0:
             raise ConfigError(
-                f"{asked}with workers.count = 0 all is one process; leave one of the two out"
+                f"{asked}with workers.count = 0 (--workers 0) all is one process; run workers, or "
+                "one gateway"
+            )
+        url = self.layer_url
+        if not url.startswith("unix://"):
+            raise ConfigError(
+                f"{asked}they meet on a hub, so layer.url is unix:///path or empty, not {url!r}"
             )
         for endpoints in self.endpoints().values():
             for endpoint in endpoints:
@@ -233,8 +241,14 @@ def _add_options(sources: Sources, options: Options) -> str | None:
         sources.add_option("", "plugins", options.plugins, "--plugins")
     if options.listen:
         # As TOML, since an endpoint may hold a comma.
-        texts = "[" + ",".join(_quoted(text) for text in options.listen) + "]"
-        sources.add_option("http", "listen", texts, "--listen")
+        sources.add_option("http", "listen", _array(options.listen), "--listen")
+    for option, key, given in (
+        ("--only-channels", "only_channels", options.only_channels),
+        ("--exclude-channels", "exclude_channels", options.exclude_channels),
+    ):
+        if given:
+            names = [name.strip() for text in given for name in text.split(",") if name.strip()]
+            sources.add_option("workers", key, _array(names), option)
     if options.workers not in {None, "none"}:
         sources.add_option("workers", "count", str(options.workers), "--workers")
     if options.gateways is not None:
@@ -249,5 +263,5 @@ def _add_options(sources: Sources, options: Options) -> str | None:
     return options.workers
 
 
-def _quoted(text: str) -> str:
-    return msgspec.json.encode(text).decode()
+def _array(texts: Iterable[str]) -> str:
+    return "[" + ",".join(msgspec.json.encode(text).decode() for text in texts) + "]"

@@ -27,6 +27,9 @@ FIRST_PAUSE: Final = 0.1
 """Seconds before a dead child is started again: one crash is hardly noticed."""
 LONGEST_PAUSE: Final = 10.0
 """What the pause doubles up to: a child that cannot start costs little, and returns soon."""
+LONGEST_BREAK: Final = 1.0
+"""What it doubles up to for a child that did serve: something kills it now and then, and in
+between it is of use."""
 STEADY: Final = 10.0
 """Seconds after which a child counts as running: its next death begins at FIRST_PAUSE."""
 
@@ -84,8 +87,9 @@ class Child:
         """Return the pause that is due now; the next one is longer, until it is `steady`."""
         if self.steady:
             self.pause = FIRST_PAUSE
-        pause = self.pause
-        self.pause = min(LONGEST_PAUSE, pause * 2)
+        longest = LONGEST_BREAK if self.ready else LONGEST_PAUSE
+        pause = min(longest, self.pause)
+        self.pause = min(longest, pause * 2)
         return pause
 
     def start_later(self) -> float:

@@ -24,6 +24,7 @@ from gateway.core.layers.unix import UnixLayer
 from gateway.core.listen import answers
 from gateway.core.plugin import Application, RunningWorker
 from gateway.core.recycling import Limits
+from gateway.core.selection import select
 from gateway.core.sources import CORE, Row
 from gateway.core.supervisor import Supervisor
 
@@ -213,6 +214,9 @@ def check(options: Options) -> int:
     for row in _rows(started):
         _say(f"{row.key} = {_shown(row.value)}  # {row.origin}")
     _say(f"# layer: {started.layer_url}")
+    if (count := started.settings.gateway.count) > 1:
+        hub = "the hub that runs there" if started.joins else "a hub process of their own there"
+        _say(f"# gateways: {count} processes on {hub}")
     warnings = list(started.warnings())
     problems = list(_problems(started))
     try:
@@ -277,7 +281,9 @@ def _problems(started: Boot) -> Iterator[str]:
             yield str(error)
     if started.application is not None:
         try:
-            started.application.channels()
+            select(started.application.channels(), started.settings.workers)
+        except ConfigError as error:
+            yield str(error)
         except Exception as error:  # noqa: BLE001 - the application's own code
             yield f"the application's routing: {type(error).__name__}: {error}"
 

@@ -96,6 +96,20 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
             "wait rather than compute; beyond it the layer holds the rest."
         ),
     ] = 1000
+    only_channels: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Channels of the routing table that a worker takes, * for any characters: "
+            "['thumbnails.*']. Empty: all of them."
+        ),
+    ] = ()
+    exclude_channels: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Channels that it leaves to other workers, even if only_channels names "
+            "them."
+        ),
+    ] = ()
     grace: Annotated[
         Seconds,
         Meta(

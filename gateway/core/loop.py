@@ -12,6 +12,8 @@ import sys
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, cast
 
+from gateway.core.errors import ConfigError
+
 if TYPE_CHECKING:
     from twisted.internet.asyncioreactor import AsyncioSelectorReactor
 
@@ -31,10 +33,10 @@ def new_loop() -> asyncio.AbstractEventLoop:
 def install() -> asyncio.AbstractEventLoop:
     """Install the reactor on a new loop and return the loop; set as the thread's own.
 
-    Raises RuntimeError if something imported Twisted's default reactor before.
+    Raises ConfigError if something imported Twisted's default reactor before.
     """
     if "twisted.internet.reactor" in sys.modules:
-        raise RuntimeError(
+        raise ConfigError(
             "twisted.internet.reactor was imported before the gateway's loop was installed; "
             "import it inside functions"
         )

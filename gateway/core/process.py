@@ -20,9 +20,9 @@ from typing import Final
 
 import gateway
 from gateway.core import child
-from gateway.core.access import OpenLog
+from gateway.core.access import AccessLog, OpenLog
 from gateway.core.boot import Boot
-from gateway.core.child import DRAINED, LAYER_VARIABLE, RELOAD, STOP, Orders
+from gateway.core.child import DRAINED, LAYER_VARIABLE, READY, RELOAD, STOP, Orders
 from gateway.core.config import LayerSettings
 from gateway.core.errors import ConfigError, GatewayError
 from gateway.core.layers import open_layer
@@ -48,15 +48,18 @@ LOOK: Final = 0.02
 class Stop:
     """SIGTERM and SIGINT: the first asks to stop, the second ends the process at once.
 
-    SIGHUP calls ``reload``. A process that is ``supervised`` is asked by its supervisor alone.
+    SIGHUP calls ``reload``. A process that is ``supervised`` is asked by its supervisor alone,
+    one without ``reload`` by whoever it is the guest of.
     """
 
-    def __init__(self, reload: Callable[[], None], *, supervised: bool = False) -> None:
+    def __init__(self, reload: Callable[[], None] | None, *, supervised: bool = False) -> None:
         self.asked = asyncio.Event()
         self.files: list[str] = []
         """Socket files to remove when the process ends."""
         if supervised:
             child.leave_signals_to_the_supervisor()
+            return
+        if reload is None:
             return
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -91,9 +94,9 @@ class Process:
         self._metrics = Metrics()
         self._listeners = Listeners(boot.endpoints())
         self._watchdog = Watchdog(self._settings.gateway.watchdog, self._metrics)
-        self._stop = Stop(self._reload, supervised=orders is not None)
+        self._stop = self._make_stop()
         self._reloads: set[asyncio.Task[None]] = set()
-        self._access: OpenLog | None = None
+        self._access: AccessLog | None = None
         self._line: socket.socket | None = None
         self._released = asyncio.Event()
         self._hub: Hub | None = None
@@ -118,7 +121,28 @@ class Process:
         finally:
             asked.cancel()
             await self._end()
+        return self._status()
+
+    def _status(self) -> int:
         return child.cut_off(self._settings.workers.grace) if self._cut_off else 0
+
+    # ------------------------------------------------ what is another's in a guest's place
+
+    def _make_stop(self) -> Stop:
+        return Stop(self._reload, supervised=self._orders is not None)
+
+    def _open_access(self) -> AccessLog | None:
+        log = self._settings.log
+        return OpenLog(log, self._metrics) if log.access else None
+
+    def _tell(self) -> None:
+        """Say that traffic flows from now on."""
+        for text in self._boot.warnings():
+            log.warning("%s", text)
+        if self._orders is None or (self._orders.first and self._orders.number <= 1):
+            for line in banner(self._boot, self._listeners):
+                sys.stdout.write(line + "\n")
+            sys.stdout.flush()
 
     # ------------------------------------------------ start
 
@@ -130,8 +154,7 @@ class Process:
             self._line = socket.socket(fileno=self._orders.parent)
             self._line.setblocking(False)
             asyncio.get_running_loop().add_reader(self._line, self._hear)
-        if self._settings.log.access:
-            self._access = OpenLog(self._settings.log, self._metrics)
+        self._access = self._open_access()
         self._layer = await self._open_layer()
         if self._boot.workers == 0:
             await self._start_worker()
@@ -141,12 +164,9 @@ class Process:
         await self._server.start()
         if self._settings.gateway.watchdog:
             self._watchdog.start()
-        for text in self._boot.warnings():
-            log.warning("%s", text)
-        if self._orders is None or (self._orders.first and self._orders.number <= 1):
-            for line in banner(self._boot, self._listeners):
-                sys.stdout.write(line + "\n")
-            sys.stdout.flush()
+        self._tell()
+        if self._line is not None:
+            self._line.send(READY)
         # What lives now lives until the end: no collection need look at it again.
         gc.collect()
         gc.freeze()
@@ -171,9 +191,13 @@ class Process:
     def _joined(self, layer: Layer) -> Layer:
         """Prepare a layer whose hub is another process: it may ask for our numbers."""
         if isinstance(layer, UnixLayer):
-            name = str(self._orders.number) if self._orders is not None else layer.process
+            # Without workers of ours the hub may be another's, and have a gateway 1 already.
+            number = ""
+            if self._orders is not None and self._boot.workers is not None:
+                number = str(self._orders.number)
 
             def numbers() -> str:
+                name = number or layer.process
                 return self._metrics.text(gateway=name) + layer.metrics.text(gateway=name)
 
             layer.numbers = numbers
@@ -272,10 +296,8 @@ def banner(boot: Boot, listeners: Listeners) -> Iterator[str]:
     settings = boot.settings
     what = boot.project.settings or "no application of its own"
     yield f"gateway {gateway.__version__} serves {what}"
-    for loaded in boot.plugins:
-        places = [_url(loaded.name, place) for place in listeners.places(loaded.name)]
-        where = ", ".join(places) or f"on {', '.join(loaded.kind.requires) or 'no port'}"
-        yield f"  {loaded.name:<10} {where}"
+    for name, where in served(boot, listeners):
+        yield f"  {name:<10} {', '.join(where)}"
     yield f"  {'layer':<10} {boot.layer_url}"
     if settings.gateway.count > 1:
         yield f"  {'gateways':<10} {settings.gateway.count} processes"
@@ -287,6 +309,13 @@ def banner(boot: Boot, listeners: Listeners) -> Iterator[str]:
     else:
         yield f"  {'workers':<10} {boot.workers} of {threads} threads each"
     yield f"  {'stop':<10} Ctrl-C or SIGTERM; again to stop at once"
+
+
+def served(boot: Boot, listeners: Listeners) -> Iterator[tuple[str, list[str]]]:
+    """Iterate over the plugins and where each is served: at these places, or ``on`` another."""
+    for loaded in boot.plugins:
+        places = [_url(loaded.name, place) for place in listeners.places(loaded.name)]
+        yield loaded.name, places or [f"on {', '.join(loaded.kind.requires) or 'no port'}"]
 
 
 def _url(scheme: str, place: str) -> str:
@@ -331,7 +360,9 @@ async def serve_hub(boot: Boot, orders: Orders | None = None) -> int:
     keep_journal(hub, boot.settings.layer, url)
     try:
         await hub.serve(sock)
-        if orders is None:
+        if line is not None:
+            line.send(READY)
+        else:
             sys.stdout.write(f"gateway {gateway.__version__} hub at {url}\n")
             sys.stdout.flush()
         await stop.asked.wait()

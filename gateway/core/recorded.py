@@ -80,6 +80,14 @@ class Recorded(Connection):
             self._meter.received += len(data)
         super().received(data)
 
+    def _accept(self) -> None:
+        before = self.accepted
+        super()._accept()
+        access = self.context.engine.access
+        if access is not None and access.hears_openings and self.accepted and not before:
+            path = self._asked.path or self._summary().path
+            access.opened(self.context.name, self.peer, path)
+
     def tell(self, token: Any, outcome: Outcome) -> None:
         """Tell the session an outcome."""
         # Nobody was there: what the session makes of that is said by the gateway.

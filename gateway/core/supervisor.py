@@ -7,9 +7,9 @@ order: the gateways refuse, drain and settle; then the workers; then the hub, wh
 until then.
 
 Each child has a socket pair to the supervisor (`gateway.core.child`). It is told ``S`` (stop);
-the gateway is told ``R`` (reload) at every SIGHUP, and says ``D`` (drained); a worker says ``W``
-(ready) and ``N`` (to be replaced), see `gateway.core.rolling`; an end of file tells a child that it
-is not needed any more, or that the supervisor died, so that no child outlives it::
+the gateway is told ``R`` (reload) at every SIGHUP, and says ``D`` (drained); each says ``W``
+(ready), a worker ``N`` (to be replaced), see `gateway.core.rolling`; an end of file tells a child
+that it is not needed any more, or that the supervisor died, so that no child outlives it::
 
     supervisor ─── S ───► gateway
                ◄── D ────           ; drained, its hub still runs
@@ -190,7 +190,9 @@ class Supervisor:
         if CUT_OFF in said:
             child.cut_off = True
         if READY in said:
-            self._rolling.ready(child)
+            child.ready = True
+            if child.role == "worker":
+                self._rolling.ready(child)
         if WORN in said and not self._stopping:
             self._rolling.worn(child)
 

@@ -27,6 +27,16 @@ def test_a_case_runs_against_the_gateway_alone(case):
     assert report.document([found], {})["cases"][case]["rows"]["gateway"]
 
 
+@pytest.mark.timeout(60)  # ten processes start
+def test_two_gateways_against_one():
+    """Both are measured, and the case says how many cores there were."""
+    found = CASES["gateways"](Plan(pairs=1, scale=0.01))
+    assert [row.name for row in found.rows] == ["gateway", "two gateways"]
+    assert all(row.figures["per s"].middle > 0 for row in found.rows)
+    assert any("cores for" in note for note in found.notes)
+    assert sum("of two / of one" in note for note in found.notes) == 2
+
+
 def test_handshakes_are_told_apart():
     """Over TLS a request's CPU is without its connection's handshake, which has its own figure."""
     (row,) = CASES["tls"](TINY).rows

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 
@@ -145,6 +146,40 @@ def test_check_knows_whom_nobody_replaces(gateway):
         status, text = gateway("check", "--plugins", "toy", "--workers", workers, *limits)
         assert status == 0
         assert text.count("does not apply: everything runs in one process") == warnings
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--gateways", "2", "--workers", "0"), "(--workers 0) all is one process; run workers"),
+        (
+            ("--gateways", "2", "--set", "toy.listen=haproxy:tcp:0"),
+            "this endpoint of Twisted's itself",
+        ),
+        (("--gateways", "0"), "--gateways: '0' does not fit"),
+        (("--gateways", "two"), "--gateways: 'two' does not fit"),
+    ],
+)
+def test_gateways_that_cannot_be(gateway, options, says):
+    """`check` and `run` say why several gateways cannot be, and what to do."""
+    status, text = gateway("check", "--plugins", "toy", "--workers", "1", *options)
+    assert (status, says in text) == (1, True), text
+    status, text = gateway("run", "--plugins", "toy", "--workers", "1", *options)
+    assert (status, says in text) == (2, True), text
+
+
+def test_what_several_gateways_need(gateway, toys):
+    """`check` says where several gateways meet: on a hub of their own, or one that runs."""
+    options = ("--plugins", "toy", "--gateways", "3", "--layer", f"unix://{toys}/h.sock")
+    status, text = gateway("check", *options, "--workers", "1")
+    assert status == 0, text
+    assert "# gateways: 3 processes on a hub process of their own there" in text
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(f"{toys}/h.sock")
+        sock.listen()
+        status, text = gateway("check", *options, "--workers", "none")
+    assert status == 0, text
+    assert "# gateways: 3 processes on the hub that runs there" in text
 
 
 def test_reload_of_nothing(gateway, toys):

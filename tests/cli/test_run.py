@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.core.layers import open_layer
 from tests.cli.toy import Client, alive, asking, refused, wait_until
 
 RUN = ("run", "--plugins", "toy")
@@ -246,16 +247,22 @@ def test_two_hubs(start, toys):
     second.wait_for("another gateway or hub serves it.*--workers none")
 
 
-def test_apart(start, toys):
+@pytest.mark.parametrize("gateways", ["1", "2"])
+def test_apart(start, toys, gateways):
     """Hub, protocol servers and worker run apart, each ended by SIGTERM with status 0."""
     layer = ("--layer", f"unix://{toys}/hub.sock")
     hub = start("hub", *layer)
     hub.wait_for("hub at unix://")
-    server = start(*RUN, "--workers", "none", *layer)
+    server = start(*RUN, "--workers", "none", "--gateways", gateways, *layer)
     port = server.port()
     worker = start("worker", *layer)
-    with asking(port) as client:
-        assert client.ask("pid") == str(worker.process.pid)
+    for _ in range(8):
+        with asking(port) as client:
+            assert client.ask("pid") == str(worker.process.pid)
+    asker = open_layer(layer[1])
+    numbers = asker.metrics_text()
+    asker.close()
+    assert len(set(re.findall(r'gateway="(p_\w+)"', numbers))) == int(gateways)
     for process in (worker, server, hub):
         process.signal()
         assert process.wait() == 0

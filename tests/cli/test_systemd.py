@@ -41,11 +41,15 @@ def ask(sock: socket.socket, text: str) -> str:
         return client.makefile("r").readline().strip()
 
 
-@pytest.mark.parametrize("workers", ["0", "2"])
-def test_every_socket_is_served(start, sockets, workers, tmp_path):
-    """All that were passed are served; the variables stay with the process they were for."""
+@pytest.mark.parametrize(("workers", "gateways"), [("0", "1"), ("2", "1"), ("1", "2")])
+def test_every_socket_is_served(start, sockets, workers, gateways, tmp_path):
+    """All that were passed are served, by every gateway process; the variables stay with the
+    process they were for.
+    """
     gateway = start(
-        *RUN, "--workers", workers, "--set", "toy.listen=systemd:", sockets=sockets, LISTEN_FDS="3"
+        *(*RUN, "--workers", workers, "--gateways", gateways, "--set", "toy.listen=systemd:"),
+        sockets=sockets,
+        LISTEN_FDS="3",
     )
     gateway.wait_for("again to stop at once\n")
     for sock in sockets:

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from gateway.core.errors import ConfigError
-from gateway.core.listen import answers, bind, parse, place, remove_stale
+from gateway.core.listen import answers, bind, bind_several, parse, place, remove_stale
 
 
 @pytest.mark.parametrize(
@@ -36,6 +36,42 @@ def test_tcp(text, host, port):
     """Every way to write a TCP endpoint gives host and port; no interface means loopback."""
     listen = parse(text)
     assert (listen.kind, listen.host, listen.port) == ("tcp", host, port)
+
+
+def test_several_sockets_at_one_address():
+    """The kernel spreads connections over them; each keeps its own queue."""
+    sockets = bind_several(parse("127.0.0.1:0"), 3)
+    clients = []
+    try:
+        port = sockets[0].getsockname()[1]
+        assert {sock.getsockname() for sock in sockets} == {("127.0.0.1", port)}
+        clients = [socket.create_connection(("127.0.0.1", port)) for _ in range(60)]
+        accepted = []
+        for sock in sockets:
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    client, _ = sock.accept()
+                    client.close()
+                    accepted.append(sock)
+        assert len(accepted) == 60
+        assert set(accepted) == set(sockets)
+    finally:
+        for sock in (*sockets, *clients):
+            sock.close()
+
+
+def test_several_sockets_share_with_nobody_else():
+    """A second server on the address is an error, although the system would let it share."""
+    sockets = bind_several(parse("127.0.0.1:0"), 2)
+    try:
+        port = sockets[0].getsockname()[1]
+        with pytest.raises(ConfigError, match="the address is in use"):
+            bind_several(parse(f"127.0.0.1:{port}"), 2)
+        with pytest.raises(ConfigError, match="the address is in use"):
+            bind(parse(f"127.0.0.1:{port}"))
+    finally:
+        for sock in sockets:
+            sock.close()
 
 
 def test_backlog():

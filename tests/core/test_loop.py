@@ -117,9 +117,10 @@ def test_a_reactor_that_was_there_before_is_refused():
         """
 from twisted.internet import reactor
 from gateway.core import loop
+from gateway.core.errors import ConfigError
 try:
     loop.install()
-except RuntimeError as error:
+except ConfigError as error:
     print(error)
 """
     )

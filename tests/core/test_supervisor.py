@@ -38,6 +38,14 @@ if told["role"] == "gateway":
     note(f"hears {line.recv(1).decode()}")
 """
 )
+SEVERAL = (
+    CHILD
+    + """
+count = sum(len(group) for groups in told["listen"].values() for group in groups)
+note(f"has {'a' if told['hub'] >= 0 else 'no'} hub and {count} listeners")
+note(f"hears {line.recv(1).decode()}")
+"""
+)
 LISTENING = (
     CHILD
     + """
@@ -52,6 +60,16 @@ if told["role"] == "gateway":
 """
 )
 DEAF = CHILD + "time.sleep(60)\n"
+DYING = (
+    CHILD
+    + """
+if told["role"] == "gateway":
+    line.recv(1)
+else:
+    line.send(b"W")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+)
 FAILING = CHILD + "raise SystemExit(7 if told['role'] == 'worker' else line.recv(1) and 0)\n"
 
 
@@ -64,10 +82,10 @@ def supervise(tmp_path, monkeypatch):
         file = tmp_path / "notes"
         return file.read_text().splitlines() if file.exists() else []
 
-    def run(code, enough, workers=1, signals=(signal.SIGTERM,)):
+    def run(code, enough, workers=1, signals=(signal.SIGTERM,), gateways=1, **more):
         settings = Settings(
             layer=LayerSettings(url=f"unix://{tmp_path}/hub.sock"),
-            gateway=GatewaySettings(grace=0.1),
+            gateway=GatewaySettings(grace=0.1, count=gateways),
             workers=WorkerSettings(grace=0.1),
         )
         made = Supervisor(
@@ -77,6 +95,7 @@ def supervise(tmp_path, monkeypatch):
             settings.layer.url,
             workers,
             f"{tmp_path}/hub.sock.ctl",
+            **more,
         )
         over = threading.Event()
 
@@ -95,7 +114,8 @@ def supervise(tmp_path, monkeypatch):
         finally:
             over.set()
             thread.join()
-            assert not list(Path(tmp_path).glob("*.sock"))
+            kept = ["hub.sock"] if more else []  # of a hub that it joined
+            assert [path.name for path in Path(tmp_path).glob("*.sock")] == kept
 
     return run
 
@@ -111,6 +131,30 @@ def test_order_of_the_stop(supervise):
     assert notes[3] == "gateway0 hears S"
     assert set(notes[4:6]) == {"worker1 hears S", "worker2 hears S"}
     assert notes[6] == "gateway0 hears "
+
+
+def test_order_of_the_stop_of_several(supervise):
+    """Several gateways drain and end, then the workers, then the hub, a process of its own."""
+    status, notes = supervise(SEVERAL, runs("hub0", "gateway1", "gateway2", "worker1"), gateways=2)
+    assert status == 0
+    assert "hub0 has a hub and 0 listeners" in notes
+    assert "gateway1 has no hub and 1 listeners" in notes
+    assert "worker1 has no hub and 0 listeners" in notes
+    ends = [note for note in notes if "hears" in note]
+    assert set(ends[:2]) == {"gateway1 hears S", "gateway2 hears S"}
+    assert ends[2:] == ["worker1 hears S", "hub0 hears "]
+
+
+def test_a_hub_of_somebody_else(supervise, tmp_path):
+    """Gateways that join a hub have none started, and leave its socket alone."""
+    (tmp_path / "hub.sock").write_text("not ours")
+    status, notes = supervise(
+        SEVERAL, runs("gateway1", "gateway2"), workers=0, gateways=2, joins=True
+    )
+    assert status == 0
+    assert not any(note.startswith("hub0") for note in notes)
+    assert (tmp_path / "hub.sock").read_text() == "not ours"
+    (tmp_path / "hub.sock").unlink()
 
 
 def test_hangup(supervise, caplog):
@@ -151,6 +195,15 @@ def test_pauses_double(supervise, caplog, monkeypatch):
     deaths = [r.args[3] for r in caplog.records if "starting it again" in r.msg]
     assert deaths[:4] == [0.01, 0.02, 0.04, 0.04]
     assert "exited with status 7" in caplog.text
+
+
+def test_who_has_served_is_back_soon(supervise, caplog, monkeypatch):
+    """The pauses of a child that was ready before it died end far below the longest."""
+    monkeypatch.setattr(children, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(children, "LONGEST_BREAK", 0.02)
+    supervise(DYING, lambda notes: notes.count("worker1 runs") == 5)
+    deaths = [r.args[3] for r in caplog.records if "starting it again" in r.msg]
+    assert deaths[:4] == [0.01, 0.02, 0.02, 0.02]
 
 
 def test_a_steady_life_resets_the_pause(supervise, caplog, monkeypatch):

@@ -1,18 +1,24 @@
 """Middleware of consumers: what it sees and may change, both kinds, wrong entries."""
 
+import asyncio
 import threading
 
 import pytest
+from asgiref.sync import sync_to_async
 from django.core.checks import run_checks
 from django.core.exceptions import ImproperlyConfigured
+from django.http import HttpResponse
 from django.test import override_settings
 
-from django_gateway import Channel, ConsumeLater, Group, Reject, asgi, route
+from django_gateway import Channel, ConsumeLater, Group, Reject, asgi, route, route_class
+from django_gateway.generic.http import HttpConsumer
+from django_gateway.generic.websockets import WebsocketConsumer
 from django_gateway.middleware import Middleware
 from django_gateway.routing import Router
 from gateway.core.errors import ConfigError
 from tests.django.peer import Outcome
 from tests.django.project import middleware as module
+from tests.django.project.views import noted
 
 OK = Outcome("accepted")
 HERE = "tests.django.project.middleware."
@@ -172,8 +178,6 @@ def test_an_async_middleware_of_a_sync_consumer(work, peer, noted):
 
 
 def _where():
-    import asyncio
-
     with pytest.raises(RuntimeError, match="no running event loop"):
         asyncio.get_running_loop()
     return threading.current_thread().name
@@ -197,6 +201,24 @@ def test_mixed_kinds(work, peer, noted, kind):
         "where",
         "awhere",
     ] * 3
+
+
+def test_more_adapted_ones_than_threads(work, peer):
+    """Asynchronous consumers behind a synchronous middleware wait for its threads, and for none
+    of theirs: what they run by sync_to_async runs where their middleware waits.
+    """
+
+    async def consumer(message):
+        await asyncio.sleep(0.01)
+        message.reply(await sync_to_async(lambda: threading.current_thread().name)())
+
+    work({"a": consumer}, threads=2, middleware=paths("where"))
+    name = peer.new_reply_channel()
+    for _ in range(20):
+        peer.post("a", {"reply_channel": name})
+    heard = [peer.hear() for _ in range(40)]
+    assert [said for place, said in heard if place == "outcome"] == [OK] * 20
+    assert len({said["text"] for place, said in heard if place == name}) == 2
 
 
 def test_views_are_not_wrapped(work, peer, noted):
@@ -249,9 +271,9 @@ WRONG_RESULTS = {
         "secretly_async",
         "sync",
         (
-            "returned a coroutine around a synchronous consumer: decorate the factory with "
-            "django.utils.decorators.async_only_middleware, or have it make a plain function where "
-            "iscoroutinefunction(get_outcome) is false"
+            "returned a coroutine around a synchronous consumer, where get_outcome is none to be "
+            "awaited: return what it returned, or decorate the factory with "
+            "django.utils.decorators.async_only_middleware"
         ),
     ),
     "no coroutine": (
@@ -301,6 +323,15 @@ WRONG = {
         (
             f": '{HERE}afactory' is async def; the factory is a plain def, what it returns may be "
             "async def"
+        ),
+    ),
+    "async def": (
+        paths("openly_async"),
+        (
+            f": '{HERE}openly_async' made an async def around a synchronous consumer; decorate the "
+            "factory with django.utils.decorators.async_only_middleware, or with "
+            "sync_and_async_middleware and have it make a plain function where "
+            "iscoroutinefunction(get_outcome) is false"
         ),
     ),
     "incapable": (
@@ -366,3 +397,45 @@ def test_the_settings_are_read(monkeypatch):
         pytest.raises(ConfigError, match="there is no module 'nowhere'"),
     ):
         application.channels()
+
+
+class Room(WebsocketConsumer):
+    """Plain and asynchronous methods."""
+
+    def receive(self, text=None, bytes=None):
+        noted.append("receives")
+        self.reply(text)
+
+    async def disconnect(self, message, **kwargs):
+        noted.append("disconnects")
+
+
+class Lamp(HttpConsumer):
+    def get(self, request):
+        return HttpResponse("on")
+
+
+def test_classes(work, peer, noted):
+    """Classes are wrapped as functions are, each method by the chain of its kind; a class for
+    requests has Django's middleware.
+    """
+    work([route_class(Room), route_class(Lamp)], middleware=paths("first", "Second"))
+    name = peer.new_reply_channel()
+    message = {"reply_channel": name, "path": "/", "text": "hi", "bytes": None}
+    assert peer.settled("websocket.receive", message) == ([{"text": "hi"}], [OK])
+    message = {"reply_channel": name, "path": "/", "code": 1000, "reason": ""}
+    assert peer.settled("websocket.disconnect", message) == ([], [OK])
+    assert [what for what in noted if isinstance(what, str)] == [
+        "first before",
+        "receives",
+        "first accepted",
+        "first before",
+        "disconnects",
+        "first accepted",
+    ]
+    told = [what for what in noted if not isinstance(what, str)]
+    assert [is_async for _, _, _, is_async in told] == [False, True]
+    assert {name.rpartition(".")[2] for name, _, _, _ in told} <= {"Room", "receive", "disconnect"}
+    noted.clear()
+    assert peer.ask("/").content == b"on"
+    assert not noted

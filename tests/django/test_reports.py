@@ -74,6 +74,8 @@ def test_once(work, peer, caplog, heard, kind, place):
     assert record.route.startswith(__name__)
     assert record.connection == messages[0]["reply_channel"]
     assert str(record.exc_info[1]) == "of the consumer"
+    outermost = record.exc_info[1].__traceback__.tb_frame.f_code.co_filename
+    assert outermost.endswith("runner.py")
     assert "the-text" not in str(vars(record))
     ((sender, request, more, error, thread),) = heard
     assert (sender, request) == (Message, None)

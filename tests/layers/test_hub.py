@@ -20,6 +20,7 @@ from gateway.core.layers.base import OK
 from gateway.core.layers.hub import bind
 from gateway.core.layers.options import LayerOptions
 from gateway.testing.layer_suite import wait_until
+from gateway.testing.layer_suite.harness import Server
 from tests.layers.test_unix import HubThread
 
 WORKER = """
@@ -102,6 +103,29 @@ def raw(hub, data):
         while more := sock.recv(65536):
             found += more
         return found
+
+
+def test_numbers_of_every_gateway(hub, join, monkeypatch):
+    """Who asks the hub for metrics gets those of each gateway process that answers in time."""
+    monkeypatch.setattr("gateway.core.layers.hub.TELL_TIME", 0.3)
+    servers = [Server(open_layer(f"unix://{hub.path}"), 5.0) for _ in range(3)]
+    try:
+        for number, server in enumerate(servers[:2]):
+            server.layer.numbers = lambda number=number: f'toys{{gateway="{number}"}} 1\n'
+        asker = join()
+        found = asker.metrics_text()
+        assert {'toys{gateway="0"} 1', 'toys{gateway="1"} 1'} <= set(found.splitlines())
+        assert "gateway_layer_processes 4" in found
+        resumed = threading.Event()
+        servers[1].layer.numbers = lambda: str(resumed.wait(5)) and "late 1\n"  # it is stuck
+        found = asker.metrics_text()
+        resumed.set()
+        assert 'toys{gateway="0"} 1' in found
+        assert "late" not in found
+        assert 'toys{gateway="0"} 1' in asker.metrics_text()
+    finally:
+        for server in servers:
+            server.close()
 
 
 def test_the_socket_is_private(folder):

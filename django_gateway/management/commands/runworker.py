@@ -24,6 +24,20 @@ class Command(BaseCommand):
             "--layer", metavar="URL", help="channel layer (default: the project's own hub)"
         )
         parser.add_argument(
+            "--only-channels",
+            metavar="A,B",
+            action="append",
+            default=[],
+            help="take these channels of the routing table alone, * for any characters; repeatable",
+        )
+        parser.add_argument(
+            "--exclude-channels",
+            metavar="A,B",
+            action="append",
+            default=[],
+            help="leave these to other workers; repeatable",
+        )
+        parser.add_argument(
             "--set",
             metavar="TABLE.KEY=VALUE",
             action="append",
@@ -46,6 +60,8 @@ class Command(BaseCommand):
                     layer=options["layer"],
                     assignments=tuple(assignments),
                     settings=options["settings"],
+                    only_channels=tuple(options["only_channels"]),
+                    exclude_channels=tuple(options["exclude_channels"]),
                     log_level="debug" if options["verbosity"] > 1 else None,
                 )
             )

@@ -1,23 +1,19 @@
-"""The chat: three functions, whatever the protocol."""
+"""The chat: one class, whatever the protocol."""
 
-from django_gateway import Group, Message
+from django_gateway import Consumer, Group, Message
 
 room = Group("room")
 
 
-def join(message: Message) -> None:
-    room.add(message.reply_channel)
+class Room(Consumer):
+    """What a WebSocket says, and what a plain POST says, everybody in the room hears."""
 
+    protocols = ["websocket", "http"]
+    groups = [room.name]
 
-def say(message: Message) -> None:
-    """A WebSocket's frame and the body of a plain POST are said alike."""
-    if message.channel_name == "http.request":
-        message.reply("said\n")
-        text = message["body"].decode(errors="replace")
-    else:
-        text = message.text
-    room.send({"text": text})
+    def receive(self, message: Message) -> None:
+        room.send({"text": message.text})
 
-
-def leave(message: Message) -> None:
-    room.discard(message.reply_channel)
+    def request(self, message: Message) -> None:
+        room.send({"text": message["body"].decode(errors="replace")})
+        self.reply(f"said to {room.count()}\n")

@@ -1,14 +1,8 @@
 """The one routing table. What no route takes is Django's: urls.py."""
 
-from demo.consumers import join, leave, say
-from django_gateway import include, route
-
-chat = [
-    route("websocket.connect", join),
-    route(["websocket.receive", "http.request"], say),
-    route("websocket.disconnect", leave),
-]
+from demo.consumers import Room
+from django_gateway import path, route_class
 
 routes = [
-    include(chat, path=r"^/room/$"),
+    route_class(Room, path=path("room/")),
 ]

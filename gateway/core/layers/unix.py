@@ -149,7 +149,7 @@ class UnixLayer(Verbs):
         return client.edge
 
     def metrics_text(self) -> str:
-        """Return the numbers of the hub, and of the gateway process that it lives in.
+        """Return the numbers of the hub, and of every gateway process on it.
 
         In the Prometheus text format. Raises `LayerUnavailable`.
         """

@@ -199,9 +199,18 @@ def wrong_result(get_outcome):
     return call
 
 
-def secretly_async(get_outcome):
+def openly_async(get_outcome):
     async def call(message, consumer):
         return await get_outcome(message, consumer)
+
+    return call
+
+
+def secretly_async(get_outcome):
+    acall = openly_async(get_outcome)
+
+    def call(message, consumer):
+        return acall(message, consumer)
 
     return call
 
