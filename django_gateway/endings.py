@@ -13,7 +13,9 @@ from typing import Any, Final, Unpack
 
 from django.apps import apps
 from django.conf import settings
+from django.contrib.auth import get_user_model
 from django.contrib.auth.signals import user_logged_out
+from django.core.exceptions import ValidationError
 from django.utils.crypto import salted_hmac
 
 from django_gateway import auth_settings
@@ -46,11 +48,23 @@ def user_group(user: Any) -> Group:
     elif user is None or getattr(user, "is_authenticated", None) is False:
         raise ValueError("anonymous users have no group: nobody could be told from another")
     else:
-        key = str(user)
+        key = _key(user)
     text = names.escape(key)
     if len(text) > LONGEST:
         text = f"sha256.{hashlib.sha256(key.encode()).hexdigest()}"
     return Group(f"gateway.user.{text}")
+
+
+def _key(value: Any) -> str:
+    """Return a primary key as sessions spell it. Raises ValueError for what can be none."""
+    try:
+        get_user_model()._meta.pk.to_python(value)  # noqa: SLF001 - documented by Django
+    except ValidationError:
+        raise ValueError(
+            f"a user or a primary key is asked for, and {value!r} is neither; for a name, get the "
+            "user first"
+        ) from None
+    return str(value)
 
 
 def session_group(session_key: str) -> Group:

@@ -34,6 +34,15 @@ def kinds_of(where: str, protocol: str) -> tuple[str, ...]:
     return _kinds(found[protocol])
 
 
+def known_kinds(protocol: str) -> tuple[str, ...]:
+    """Return the kinds of a protocol, none where it, or what it needs, is not installed here."""
+    point = _installed(tuple(sys.path)).get(protocol)
+    try:
+        return () if point is None else _kinds(point)
+    except ImportError:
+        return ()
+
+
 @functools.cache
 def _installed(_path: tuple[str, ...]) -> dict[str, metadata.EntryPoint]:
     return {point.name: point for point in metadata.entry_points(group="gateway.plugins")}

@@ -144,6 +144,15 @@ class JsonWebsocketConsumer(WebsocketConsumer):
 def _content(text: str | None, data: bytes | None, close: bool | int) -> dict[str, Any]:
     content: dict[str, Any] = {"close": close} if close is not False else {}
     if text is not None:
+        if not isinstance(text, str):
+            raise TypeError(
+                f"send(text=…) takes a str, not {type(text).__name__}; "
+                + (
+                    "write send(bytes=…)"
+                    if isinstance(text, bytes)
+                    else "a JsonWebsocketConsumer sends other things, as JSON"
+                )
+            )
         content["text"] = text
     elif data is not None:
         content["bytes"] = data

@@ -2,6 +2,7 @@
 
 import logging
 import time
+import types
 from importlib import import_module
 
 import pytest
@@ -11,6 +12,7 @@ from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AnonymousUser
 from django.contrib.sessions.models import Session
 from django.core.exceptions import ImproperlyConfigured
+from django.db import models
 from django.http import HttpRequest
 from django.test import override_settings
 
@@ -610,9 +612,14 @@ def test_nobody_cannot_be_disconnected(nobody):
         disconnect_user(nobody)
 
 
-def test_groups_of_users():
-    """Any primary key makes a group's name; what has none is told."""
+def test_groups_of_users(monkeypatch):
+    """Any primary key makes a group's name; what is none, or has none, is told."""
     assert str(user_group(42)) == "gateway.user.42"
+    assert str(user_group("42")) == "gateway.user.42"
+    with pytest.raises(ValueError, match="'ann' is neither; for a name, get the user first"):
+        user_group("ann")
+    named = types.SimpleNamespace(_meta=types.SimpleNamespace(pk=models.CharField()))
+    monkeypatch.setattr(endings, "get_user_model", lambda: named)
     assert str(user_group("a b@c")) == "gateway.user.a_20b_40c"
     assert str(user_group("é" * 100)) != str(user_group("é" * 101))
     with pytest.raises(ValueError, match="not saved"):

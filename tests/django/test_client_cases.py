@@ -31,6 +31,7 @@ WITH_SESSIONS = [
 @pytest.fixture(scope="module", autouse=True)
 def _tables():
     call_command("migrate", verbosity=0)
+    User.objects.all().delete()  # those of other modules' tests
 
 
 def user_of(message):
