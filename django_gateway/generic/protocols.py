@@ -43,6 +43,17 @@ def known_kinds(protocol: str) -> tuple[str, ...]:
         return ()
 
 
+def meant_by(channel: str) -> str | None:
+    """Return the channel of an installed protocol that one of an unknown protocol looks like."""
+    protocol, _, kind = channel.partition(".")
+    found = _installed(tuple(sys.path))
+    if protocol not in found:
+        for near in difflib.get_close_matches(protocol, found, n=1):
+            if kind in known_kinds(near):
+                return f"{near}.{kind}"
+    return None
+
+
 @functools.cache
 def _installed(_path: tuple[str, ...]) -> dict[str, metadata.EntryPoint]:
     return {point.name: point for point in metadata.entry_points(group="gateway.plugins")}

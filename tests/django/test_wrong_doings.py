@@ -254,6 +254,13 @@ CONSUMERS = {
             "decorate raw_receive"
         ),
     ),
+    "no migrations": (
+        """
+        from django.db import connection
+        def receive(message): connection.cursor().execute("select * from never_made")
+        """,
+        "Was `manage.py migrate` run on this database?",
+    ),
     "the user of work": (
         """
         def receive(message): Channel('work.do').send({})
@@ -300,7 +307,8 @@ def told(app, caplog):
             with client.websocket("/") as ws:
                 ws.send_text("hi")
         except Exception as error:  # whatever a newcomer makes of it
-            return f"{type(error).__name__}: {error}"
+            notes = getattr(error, "__notes__", ())
+            return "\n".join([f"{type(error).__name__}: {error}", *notes])
         finally:
             client.close()
     return "\n".join(

@@ -9,11 +9,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 import pytest
 
 from tests.demo.browser import Browser, Page
-from tests.e2e.serving import Served
+from tests.e2e.serving import Served, wait_until
 
 PROJECT = Path(__file__).resolve().parents[2] / "examples" / "rooms"
 LARGE = bytes(range(256)) * 20_000
@@ -145,6 +147,14 @@ def test_two_people_in_a_room(rooms: Rooms, browser: Browser, tmp_path: Path) ->
         rooms.manage("shell", "-v", "0", "-c", DEACTIVATE)
         ann.wait("location.pathname === '/accounts/login/'")
     assert "Traceback" not in served.text()
+
+
+def test_what_django_logs_is_logged_once(rooms: Rooms) -> None:
+    """With DEBUG on Django has a handler of its own, which is not wanted beside the gateway's."""
+    with pytest.raises(HTTPError, match="404"):
+        urlopen(rooms.served.url("/nothing/"))
+    wait_until(lambda: "Not Found: /nothing/" in rooms.served.text())
+    assert rooms.served.text().count("Not Found: /nothing/") == 1
 
 
 DEACTIVATE = """
