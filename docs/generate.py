@@ -355,10 +355,10 @@ def command_line() -> Iterator[str]:
 
     _, commands = cli._parser()
     known = {name: options(parser) for name, parser in commands.items()}
-    # All but the one that reads no settings.
-    usual = [rows for name, rows in known.items() if name != "conformance"]
+    # All but those that read no settings.
+    usual = [rows for name, rows in known.items() if name not in {"new", "conformance"}]
     shared = [row for row in usual[0] if all(row in rows for rows in usual)]
-    yield "## Options of every command"
+    yield "## Options of every command that reads settings"
     yield ""
     yield from table(("option", "meaning"), shared)
     for name, rows in known.items():

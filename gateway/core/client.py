@@ -300,16 +300,24 @@ class ClientPlugin(ProtocolPlugin):
     async def _connect(self, lost: asyncio.Event) -> None:
         """Keep all connections until ``lost`` is set, or the plugin stops."""
         prefix = f"{self.name}.{self.verb}!"
-        self.context.listen(prefix, self._deliver)
+        for dial in self._dials.values():
+            dial.tried.clear()
         try:
             async with asyncio.TaskGroup() as group:
                 keeping = [group.create_task(dial.keep()) for dial in self._dials.values()]
+                keeping.append(group.create_task(self._listen(prefix)))
                 await lost.wait()
                 self.context.log.warning("another gateway process may have the connections now")
                 for task in keeping:
                     task.cancel()
         finally:
             self.context.unlisten(prefix)
+
+    async def _listen(self, prefix: str) -> None:
+        """Read what is sent to addresses: once there is somebody to hand it to, or cannot be."""
+        for dial in self._dials.values():
+            await dial.tried.wait()
+        self.context.listen(prefix, self._deliver)
 
     async def stop(self) -> None:
         """Connect no more; return when the last connection has ended."""
@@ -362,6 +370,8 @@ class Dial:
         self.target = target
         self.link = Link()
         self.connection: Connection | None = None
+        self.tried = asyncio.Event()
+        """Set once there was a connection, or an attempt that failed."""
         self._plugin = plugin
         self._ssl = tls
         self._keeping: asyncio.Task[Any] | None = None
@@ -398,8 +408,10 @@ class Dial:
                     lambda: Bridge(protocol), target.host, target.port, **tls
                 )
             connected()
+            self.tried.set()
             await protocol.ended.wait()
         finally:
+            self.tried.set()
             protocol.cut_off()
 
     def stop(self) -> None:

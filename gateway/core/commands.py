@@ -15,8 +15,9 @@ from typing import Final
 
 import msgspec
 
-from gateway.core import child, control, descriptors, logs, loop, malloc, sink
+from gateway.core import catalogue, child, control, descriptors, loop, malloc, sink
 from gateway.core.boot import Boot, Options, boot
+from gateway.core.catalogue import shown
 from gateway.core.errors import ConfigError, GatewayError
 from gateway.core.layers import open_layer
 from gateway.core.layers.base import Layer
@@ -48,7 +49,7 @@ def run(options: Options, arguments: Sequence[str]) -> int:
     started.check_gateways()
     if told is None and (started.workers or started.settings.gateway.count > 1):
         return _supervise(started, arguments)
-    logs.set_up(started.settings.log, _name(told))
+    started.log(_name(told))
     malloc.keep_pages()
     descriptors.allow(descriptors.MOST)
     from gateway.core import process  # noqa: PLC0415 - the supervisor stays small without it
@@ -67,7 +68,7 @@ def _supervise(started: Boot, arguments: Sequence[str]) -> int:
     if started.workers:
         started.need_application()
     started.certificates()
-    logs.set_up(started.settings.log, "supervisor")
+    started.log("supervisor")
     # -P: a package named gateway in the current directory is not ours.
     command = [sys.executable, "-P", "-m", "gateway", *arguments]
     return Supervisor(
@@ -91,7 +92,7 @@ def worker(options: Options) -> int:
 def _prepared(started: Boot, name: str = "") -> tuple[Application, Layer]:
     """Prepare this process to be a worker; return its application and the layer."""
     settings = started.settings
-    logs.set_up(settings.log, name)
+    started.log(name)
     malloc.keep_pages()
     # What runs on the loop may have a file or a socket each: a large body that is collected has.
     descriptors.allow(settings.workers.async_limit + descriptors.BESIDE)
@@ -187,29 +188,21 @@ def reload(options: Options) -> int:
 def hub(options: Options, told: child.Orders | None = None) -> int:
     """Run the unix:// layer alone until a signal, or until the supervisor hangs up."""
     started = boot(options, load_plugins=False)
-    logs.set_up(started.settings.log, "hub")
+    started.log("hub")
     from gateway.core import process  # noqa: PLC0415 - as above
 
     return loop.run(lambda: process.serve_hub(started, told))
 
 
-def plugins(options: Options) -> int:
-    """Print the installed plugins with the settings of those that were asked for."""
-    started = boot(options)
-    loaded = {plugin.name: plugin for plugin in started.plugins}
-    for name, point in sorted(started.registry.available.items()):
-        found = loaded.get(name)
-        if found is None:
-            _say(f"{name}  ({point.module}; not asked for)")
-            continue
-        _say(f"{name}  ({found.distribution}, {found.module.__name__}; {found.asked_by})")
-        for line in _first_paragraph(found.module.__doc__):
-            _say(f"  {line}")
-        for row in started.sources.rows(name, started.settings.tables[name]):
-            _say(f"    {row.key} = {_shown(row.value)}")
-            if row.description:
-                _say(f"        {row.description}")
-    return DONE
+def plugins(options: Options, name: str | None = None) -> int:
+    """Print the plugins that there are, or the one of that ``name`` in full."""
+    if name is None:
+        lines, well = catalogue.table(boot(options, load_plugins=False))
+    else:
+        lines, well = catalogue.sheet(options, name)
+    for line in lines:
+        _say(line)
+    return DONE if well else PROBLEMS
 
 
 def check(options: Options) -> int:
@@ -220,7 +213,7 @@ def check(options: Options) -> int:
         _say(f"problem: {error}")
         return PROBLEMS
     for row in _rows(started):
-        _say(f"{row.key} = {_shown(row.value)}  # {row.origin}")
+        _say(f"{row.key} = {shown(row.value)}  # {row.origin}")
     _say(f"# layer: {started.layer_url}")
     if (count := started.settings.gateway.count) > 1:
         hub = "the hub that runs there" if started.joins else "a hub process of their own there"
@@ -298,11 +291,3 @@ def _problems(started: Boot) -> Iterator[str]:
 
 def _say(line: str) -> None:
     sys.stdout.write(line + "\n")
-
-
-def _shown(value: object) -> str:
-    return msgspec.json.encode(value, enc_hook=str).decode()
-
-
-def _first_paragraph(doc: str | None) -> list[str]:
-    return [line.strip() for line in (doc or "").strip().split("\n\n", 1)[0].splitlines()]

@@ -56,6 +56,8 @@ class PluginContext(plugin.Context):
     ) -> None:
         self.engine = engine
         self.name = plugin_class.name
+        self.prefix = f"{self.name}."
+        """What the names of its channels begin with."""
         self.log = logging.getLogger(f"gateway.plugins.{self.name}")
         self.loop = engine.loop
         self.deadlines = engine.deadlines

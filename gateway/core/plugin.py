@@ -35,6 +35,7 @@ import msgspec
 import pluggy
 
 from gateway.core.deadlines import Deadlines
+from gateway.core.errors import ConfigError, LocalProtocolError, RemoteProtocolError
 from gateway.core.framing import LengthSession, LineSession
 from gateway.core.layers.base import (
     ACCEPTED,
@@ -64,6 +65,7 @@ from gateway.core.session import (
     Write,
 )
 from gateway.core.singletons import Held
+from gateway.core.uniform import UniformReply
 from gateway.core.web import Claim, Exchange
 
 if TYPE_CHECKING:
@@ -81,6 +83,7 @@ __all__ = [
     "Action",
     "Application",
     "Close",
+    "ConfigError",
     "Connection",
     "Context",
     "Done",
@@ -92,6 +95,7 @@ __all__ = [
     "LayerOptions",
     "LengthSession",
     "LineSession",
+    "LocalProtocolError",
     "Message",
     "Messages",
     "NoConfig",
@@ -99,11 +103,13 @@ __all__ = [
     "Peer",
     "ProtocolPlugin",
     "Refusal",
+    "RemoteProtocolError",
     "RunningWorker",
     "Session",
     "Summary",
     "Timer",
     "Traffic",
+    "UniformReply",
     "Wire",
     "Write",
     "hookimpl",
@@ -393,7 +399,10 @@ class ProtocolPlugin(ABC):
         """
 
     def health(self) -> Mapping[str, Any]:
-        """Return facts for a health check; ``{"ok": False, …}`` marks the gateway unhealthy."""
+        """Return facts for a health check; ``{"ok": False, …}`` marks the gateway unhealthy.
+
+        Asked whenever somebody looks (`gateway_healthy` in ``gateway stats``); cheap, no I/O.
+        """
         return {"ok": True}
 
 
@@ -470,6 +479,17 @@ def gateway_application(config: Any) -> Application | None:
 
     ``config`` is the `gateway.core.project.Project`; its directory is on ``sys.path`` and
     ``DJANGO_SETTINGS_MODULE`` is set already, where one was found.
+    """
+
+
+@hookspec
+def gateway_commands() -> dict[str, Callable[[list[str], Any], int | None]]:  # type: ignore[empty-body]
+    """Return commands by their words: ``gateway NAME WORD …`` calls ``command(arguments, config)``.
+
+    ``arguments`` are the words after it, ``config`` the plugin's settings as `gateway run` would
+    read them here. No gateway is started and no loop runs. It returns the exit status, None for
+    0; a `GatewayError` is shown without a traceback, status 2. The first line of its docstring
+    is its help. The names of the gateway's own commands go before a plugin's.
     """
 
 

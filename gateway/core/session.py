@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal
 
 import msgspec
 
-from gateway.core.layers.base import OK, Outcome
+from gateway.core.layers.base import OK, RELEASED, Outcome
 from gateway.core.web import Head
 
 Message = dict[str, Any]
@@ -205,8 +205,11 @@ class Session(ABC):
         return ()
 
     def refused(self, token: Any, refusal: Refusal) -> Iterable[Action]:
-        """Hear that the Emit with ``token`` never reached a consumer."""
-        return ()
+        """Hear that the Emit with ``token`` never reached a consumer.
+
+        The default hears it as an ``outcome`` that is `RELEASED`: later it may be another.
+        """
+        return self.outcome(token, Outcome(RELEASED, cause=refusal.value))
 
     def timeout(self, name: str) -> Iterable[Action]:
         """Hear that a `Timer` is due."""

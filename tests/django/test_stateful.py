@@ -21,7 +21,8 @@ from django_gateway.instances import Instances
 from django_gateway.message import Message
 from django_gateway.routing import Router
 from gateway.core.errors import LayerUnavailable
-from gateway.core.layers.base import MESSAGE, OK, OUTCOME, Outcome
+from gateway.core.layers.base import OK, Outcome
+from gateway.core.layers.edge import MESSAGE, OUTCOME
 from gateway.core.metrics import Metrics
 from gateway.testing.layer_suite import Server
 from tests.django.connected import make_tables

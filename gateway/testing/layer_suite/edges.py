@@ -186,6 +186,26 @@ class Edges(Harness):
             mine = [item[2]["n"] for item in found if item[1] == f"x!{which}"]
             assert mine == list(range(which, 20, 2))
 
+    def test_unlisten(self) -> None:
+        """After ``unlisten`` messages wait for another reader; it may listen again."""
+        server, other, sender = self.server(), self.server(), self.join()
+        server.do(lambda edge: edge.listen("x!"))
+        sender.send("x!a", {"n": 0})
+        assert server.heard() == [(MESSAGE, "x!a", {"n": 0})]
+        server.do(lambda edge: edge.unlisten("x!"))
+        server.do(lambda edge: edge.unlisten("y"))
+        server.silence(sender)
+        sender.send("x!a", {"n": 1})
+        server.silence(sender)
+        assert sender.channel_statistics("x!").pending == 1
+        other.do(lambda edge: edge.listen("x!"))
+        assert other.heard() == [(MESSAGE, "x!a", {"n": 1})]
+        other.do(lambda edge: edge.unlisten("x!"))
+        other.silence(sender)
+        server.do(lambda edge: edge.listen("x!"))
+        sender.send("x!a", {"n": 2})
+        assert server.heard() == [(MESSAGE, "x!a", {"n": 2})]
+
     def test_two_listeners(self) -> None:
         """One of several listeners gets each message."""
         first, second, sender = self.server(), self.server(), self.join()
