@@ -29,7 +29,8 @@ from benchmarks.http_load import HEADERS, request
 from gateway.core.access import AccessLog, OpenLog
 from gateway.core.config import LogSettings
 from gateway.core.layers import codec, wire
-from gateway.core.layers.base import ANNOUNCED, GROUP, JOIN, MESSAGE, OK, OUTCOME, Delivery, send
+from gateway.core.layers.base import OK, Delivery, send
+from gateway.core.layers.edge import ANNOUNCED, GROUP, JOIN, MESSAGE, OUTCOME
 from gateway.core.layers.journal import LASTING, Left
 from gateway.core.layers.journalfile import JournalFile
 from gateway.core.layers.options import LayerOptions
@@ -409,6 +410,7 @@ class _Layer:
     """Takes settlements."""
 
     options = LayerOptions()
+    process = "p_bench"
 
     def settle(self, delivery: Any, outcomes: Any, sends: Any) -> None: ...
 
@@ -475,6 +477,15 @@ def consumer_frame() -> Step:
     return _worker("frame_echo", "websocket.receive", TEXT_MESSAGE)
 
 
+def consumer_stateful() -> Step:
+    """The same to the WebsocketConsumer that is the connection's own (worker)."""
+    from django_gateway.instances import Instances, current
+
+    current.set(Instances(_Layer(), Metrics()))  # type: ignore[arg-type]
+    _worker("stateful_echo", "websocket.connect", TEXT_MESSAGE)()
+    return _worker("stateful_echo", "websocket.receive", TEXT_MESSAGE)
+
+
 def encode_reply() -> Step:
     """A reply checked and encoded (worker)."""
     content = msgspec.msgpack.decode(RESPONSE)
@@ -507,6 +518,7 @@ STAGES: dict[str, tuple[Callable[[], Step], int]] = {
     "consumer": (consumer, 1),
     "consumer-class": (consumer_class, 1),
     "consumer-frame": (consumer_frame, 1),
+    "consumer-stateful": (consumer_stateful, 1),
     "encode-reply": (encode_reply, 1),
     "view-middleware": (view_middleware, 1),
 }

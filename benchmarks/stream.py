@@ -29,7 +29,8 @@ import uvloop
 from benchmarks.servers import BIN, ROOT, ServerError, child, tail
 from gateway import open_layer
 from gateway.core.layers import codec
-from gateway.core.layers.base import OK, OUTCOME
+from gateway.core.layers.base import OK
+from gateway.core.layers.edge import OUTCOME
 
 CHANNEL = "bench.request"
 TURN = 64

@@ -35,6 +35,15 @@ class Attended(Protocol):
     def finish(self) -> None:
         """Do it; it may block."""
 
+    def state(self) -> Any:
+        """Return what it is now, for `restore`."""
+
+    def restore(self, state: Any) -> None:
+        """Be what it was: the consumer raised."""
+
+
+Mark = tuple[int, list[tuple[Attended, Any]]]
+
 
 class Outbox:
     """The sends of one message's consumer, until they leave with its outcome."""
@@ -70,6 +79,18 @@ class Outbox:
         self.discarded += len(self.sends[start:])
         self.sends = self.sends[:start]
         self.attended = None
+
+    def mark(self) -> Mark:
+        """Return how it is now, for `back_to`."""
+        return len(self.sends), [(one, one.state()) for one in self.attended or ()]
+
+    def back_to(self, mark: Mark) -> None:
+        """Be as it was at ``mark``: a consumer raised that somebody may run once more."""
+        start, attended = mark
+        self.discard(start)
+        for one, state in attended:
+            one.restore(state)
+            self.attend(one)
 
 
 outbox: ContextVar[Outbox | None] = ContextVar("django_gateway.outbox", default=None)

@@ -19,6 +19,8 @@ KINDS: Final = frozenset({"connect", "request", "authenticate"})
 """The last words of the channels whose messages bring credentials."""
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 """Methods that change nothing (RFC 9110 section 9.2.1)."""
+_OVER_TLS: Final = frozenset({"https", "wss"})
+"""Schemes of messages."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -77,7 +79,8 @@ def session_key_of(channel: str, content: dict[str, Any]) -> str | None:
     """Return the session's key in the cookies of a message, unless another site's page sent it.
 
     A browser sends cookies whatever page asks, and what a WebSocket carries is subject to no
-    CSRF token. So where there is an ``Origin`` it has to be the host's own, or one of
+    CSRF token. So where there is an ``Origin`` it has to be the host's own (over TLS where the
+    message came over TLS: anybody on the way may have written an ``http`` page), or one of
     ``CSRF_TRUSTED_ORIGINS``; it does not matter for requests that change nothing.
     """
     headers = content.get("headers", ())
@@ -91,7 +94,8 @@ def session_key_of(channel: str, content: dict[str, Any]) -> str | None:
     if origin is None or content.get("method") in _SAFE:
         return key
     text = origin.decode("latin-1")
-    if _is_own(text, headers) or _is_trusted(text):
+    plain = content.get("scheme") in _OVER_TLS and not text.lower().startswith("https:")
+    if (not plain and _is_own(text, headers)) or _is_trusted(text):
         return key
     log.warning(
         "The session cookie of a %s message was not believed: the page that sent it is of %r. If "

@@ -114,7 +114,8 @@ class RequestSignal:
         if self.signal.receivers != self._seen:
             self._seen = list(self.signal.receivers)
             live = [
-                found() if isinstance(found, ReferenceType) else found for _, found, _ in self._seen
+                found() if isinstance(found, ReferenceType) else found
+                for _, found, *_ in self._seen  # how many there are is Django's own affair
             ]
             self._own_alone = all(found is None or found in self._own for found in live)
         return self._own_alone

@@ -48,23 +48,25 @@ def user_group(user: Any) -> Group:
     elif user is None or getattr(user, "is_authenticated", None) is False:
         raise ValueError("anonymous users have no group: nobody could be told from another")
     else:
-        key = _key(user)
+        key = _spelt(user)
     text = names.escape(key)
     if len(text) > LONGEST:
         text = f"sha256.{hashlib.sha256(key.encode()).hexdigest()}"
     return Group(f"gateway.user.{text}")
 
 
-def _key(value: Any) -> str:
-    """Return a primary key as sessions spell it. Raises ValueError for what can be none."""
+def _spelt(key: Any) -> str:
+    """Return a primary key as `key_of` does, however it was written: UUIDs with their dashes."""
+    if not apps.is_installed("django.contrib.auth"):
+        return str(key)
+    model = get_user_model()
     try:
-        get_user_model()._meta.pk.to_python(value)  # noqa: SLF001 - documented by Django
-    except ValidationError:
+        return str(model._meta.pk.to_python(key))  # noqa: SLF001 - documented by Django
+    except (TypeError, ValidationError):
         raise ValueError(
-            f"a user or a primary key is asked for, and {value!r} is neither; for a name, get the "
-            "user first"
+            f"{key!r} is neither a user nor a primary key of {model.__name__} (AUTH_USER_MODEL), "
+            "whose connections could be found by it"
         ) from None
-    return str(value)
 
 
 def session_group(session_key: str) -> Group:
@@ -72,7 +74,8 @@ def session_group(session_key: str) -> Group:
 
     Who sees the name learns nothing of the key.
     """
-    return Group(f"gateway.session.{salted_hmac(__name__, session_key).hexdigest()}")
+    secret = salted_hmac(__name__, session_key, algorithm="sha256").hexdigest()
+    return Group(f"gateway.session.{secret}")
 
 
 def disconnect_user(

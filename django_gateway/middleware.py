@@ -28,7 +28,8 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Final, cast
 
 from asgiref.sync import async_to_sync, iscoroutinefunction, sync_to_async
@@ -52,6 +53,8 @@ VERBS: Final = {
     GROUP_DISCARD: "group_discard",
     GROUP_SEND: "group_send",
 }
+REMEMBERED: Final = frozenset({"channel_session", "http_session", "user"})
+"""What a message has from its first use on."""
 
 
 class Sent:
@@ -127,9 +130,6 @@ class ConsumerCall:
     def sends(self, sends: Sequence[Sent]) -> None:
         self._box.sends = [one.action for one in sends]
 
-    def _failed(self, before: int) -> None:
-        self._box.discard(before)
-
     def __repr__(self) -> str:
         return f"<call of {self.name}>"
 
@@ -187,27 +187,34 @@ def middleware_of(layer: Any, router: Router) -> Middleware | None:
 
 
 def _run(message: Message, call: ConsumerCall) -> Outcome:
-    before = len(call._box.sends)  # noqa: SLF001 - its keeper
-    try:
+    with _nothing_of_a_failure(message, call):
         result = call.route.consumer(message, **call.kwargs)
         if result is not None:
             check_result(call.route, result)
-    except BaseException:
-        call._failed(before)  # noqa: SLF001 - as above
-        raise
     return OK
 
 
 async def _arun(message: Message, call: ConsumerCall) -> Outcome:
-    before = len(call._box.sends)  # noqa: SLF001 - as above
-    try:
+    with _nothing_of_a_failure(message, call):
         result = await call.route.consumer(message, **call.kwargs)
         if result is not None:
             check_result(call.route, result)
-    except BaseException:
-        call._failed(before)  # noqa: SLF001 - as above
-        raise
     return OK
+
+
+@contextmanager
+def _nothing_of_a_failure(message: Message, call: ConsumerCall) -> Iterator[None]:
+    """Have all be as before where the consumer raises: middleware may run it once more."""
+    box = call._box  # noqa: SLF001 - its keeper
+    mark = box.mark()
+    there = message.__dict__.keys() & REMEMBERED
+    try:
+        yield
+    except BaseException:
+        box.back_to(mark)
+        for name in REMEMBERED - there:
+            message.__dict__.pop(name, None)
+        raise
 
 
 def check_result(route: Route, result: Any) -> None:

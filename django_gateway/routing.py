@@ -395,12 +395,13 @@ def _consumer(where: str, consumer: Any) -> Callable[..., Any]:
     return found
 
 
-def check_runs(where: str, function: Callable[..., Any]) -> None:
+def check_runs(
+    where: str, function: Callable[..., Any], instead: str = "send with message.reply(…) instead"
+) -> None:
     """Refuse a function whose call runs nothing. Raises ImproperlyConfigured."""
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         raise ImproperlyConfigured(
-            f"{where}: {name_of(function)} has a yield in it, so calling it runs nothing; send "
-            "with message.reply(…) instead"
+            f"{where}: {name_of(function)} has a yield in it, so calling it runs nothing; {instead}"
         )
 
 

@@ -16,6 +16,7 @@ reads the session ahead. The decorators have the names that Channels 1 gave them
 from __future__ import annotations
 
 import asyncio
+import copy
 import functools
 import time
 from collections.abc import Callable
@@ -45,10 +46,26 @@ SAVED: Final = "_gateway_saved"
 """The key of a channel session that says since when (epoch, seconds) its age counts."""
 
 
+class AttendedSession(SessionBase):
+    """A session that is finished when its consumer has returned, or is as it was before."""
+
+    def state(self) -> dict[str, Any]:
+        """Return what it is now, for `restore`."""
+        return {
+            name: copy.deepcopy(value) if name == "_session_cache" else value
+            for name, value in vars(self).items()
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Be what it was."""
+        vars(self).clear()
+        vars(self).update(state)
+
+
 # ---------------------------------------------------------------- the connection's own
 
 
-class ChannelSession(SessionBase):
+class ChannelSession(AttendedSession):
     """What the session of a connection has beyond its engine: a key that is given, once."""
 
     wanted: str
@@ -126,7 +143,8 @@ def session_for_reply_channel(reply_channel: str) -> ChannelSession:
     name = getattr(settings, "CHANNEL_SESSION_ENGINE", None) or settings.SESSION_ENGINE
     session: ChannelSession = _engine(name, ChannelSession)(None)
     _check_shared(session, name)
-    session.wanted = "chn" + salted_hmac(__name__, reply_channel).hexdigest()[:29]
+    secret = salted_hmac(__name__, reply_channel, algorithm="sha256").hexdigest()
+    session.wanted = f"chn{secret[:29]}"
     session._session_key = session.wanted  # noqa: SLF001 - as SessionBase's own constructor does
     return session
 
@@ -157,7 +175,7 @@ def channel_session_of(message: Message) -> ChannelSession:
 # ---------------------------------------------------------------- the browser's
 
 
-class BrowserSession(SessionBase):
+class BrowserSession(AttendedSession):
     """What a browser's session has beyond its engine: it is written only where that was said."""
 
     writable = False

@@ -20,6 +20,7 @@ from django.core.cache import InvalidCacheBackendError, caches
 
 from django_gateway.crew import Crew
 from django_gateway.database import worker_thread
+from django_gateway.instances import Instances, current
 from django_gateway.routing import Router
 from django_gateway.runner import Runner, Running
 from django_gateway.signals import worker_ready, worker_stopping
@@ -63,6 +64,7 @@ class Worker:
         self.ready = threading.Event()
         """Set once the channels are announced and taken."""
         self._runner = Runner(layer, router, self.metrics, config.threads)
+        self.instances = Instances(layer, self.metrics)
         mixed, alone = _split(router)
         self._intake: Intake = layer.intake([*mixed, PIN] if mixed else [], CREDIT)
         self._loop_intake: Intake | None = None
@@ -80,6 +82,9 @@ class Worker:
         self._in_hand = threading.local()
         """Its ``delivery`` is the one that this thread runs."""
         self._announcer = threading.Thread(target=self._announce, name="announcer", daemon=True)
+        self._sweeper = threading.Thread(
+            target=self.instances.keep_swept, args=(self._stopping,), name="sweeper", daemon=True
+        )
         self._loop = new_loop()
         self._loop_thread = threading.Thread(target=self._serve, name="loop", daemon=True)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -91,6 +96,8 @@ class Worker:
         self._loop_thread.start()
         self._crew.start()
         self._announcer.start()
+        if any(getattr(one.consumer, "stateful", False) for one in self.router.routes):
+            self._sweeper.start()
 
     def stop(self, grace: float) -> bool:
         """Take no more, let what runs finish for up to ``grace`` seconds; return whether it did.
@@ -104,8 +111,11 @@ class Worker:
         if self._loop_intake is not None:
             self._loop_intake.close()
         self._intake.close()  # last: it lifts pins, and nothing is to come back to this worker
+        self.instances.part()
         done = self._crew.join(end)
         self._announcer.join(max(0.0, end - time.monotonic()))
+        if self._sweeper.ident is not None:
+            self._sweeper.join(max(0.0, end - time.monotonic()))
         finishing = asyncio.run_coroutine_threadsafe(
             self._finish(max(0.0, end - time.monotonic())), self._loop
         )
@@ -123,6 +133,7 @@ class Worker:
     @worker_thread()
     def _take(self) -> None:
         _make_caches()
+        current.set(self.instances)
         base = contextvars.copy_context()
         take, run, hand_over = self._intake.take, self._runner.run, self._hand_over
         spare, in_hand = self._crew.spare, self._in_hand
@@ -179,6 +190,7 @@ class Worker:
     def _serve(self) -> None:
         asyncio.set_event_loop(self._loop)
         self._crew.enlist()
+        current.set(self.instances)
         if self._loop_intake is not None:
             self._loop.create_task(self._atake(self._loop_intake))
         self._loop.run_forever()

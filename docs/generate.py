@@ -355,10 +355,9 @@ def command_line() -> Iterator[str]:
 
     _, commands = cli._parser()
     known = {name: options(parser) for name, parser in commands.items()}
-    shared = [
-        row for row in next(iter(known.values())) if all(row in rows for rows in known.values())
-    ]
-    yield "## Options of every command"
+    serving = [rows for name, rows in known.items() if name != "new"]  # which needs no project
+    shared = [row for row in serving[0] if all(row in rows for rows in serving)]
+    yield "## Options of every command but `new`"
     yield ""
     yield from table(("option", "meaning"), shared)
     for name, rows in known.items():

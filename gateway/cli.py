@@ -7,12 +7,16 @@ import difflib
 import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NoReturn
+
+import msgspec
 
 import gateway
 from gateway.core.boot import Options
 from gateway.core.child import CANNOT_START
 from gateway.core.errors import GatewayError
+from gateway.core.registry import Registry
 
 _EPILOG = """\
 examples:
@@ -25,10 +29,12 @@ examples:
                                            … and one worker for them
   gateway reload                           new code is deployed: replace the workers
   gateway check                            what is set, where, and what is wrong
+  gateway conformance websocket            whether a plugin does what it must
+  gateway new plugin lamp                  begin a protocol of your own, in gateway-lamp
 
 exit status:
-  0  done, or stopped as asked         1  check found problems; stopped at once;
-                                          nothing was reloaded
+  0  done, or stopped as asked         1  check found problems, conformance failures;
+                                          stopped at once; nothing was reloaded
   2  wrong options or settings, or a plugin that cannot start; the text says which
 
 Settings come, in rising order, from defaults, Django (GATEWAY, CHANNEL_LAYERS),
@@ -41,9 +47,11 @@ _COMMANDS = {
     "worker": "run one worker alone",
     "hub": "run the unix:// channel layer alone",
     "reload": "replace the workers of a running gateway one by one: new code, no connection lost",
-    "plugins": "show the installed plugins and their settings",
+    "new": "write the project of a plugin of your own, which works and is tested",
+    "plugins": "show the plugins that there are, or one of them in full",
     "check": "show the effective settings and what is wrong with them; starts nothing",
     "routes": "show which consumer gets what",
+    "conformance": "run the suite of an installed plugin: does it do what every plugin must",
     "stats": "show the numbers of a running gateway and its layer",
 }
 
@@ -88,7 +96,14 @@ def _parser() -> tuple[_Parser, dict[str, _Parser]]:
         )
         for name, text in _COMMANDS.items()
     }
+    _add_new(parsers["new"])
+    _add_conformance(parsers["conformance"])
+    parsers["plugins"].add_argument(
+        "name", metavar="NAME", nargs="?", help="the plugin to show in full (default: a table)"
+    )
     for name, sub in parsers.items():
+        if name in {"new", "conformance"}:
+            continue
         _add_project(sub)
         if name in {"run", "check", "plugins"}:
             _add_serving(sub)
@@ -107,6 +122,19 @@ def _parser() -> tuple[_Parser, dict[str, _Parser]]:
         if name in {"run", "worker", "check"}:
             _add_channels(sub)
     return parser, parsers
+
+
+def _add_conformance(parser: _Parser) -> None:
+    parser.epilog = (
+        "Prints a table: check, result, reason. Exits with 1 where a check fails. Starts the\n"
+        "plugin on loopback, alone; reads no settings."
+    )
+    parser.add_argument("plugin", metavar="NAME", help="the plugin, as in --plugins")
+    parser.add_argument(
+        "--suite",
+        metavar="MODULE:CLASS",
+        help="its suite (default: its entry point in gateway.conformance)",
+    )
 
 
 def _add_project(parser: _Parser) -> None:
@@ -143,6 +171,26 @@ def _add_project(parser: _Parser) -> None:
     group.add_argument("--log-format", metavar="FORMAT", help="text or json (default: text)")
 
 
+def _add_new(parser: _Parser) -> None:
+    parser.usage = "gateway new plugin NAME [--flavour FLAVOUR] [--directory DIR]"
+    parser.add_argument("what", metavar="plugin", help="what to write")
+    parser.add_argument(
+        "name", metavar="NAME", help="the plugin's name: lower-case letters, digits, underscores"
+    )
+    parser.add_argument(
+        "--flavour",
+        default="stream",
+        metavar="FLAVOUR",
+        help="what carries the protocol: stream (TCP, TLS, Unix sockets), datagram (UDP), client "
+        "(the gateway connects to a peer) or http (requests of the http port) (default: stream)",
+    )
+    parser.add_argument(
+        "--directory",
+        metavar="DIR",
+        help="where the project goes (default: gateway-NAME in the current directory)",
+    )
+
+
 def _add_channels(parser: _Parser) -> None:
     group = parser.add_argument_group("what workers take")
     group.add_argument(
@@ -168,6 +216,11 @@ def _add_serving(parser: _Parser) -> None:
         "--plugins", metavar="A,B", help="protocols to serve (default: http,websocket)"
     )
     group.add_argument(
+        "--plugins-dir",
+        metavar="DIR",
+        help="directory of plugins of one file: NAME.py is the plugin NAME (default: plugins_dir)",
+    )
+    group.add_argument(
         "--listen",
         metavar="ENDPOINT",
         action="append",
@@ -186,22 +239,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("name a command first: " + ", ".join(parsers))
     sub = parsers.get(words[0])
     if sub is None:
+        if words[0] in Registry().available:
+            return _of_plugin(words[0], words[1:])
         parser.error(f"there is no command {words[0]!r}{_closest(words[0], list(parsers))}")
     found, unknown = sub.parse_known_args(words[1:])
     if unknown:
         what = "option" if unknown[0].startswith("-") else "argument"
         hint = _closest(unknown[0].partition("=")[0], sub.known()) if what == "option" else ""
         sub.error(f"there is no {what} {unknown[0]!r}{hint}")
-    from gateway.core import commands  # noqa: PLC0415 - --help answers without loading it all
+    if words[0] == "new" and found.what != "plugin":
+        sub.error(f"a plugin is what can be written: gateway new plugin {found.name}")
+    if words[0] == "new":
+        return _told(lambda: _new(found))
+    if words[0] == "conformance":
+        from gateway.testing import conformance  # noqa: PLC0415 - no other command needs it
 
-    values = vars(found)
-    values |= {name: tuple(v) for name, v in values.items() if isinstance(v, list)}
-    options = Options(**values)
+        return _told(lambda: conformance.run(found.plugin, found.suite))
+    return _told(lambda: _command(words, vars(found)))
+
+
+def _of_plugin(name: str, arguments: Sequence[str]) -> int:
+    from gateway.core import subcommands  # noqa: PLC0415 - --help answers without loading it all
+
+    return _told(lambda: subcommands.run(name, arguments))
+
+
+def _told(command: Callable[[], int]) -> int:
+    """Run a command, and say what stopped it; return the exit status."""
     try:
-        if words[0] == "run":
-            return commands.run(options, words)
-        command: Callable[[Options], int] = getattr(commands, words[0])
-        return command(options)
+        return command()
     except BrokenPipeError:
         # Whoever read our text has enough of it; nothing is left to flush at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -209,3 +275,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except GatewayError as error:
         sys.stderr.write(f"gateway: {error}\n")
         return CANNOT_START
+
+
+def _command(words: Sequence[str], values: dict[str, object]) -> int:
+    from gateway.core import commands  # noqa: PLC0415 - --help answers without loading it all
+
+    values |= {name: tuple(v) for name, v in values.items() if isinstance(v, list)}
+    name = values.pop("name", None)
+    options = msgspec.convert(values, Options)
+    if words[0] == "run":
+        return commands.run(options, words)
+    if words[0] == "plugins":
+        return commands.plugins(options, None if name is None else str(name))
+    command: Callable[[Options], int] = getattr(commands, words[0])
+    return command(options)
+
+
+def _new(found: argparse.Namespace) -> int:
+    from gateway import scaffold  # noqa: PLC0415 - as above
+
+    directory = None if found.directory is None else Path(found.directory)
+    installed = Registry().available
+    target = scaffold.new_plugin(found.name, found.flavour, directory, installed, _COMMANDS)
+    sys.stdout.write(scaffold.farewell(found.name, target))
+    return 0

@@ -19,6 +19,10 @@ class FrameEcho(WebsocketConsumer):
         self.send(text=text, bytes=bytes)
 
 
+class StatefulEcho(FrameEcho):
+    stateful = True
+
+
 async def echo_async(message: Message) -> None:
     message.reply(message.text)
 

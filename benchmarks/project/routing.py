@@ -8,6 +8,7 @@ sync_echo = [route("websocket.receive", consumers.echo)]
 async_echo = [route("websocket.receive", consumers.echo_async)]
 class_echo = [route_class(consumers.Echo)]
 frame_echo = [route_class(consumers.FrameEcho)]
+stateful_echo = [route_class(consumers.StatefulEcho)]
 group = [
     route("websocket.connect", consumers.join),
     route("websocket.receive", consumers.tell),

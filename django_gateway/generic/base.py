@@ -13,6 +13,7 @@ from asgiref.sync import sync_to_async
 from django.core.exceptions import ImproperlyConfigured
 
 from django_gateway.channel import Channel, Group
+from django_gateway.generic import stateful
 from django_gateway.generic.protocols import kinds_of
 from django_gateway.message import Message
 from django_gateway.routing import Call, Include, Route, check_runs, is_async, name_of, route_class
@@ -32,6 +33,7 @@ DECORATORS: Final = (
 class BaseConsumer:
     """A class that a route leads to: an instance for each message, so ``self`` keeps no state.
 
+    With ``stateful = True`` there is one for each connection, which ``self`` keeps state for.
     A method may be a ``def``, which runs on a thread, or an ``async def``, which runs on the
     loop; a class may have both. It is called with the `Message` and what the filters capture,
     which ``self.message`` and ``self.kwargs`` have too.
@@ -39,6 +41,12 @@ class BaseConsumer:
 
     method_mapping: ClassVar[Mapping[str, str]] = {}
     """By channel the name of a method."""
+    stateful: ClassVar[bool] = False
+    """Whether a connection has one instance for all its messages, in the worker that runs its
+    connect. Where that is lost, a new one gets ``reconnected(message, **kwargs)`` first; a class
+    that has no such method has the connection closed."""
+    state_lost: bool = False
+    """Whether this instance is new, made for a disconnect whose own is lost."""
     channel_session: ClassVar[bool] = False
     channel_session_user: ClassVar[bool] = False
     channel_and_http_session: ClassVar[bool] = False
@@ -143,7 +151,9 @@ class BaseConsumer:
     def routes(cls) -> list[Route]:
         """Return a route for each method. Raises ImproperlyConfigured, which names the fix."""
         by_method: dict[str, list[str]] = {}
-        for channel, method in cls.methods().items():
+        methods = cls.methods()
+        stateful.check(cls, methods)
+        for channel, method in methods.items():
             _check_method(cls, channel, method)
             by_method.setdefault(method, []).append(channel)
         if not by_method:
@@ -166,7 +176,9 @@ class BaseConsumer:
         calls = cls.calls(method)
         for call in calls:
             check_runs(name_of(cls), call.function)
-        return Route(channels, _consumer(cls, method, calls), {}, calls=calls)
+        resuming = stateful.resuming(cls, channels)
+        consumer = _consumer(cls, method, calls, resuming)
+        return Route(channels, consumer, {}, calls=[*calls, *resuming])
 
     # ---------------------------------------------------------------- a message
 
@@ -356,19 +368,27 @@ def _groups(kind: type[Consumer], groups: Any) -> Iterator[Group]:
 # ---------------------------------------------------------------- making the routes
 
 
-def _consumer(kind: type[BaseConsumer], method: str, calls: Sequence[Call]) -> Callable[..., Any]:
+def _consumer(
+    kind: type[BaseConsumer], method: str, calls: Sequence[Call], resuming: Sequence[Call]
+) -> Callable[..., Any]:
     """Return the function that a route leads to. It alone makes instances."""
-    consumer = _dispatching(kind)
-    if not kind.dispatches():
-        consumer = _calling(kind, getattr(kind, method))
-    if any(is_async(one.function) for one in calls):
-        consumer = _awaiting(consumer)
-    elif is_async(kind.dispatch):
+    function = kind.dispatch if kind.dispatches() else getattr(kind, method)
+    awaited = any(is_async(one.function) for one in calls)
+    if kind.stateful:
+        consumer = stateful.keeping(kind, function, calls)
+    elif awaited:
+        consumer = _awaiting(kind, function)
+    else:
+        consumer = _calling(kind, function)
+    if is_async(kind.dispatch) and not awaited:
         raise ImproperlyConfigured(
             f"{name_of(kind)}.dispatch is async def, and {method.removeprefix('raw_')} is not; "
             "make both the same"
         )
-    for one in calls:  # what a decorator says of a method is said of the consumer, as by wraps()
+    for one in (
+        *calls,
+        *resuming,
+    ):  # what a decorator says of a method is said of the consumer, as by wraps()
         marks = {**getattr(one.function, "__dict__", {})}
         marks.pop("__wrapped__", None)
         consumer.__dict__.update(marks)
@@ -388,16 +408,9 @@ def _calling(kind: type[BaseConsumer], function: Callable[..., Any]) -> Callable
     return consumer
 
 
-def _dispatching(kind: type[BaseConsumer]) -> Callable[..., Any]:
-    def consumer(message: Message, **kwargs: Any) -> Any:
-        return kind(message, **kwargs).dispatch(message, **kwargs)
-
-    return consumer
-
-
-def _awaiting(inner: Callable[..., Any]) -> Callable[..., Any]:
+def _awaiting(kind: type[BaseConsumer], function: Callable[..., Any]) -> Callable[..., Any]:
     async def consumer(message: Message, **kwargs: Any) -> None:
-        result = inner(message, **kwargs)
+        result = function(kind(message, **kwargs), message, **kwargs)
         if result is not None:
             await result
 
@@ -443,6 +456,8 @@ def _own(kind: type[Consumer], name: str) -> bool:
 def _check_names(kind: type[Consumer], kinds: set[str]) -> None:
     """Refuse a method that is nearly named as a kind of message, which would never be called."""
     written = _written(kind)
+    if kind.stateful:
+        kinds = {*kinds, "reconnected"}
     missing = [one for one in kinds if not _own(kind, one)]
     for name in sorted(written - kinds - set(kind.method_mapping.values())):
         if name.startswith("_") or hasattr(Consumer, name):

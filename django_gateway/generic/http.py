@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from django.core.exceptions import ImproperlyConfigured
+from django.core.signals import setting_changed
 from django.http import HttpResponse, HttpResponseNotAllowed
 from django.http.response import HttpResponseBase
 from django.urls import ResolverMatch
@@ -13,7 +15,7 @@ from django.utils.functional import cached_property
 
 from django_gateway.body import streams_body
 from django_gateway.exceptions import ResponseLater
-from django_gateway.generic.base import BaseConsumer
+from django_gateway.generic.base import DECORATORS, BaseConsumer
 from django_gateway.handler import Chain, Views
 from django_gateway.message import Message
 from django_gateway.request import GatewayRequest
@@ -138,8 +140,9 @@ class HttpConsumer(BaseConsumer):
         if method != "dispatch":
             return super()._route(channels, method)
         calls = cls.calls(method)
+        cls._check_sessions(calls)
         for call in calls:
-            check_runs(name_of(cls), call.function)
+            check_runs(name_of(cls), call.function, "return StreamingHttpResponse(…) instead")
             if is_async(cls.dispatch) and not is_async(call.function):
                 raise ImproperlyConfigured(
                     f"{name_of(cls)}.dispatch is async def, and {call.function.__name__} is not; "
@@ -147,6 +150,21 @@ class HttpConsumer(BaseConsumer):
                 )
         requests = _Requests(cls)
         return Route(channels, requests, {}, requests.on_loop, calls)
+
+    @classmethod
+    def _check_sessions(cls, calls: Sequence[Call]) -> None:
+        """Refuse what is said of the sessions of connections: it would do nothing here."""
+        said = [name for name, *_ in DECORATORS if getattr(cls, name)]
+        said += [
+            f"{call.function.__name__} is decorated for sessions of messages, which"
+            for call in calls
+            if getattr(call.function, "keeps_sessions", False)
+        ]
+        if said:
+            raise ImproperlyConfigured(
+                f"{name_of(cls)}.{said[0]} does nothing for requests, which pass Django's "
+                "MIDDLEWARE: take it away, and use request.session and request.user"
+            )
 
 
 class _Requests:
@@ -215,6 +233,15 @@ class _ConsumerViews(Views):
 def _views() -> Views:
     """Return the one handler of all classes: middleware is made once."""
     return _ConsumerViews()
+
+
+def _forget(*, setting: str, **_: Any) -> None:
+    """Make the middleware anew that a test has overridden."""
+    if setting == "MIDDLEWARE":
+        _views.cache_clear()
+
+
+setting_changed.connect(_forget, dispatch_uid="django_gateway.generic.http")
 
 
 def _request(message: Message) -> GatewayRequest:

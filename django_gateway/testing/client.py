@@ -225,6 +225,22 @@ class GatewayClient(Client):
         """
         return Together(self)
 
+    def replace_worker(self) -> None:
+        """Have another worker in place of the one there is, as after a reload.
+
+        What was pinned to that one, and the instances of stateful consumers, are not any more:
+        those connections come with ``reconnected``, or are closed.
+        """
+        self.run("replace_worker")
+        self.site.worker.replace()
+        self.run()
+
+    async def areplace_worker(self) -> None:
+        """Async twin of `replace_worker`."""
+        await self.arun()
+        self.site.worker.replace()
+        await self.arun()
+
     def raise_failures(self) -> None:
         """Raise what went wrong since the last time, unless failures are only outcomes here."""
         if self.raise_request_exception:
@@ -343,7 +359,7 @@ class GatewayClient(Client):
         """Send a request, and hear which templates are rendered and what is raised."""
         environ = self._base_environ(**request)  # type: ignore[attr-defined]
         exchange = Exchange(self.site.gateway, asked(environ))
-        self.site.views.enforce_csrf_checks[exchange.port] = self.enforce_csrf_checks
+        self.site.requests.enforce_csrf_checks[exchange.port] = self.enforce_csrf_checks
         rendered: dict[str, Any] = {}
         uid = f"gateway-client-{id(exchange)}"
         on_render = partial(_store_rendered_templates, rendered)
@@ -379,12 +395,14 @@ class GatewayClient(Client):
         context = rendered.get("context")
         response.context = context[0] if context and len(context) == 1 else context
         response.json = partial(self._parse_json, response)
-        seen = self.site.views.requests.pop(exchange.port, None)
-        self.site.views.enforce_csrf_checks.pop(exchange.port, None)
+        seen = self.site.requests.latest.pop(exchange.port, None)
+        self.site.requests.enforce_csrf_checks.pop(exchange.port, None)
         response.wsgi_request = seen or WSGIRequest(self._base_environ(**request))
         urlconf = getattr(response.wsgi_request, "urlconf", None)
         path = request["PATH_INFO"]
-        response.resolver_match = SimpleLazyObject(lambda: resolve(path, urlconf=urlconf))
+        response.resolver_match = getattr(
+            response.wsgi_request, "resolver_match", None
+        ) or SimpleLazyObject(lambda: resolve(path, urlconf=urlconf))
         self.cookies.update(response.cookies)
         return response
 

@@ -26,6 +26,7 @@ from django_gateway.channel import outbox
 from django_gateway.crew import Crew, Wait
 from django_gateway.database import left_alone
 from django_gateway.exceptions import RequestAborted
+from django_gateway.instances import Instances, current
 from django_gateway.message import Message
 from django_gateway.routing import Router
 from django_gateway.runner import Runner, Running
@@ -34,6 +35,7 @@ from gateway.core.layers import codec
 from gateway.core.layers.base import FAILED, Delivery, Outcome, Send
 from gateway.core.layers.memory import MemoryIntake, MemoryLayer
 from gateway.core.metrics import Metrics
+from gateway.core.names import PIN
 from gateway.testing.memory import MemoryGateway
 
 CREDIT: Final = 32
@@ -156,22 +158,46 @@ class InlineWorker:
         self.gateway = gateway
         self.router = router
         self.story = Story()
-        self.layer = InlineLayer(gateway, self)
         self.deadline = 0.0
         """When, in real time, what runs counts as stuck."""
         self.held = 0
         """How many blocks hold everything up."""
-        self._runner = RecordingRunner(self.layer, router, gateway.metrics, self.story)
         self._crew = InlineCrew()
         self._tasks: set[asyncio.Task[None]] = set()
         self._waiting = 0
         self._depth = 0
         self._driving: int | None = None
-        intake = self.layer.intake(router.channels(), CREDIT)
+        self._begin_process()
+
+    def _begin_process(self) -> None:
+        """Be a worker process on the layer."""
+        gateway, router = self.gateway, self.router
+        self.layer = InlineLayer(gateway, self)
+        self._runner = RecordingRunner(self.layer, router, gateway.metrics, self.story)
+        self._instances = Instances(self.layer, gateway.metrics)
+        intake = self.layer.intake([*router.channels(), PIN], CREDIT)
         assert isinstance(intake, MemoryIntake)  # noqa: S101 - for the type checker
         self._intake = intake
         gateway.loop.do(self.layer.aannounce(router.channels()))
         gateway.loop.do(intake.atake(0))  # begin to be handed over to
+
+    def replace(self) -> None:
+        """Be another process from now on, as by a reload: what was pinned to the old one is not
+        any more. Call it when nothing is due.
+        """  # noqa: D205 - one sentence
+        if self.held:
+            raise RuntimeError(
+                "the worker cannot be replaced within together(), where nothing is run: do it "
+                "before the block or after it"
+            )
+        layer, intake, instances = self.layer, self._intake, self._instances
+        self._begin_process()
+        intake.close()
+        if sends := instances.partings():
+            self.gateway.loop.do(layer.aapply(sends))
+        if channel_layers.is_used(layer):
+            channel_layers.use(self.layer)
+        layer.close()
 
     # ------------------------------------------------ driving
 
@@ -214,6 +240,7 @@ class InlineWorker:
         channel_layers.use(self.layer)
         kept = left_alone.set(True)
         box = outbox.set(None)
+        instances = current.set(self._instances)
         # as Django's own test client does: they would close the connection of the test
         held = [
             s for s in (request_started, request_finished) if s.disconnect(close_old_connections)
@@ -226,6 +253,7 @@ class InlineWorker:
             self._depth -= 1
             for one in held:
                 one.connect(close_old_connections)
+            current.reset(instances)
             outbox.reset(box)
             left_alone.reset(kept)
 

@@ -11,10 +11,9 @@ from typing import Any, Final
 from django.core.exceptions import ImproperlyConfigured
 
 from django_gateway import asgi
-from django_gateway.handler import Views
 from django_gateway.message import Message
 from django_gateway.request import GatewayRequest
-from django_gateway.routing import Routing
+from django_gateway.routing import Route, Router, Routing
 from django_gateway.testing.inline import InlineWorker
 from django_gateway.testing.story import report, shown
 from gateway.core.boot import Boot, Options, boot
@@ -50,44 +49,59 @@ class TestApplication:
         return tables
 
 
-class TestViews(Views):
-    """Django's views, whose requests the test may look at."""
-
-    __test__ = False
+class Requests:
+    """The requests of a site, which the test may look at."""
 
     def __init__(self) -> None:
-        super().__init__()
         self.enforce_csrf_checks: dict[int, bool] = {}
         """What a request is to do about CSRF, by the port of its client."""
-        self.requests: dict[int, GatewayRequest] = {}
+        self.latest: dict[int, GatewayRequest] = {}
         """The latest request, by the port of its client."""
 
-    def _look(self, message: Message) -> None:
+    def watched(self, route: Route) -> Route:
+        """Return the route; with a look at each message of one that makes Django's requests."""
+        if route.on_loop is None:
+            return route
+        consumer = _Watched(route.consumer, self)
+        found = Route(route.channels, consumer, route.filters, route.on_loop, route.calls)
+        found.name = route.name
+        return found
+
+    def look(self, message: Message) -> None:
+        """Keep the request of a message, and tell it what it is to do."""
         request: Any = message.__dict__.get("request")
         if request is None:
             message.request = request = GatewayRequest(message)  # type: ignore[attr-defined]
         client = message.get("client")
         if client:
             request._dont_enforce_csrf_checks = not self.enforce_csrf_checks.get(client[1], True)  # noqa: SLF001 - as Django's own client
-            self.requests[client[1]] = request
+            self.latest[client[1]] = request
 
-    def __call__(self, message: Message) -> Any:
-        """As ever."""
-        self._look(message)
-        return super().__call__(message)
 
-    async def acall(self, message: Message) -> None:
-        """As ever."""
-        self._look(message)
-        await super().acall(message)
+class _Watched:
+    """Django's views, or a class that answers requests, in a test."""
+
+    def __init__(self, consumer: Any, requests: Requests) -> None:
+        self._consumer = consumer
+        self._requests = requests
+
+    def __call__(self, message: Message, **kwargs: Any) -> Any:
+        self._requests.look(message)
+        return self._consumer(message, **kwargs)
+
+    async def acall(self, message: Message, **kwargs: Any) -> None:
+        self._requests.look(message)
+        await self._consumer.acall(message, **kwargs)
 
 
 class Site:
     """One gateway, one layer, one worker: what the clients of one test share."""
 
     def __init__(self, routing: Routing | None, plugins: list[str] | None) -> None:
-        self.views = TestViews()
-        router = asgi.router(routing, self.views)
+        self.requests = Requests()
+        plain = asgi.router(routing)
+        router = Router([self.requests.watched(one) for one in plain.routes])
+        router.middleware = plain.middleware
         try:
             self.gateway = MemoryGateway(_booted(plugins))
         except GatewayError as error:
@@ -95,9 +109,8 @@ class Site:
         self.worker = InlineWorker(self.gateway, router)
         self.story = self.worker.story
         self._invalid = 0
-        layer = self.worker.layer
-        asgi.channel_layers.use(layer)
-        self.close = weakref.finalize(self, _end, self.gateway.close, layer)
+        asgi.channel_layers.use(self.worker.layer)
+        self.close = weakref.finalize(self, _end, self.gateway.close, self.worker)
         """End it, at once; at the latest when nobody knows it any more."""
 
     # ------------------------------------------------ what went wrong
@@ -189,7 +202,7 @@ def _lines(entry: Any, when: str) -> list[str]:
     ]
 
 
-def _end(close: Callable[[], None], layer: Any) -> None:
-    if asgi.channel_layers.is_used(layer):  # the settings' one again
+def _end(close: Callable[[], None], worker: InlineWorker) -> None:
+    if asgi.channel_layers.is_used(worker.layer):  # the settings' one again
         asgi.channel_layers.use(None)
     close()

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from gateway.core import plugin
 from gateway.core.conversation import Branch, Conversation
-from gateway.core.emission import emit
+from gateway.core.emission import branch, emit
 from gateway.core.errors import LocalProtocolError, RemoteProtocolError
 from gateway.core.layers.base import ACCEPTED, Outcome
 from gateway.core.metrics import Drop
@@ -78,6 +78,7 @@ class Connection(Conversation, plugin.Connection):
         "groups",
         "late",
         "loose",
+        "names",
         "peer",
         "pin",
         "ready",
@@ -131,7 +132,9 @@ class Connection(Conversation, plugin.Connection):
         self._agreed = False
         self._due = False
         self._timers: Timers | None = None
-        self.branches: dict[str, Branch] | None = None
+        self.branches: dict[str | None, Branch] | None = None
+        self.names: Callable[[str | None], str | None] | None = None
+        """What gives the addresses of its conversations, where they have any."""
 
     @property
     def owner(self) -> Connection:
@@ -147,6 +150,11 @@ class Connection(Conversation, plugin.Connection):
     def takes(self) -> bool:
         """Whether what waits may go out now."""
         return self.ready and self.state == OPEN and self.accepted
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether anything that the session emitted has no outcome yet."""
+        return bool(self.flights or self._waiting or self.loose)
 
     # ------------------------------------------------ what the transport says
 
@@ -188,8 +196,8 @@ class Connection(Conversation, plugin.Connection):
             engine.parting[self.reply_channel] = self
         context.left()
         if self.branches is not None:
-            for branch in self.branches.values():
-                del engine.by_channel[branch.reply_channel]
+            for one in self.branches.values():
+                del engine.by_channel[one.reply_channel]
         if self._timers is not None:
             self._timers.forget()
             self._timers = None
@@ -504,7 +512,7 @@ class Connection(Conversation, plugin.Connection):
 
     def _last_words(self) -> Message:
         message = dict(self.session.ended())
-        message["reply_channel"] = self.reply_channel
+        message["reply_channel"] = branch(self, None).reply_channel
         message["client"] = self.peer.client
         message["server"] = self.peer.server
         if self.peer.identity is not None:
@@ -523,8 +531,8 @@ class Connection(Conversation, plugin.Connection):
         if self.abandoned and self._waiting:
             engine.flow.discard(self)
             if self.branches is not None:
-                for branch in self.branches.values():
-                    engine.flow.discard(branch)
+                for one in self.branches.values():
+                    engine.flow.discard(one)
             return
         if self.flights or self._waiting:
             return
@@ -534,7 +542,7 @@ class Connection(Conversation, plugin.Connection):
         if self._due:
             try:
                 message = self._last_words()
-                message["order"] = self.order
+                message["order"] = branch(self, None).order
                 disconnect = _encode(message)
             except Exception as error:  # noqa: BLE001 - it costs that session's message only
                 self._broken(error)

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import msgspec
 
-from gateway.core import control, descriptors, recycling
+from gateway.core import control, descriptors, logs, recycling
 from gateway.core.certificates import Pair, checked
-from gateway.core.config import Settings
-from gateway.core.errors import ConfigError
+from gateway.core.config import LogSettings, Settings
+from gateway.core.errors import ConfigError, GatewayError
 from gateway.core.listen import Listen, answers, parse
 from gateway.core.loop import HAS_UVLOOP
 from gateway.core.plugin import Application
@@ -28,6 +28,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """What the command line says; None and () where it says nothing."""
 
     plugins: str | None = None
+    plugins_dir: str | None = None
     listen: tuple[str, ...] = ()
     workers: str | None = None
     gateways: str | None = None
@@ -65,6 +66,12 @@ class Boot(msgspec.Struct, frozen=True, kw_only=True):
         if self.workers == 0:
             return url if url.partition("://")[2] else "memory://gateway"
         return default_layer_url(self.project.directory)
+
+    def log(self, process: str = "") -> None:
+        """Log as the settings say, from now on; ``process`` names this one."""
+        logs.set_up(self.settings.log, process)
+        if self.settings.log.hooks:
+            self.registry.hook_calls.tell()
 
     @property
     def joins(self) -> bool:
@@ -118,12 +125,19 @@ class Boot(msgspec.Struct, frozen=True, kw_only=True):
     def endpoints(self) -> dict[str, list[Listen]]:
         """Return where each plugin listens, by its name. Raises ConfigError for bad endpoints."""
         certificates = self.settings.tls.certificates()
+        datagrams = {loaded.name for loaded in self.plugins if loaded.kind.datagrams}
         found: dict[str, list[Listen]] = {}
         for name, config in self.settings.tables.items():
             written = getattr(config, "listen", ())
             texts = (written,) if isinstance(written, str) else tuple(written or ())
             found[name] = [parse(text, f"{name}.listen") for text in texts]
             for endpoint in found[name]:
+                if endpoint.datagrams != (name in datagrams):
+                    raise endpoint.error(
+                        f"{name!r} speaks in datagrams; write 'udp:' before it"
+                        if name in datagrams
+                        else f"{name!r} has connections, not datagrams; leave out 'udp:'"
+                    )
                 if endpoint.tls and endpoint.kind != "twisted" and not certificates:
                     raise endpoint.error(
                         "there is no certificate to show; set tls.certificate to a PEM file, and "
@@ -212,16 +226,29 @@ def boot(
         sources.add_file(Path(options.config))
     elif (found := find_file(dict.fromkeys((Path.cwd(), project.directory)))) is not None:
         sources.add_file(found)
+    # The variables of its plugins are read after the directory is known, so it is asked before.
+    for origin, directory in (
+        ("GATEWAY_PLUGINS_DIR", environ.get("GATEWAY_PLUGINS_DIR")),
+        ("--plugins-dir", options.plugins_dir),
+    ):
+        if directory is not None:
+            sources.add_option("", "plugins_dir", directory, origin)
+    place, named_by = sources.plugins_dir()
+    if place is not None:
+        registry.add_files(place, named_by)
     sources.add_environment(environ, registry.available)
     workers = _add_options(sources, options)
-    names, asked_by = sources.plugins()
-    plugins = registry.load(names, asked_by) if load_plugins else ()
-    configs = {loaded.name: loaded.kind.Config for loaded in plugins}
-    settings = sources.settings(configs, registry.available)
-    if load_plugins:
-        sources.check_options(configs)
-        for loaded in plugins:
-            loaded.kind.check(settings.tables[loaded.name], settings.layer)
+    try:
+        plugins = registry.load(*sources.plugins()) if load_plugins else ()
+        configs = {loaded.name: loaded.kind.Config for loaded in plugins}
+        settings = sources.settings(configs, registry.available)
+        if load_plugins:
+            sources.check_options(configs)
+            for loaded in plugins:
+                loaded.kind.check(settings.tables[loaded.name], settings.layer)
+    except GatewayError:
+        _tell_hooks(sources, registry)  # what was called up to there is what is looked for
+        raise
     return Boot(
         project=project,
         registry=registry,
@@ -231,6 +258,14 @@ def boot(
         settings=settings,
         workers=None if workers == "none" else settings.workers.number(),
     )
+
+
+def _tell_hooks(sources: Sources, registry: Registry) -> None:
+    """Log the calls of hooks of a start that fails, where ``log.hooks`` says so."""
+    table = sources.table("log")
+    if isinstance(table, LogSettings) and table.hooks:
+        logs.set_up(table)
+        registry.hook_calls.tell()
 
 
 def _add_options(sources: Sources, options: Options) -> str | None:
@@ -254,6 +289,7 @@ def _add_options(sources: Sources, options: Options) -> str | None:
     if options.gateways is not None:
         sources.add_option("gateway", "count", options.gateways, "--gateways")
     for option, table, key, value in (
+        ("--plugins-dir", "", "plugins_dir", options.plugins_dir),
         ("--layer", "layer", "url", options.layer),
         ("--log-level", "log", "level", options.log_level),
         ("--log-format", "log", "format", options.log_format),

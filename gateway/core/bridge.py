@@ -14,6 +14,8 @@ from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IPushProducer
 from twisted.python.failure import Failure
 
+from gateway.core.arrivals import socket_address
+from gateway.core.plugin import Peer
 from gateway.core.tls import WATER
 
 
@@ -85,6 +87,15 @@ class Bridge(asyncio.Protocol):
         """Hear that the peer takes more."""
         if self._producer is not None:
             self._producer.resumeProducing()
+
+    def peer(self) -> Peer:
+        """Return who is at the other end of a connection that we began."""
+        told = self._transport.get_extra_info
+        return Peer(
+            socket_address(told("peername")),
+            socket_address(told("sockname")),
+            told("ssl_object") is not None,
+        )
 
     # ------------------------------------------------ what a Twisted protocol calls
 

@@ -104,9 +104,11 @@ def wait_for_stop(line: socket.socket, seconds: float | None = None) -> bool:
 
 
 def say(line: socket.socket, words: bytes) -> None:
-    """Say something to the supervisor, if it is there."""
+    """Say something to the supervisor, if it is there.
+
+    On any thread: how long another one waits on the line (`wait_for_stop`) stays as it is.
+    """
     with suppress(OSError):
-        line.settimeout(None)
         line.send(words)
 
 

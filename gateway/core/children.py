@@ -83,18 +83,17 @@ class Child:
         """Whether it has run for a while."""
         return self.lived >= STEADY
 
-    def grow_pause(self) -> float:
+    def grow_pause(self, longest: float) -> float:
         """Return the pause that is due now; the next one is longer, until it is `steady`."""
         if self.steady:
             self.pause = FIRST_PAUSE
-        longest = LONGEST_BREAK if self.ready else LONGEST_PAUSE
         pause = min(longest, self.pause)
         self.pause = min(longest, pause * 2)
         return pause
 
     def start_later(self) -> float:
         """Have a dead child started again after a pause, which is returned."""
-        pause = self.grow_pause()
+        pause = self.grow_pause(LONGEST_BREAK if self.ready else LONGEST_PAUSE)
         self.due = time.monotonic() + pause
         return pause
 
@@ -227,4 +226,8 @@ def told(status: int) -> str:
     """Return in words how a process ended."""
     if status >= 0:
         return f"exited with status {status}"
-    return f"was killed by {signal.Signals(-status).name}"
+    try:
+        name = signal.Signals(-status).name
+    except ValueError:  # most real-time signals have none
+        name = f"signal {-status}"
+    return f"was killed by {name}"

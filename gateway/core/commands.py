@@ -15,8 +15,9 @@ from typing import Final
 
 import msgspec
 
-from gateway.core import child, control, descriptors, logs, loop, malloc, sink
+from gateway.core import catalogue, child, control, descriptors, loop, malloc, sink
 from gateway.core.boot import Boot, Options, boot
+from gateway.core.catalogue import shown
 from gateway.core.errors import ConfigError, GatewayError
 from gateway.core.layers import open_layer
 from gateway.core.layers.base import Layer
@@ -48,7 +49,7 @@ def run(options: Options, arguments: Sequence[str]) -> int:
     started.check_gateways()
     if told is None and (started.workers or started.settings.gateway.count > 1):
         return _supervise(started, arguments)
-    logs.set_up(started.settings.log, _name(told))
+    started.log(_name(told))
     malloc.keep_pages()
     descriptors.allow(descriptors.MOST)
     from gateway.core import process  # noqa: PLC0415 - the supervisor stays small without it
@@ -67,7 +68,7 @@ def _supervise(started: Boot, arguments: Sequence[str]) -> int:
     if started.workers:
         started.need_application()
     started.certificates()
-    logs.set_up(started.settings.log, "supervisor")
+    started.log("supervisor")
     # -P: a package named gateway in the current directory is not ours.
     command = [sys.executable, "-P", "-m", "gateway", *arguments]
     return Supervisor(
@@ -91,7 +92,7 @@ def worker(options: Options) -> int:
 def _prepared(started: Boot, name: str = "") -> tuple[Application, Layer]:
     """Prepare this process to be a worker; return its application and the layer."""
     settings = started.settings
-    logs.set_up(settings.log, name)
+    started.log(name)
     malloc.keep_pages()
     # What runs on the loop may have a file or a socket each: a large body that is collected has.
     descriptors.allow(settings.workers.async_limit + descriptors.BESIDE)
@@ -131,14 +132,17 @@ def _supervised_worker(options: Options, told: child.Orders) -> int:
 
 def _work(running: RunningWorker, limits: Limits, line: socket.socket) -> None:
     """Tell the supervisor when the worker is ready, and when it is worn, until told to stop."""
+    told = threading.Event()
 
     def tell() -> None:
         running.ready.wait()
         child.say(line, child.READY)
+        told.set()
 
     threading.Thread(target=tell, name="ready", daemon=True).start()
     while not child.wait_for_stop(line, limits.look_every()):
-        worn = limits.reached(running.handled())
+        # Who is not ready yet serves nothing, and its asking would not be heard.
+        worn = limits.reached(running.handled()) if told.is_set() else None
         if worn is not None:
             log.info("asks to be replaced: %s", worn)
             child.say(line, child.WORN)
@@ -146,15 +150,20 @@ def _work(running: RunningWorker, limits: Limits, line: socket.socket) -> None:
             return
 
 
-def reload(options: Options) -> int:
-    """Have the running supervisor of this project replace its workers, and wait until it has."""
+def _read(options: Options, so: str = "", *, load_plugins: bool = True) -> Boot:
+    """As `boot`, where the application's own code raises anything: ConfigError that says it."""
     try:
-        path = boot(options, load_plugins=False).control_path
+        return boot(options, load_plugins=load_plugins)
     except GatewayError:
         raise
     except Exception as error:
-        text = f"the settings cannot be read, nothing is replaced: {type(error).__name__}: {error}"
+        text = f"the settings cannot be read{so}: {type(error).__name__}: {error}"
         raise ConfigError(text) from error
+
+
+def reload(options: Options) -> int:
+    """Have the running supervisor of this project replace its workers, and wait until it has."""
+    path = _read(options, ", nothing is replaced", load_plugins=False).control_path
     result = control.reload(path)
     if result is not None and result.done:
         _say(result.text)
@@ -179,40 +188,32 @@ def reload(options: Options) -> int:
 def hub(options: Options, told: child.Orders | None = None) -> int:
     """Run the unix:// layer alone until a signal, or until the supervisor hangs up."""
     started = boot(options, load_plugins=False)
-    logs.set_up(started.settings.log, "hub")
+    started.log("hub")
     from gateway.core import process  # noqa: PLC0415 - as above
 
     return loop.run(lambda: process.serve_hub(started, told))
 
 
-def plugins(options: Options) -> int:
-    """Print the installed plugins with the settings of those that were asked for."""
-    started = boot(options)
-    loaded = {plugin.name: plugin for plugin in started.plugins}
-    for name, point in sorted(started.registry.available.items()):
-        found = loaded.get(name)
-        if found is None:
-            _say(f"{name}  ({point.module}; not asked for)")
-            continue
-        _say(f"{name}  ({found.distribution}, {found.module.__name__}; {found.asked_by})")
-        for line in _first_paragraph(found.module.__doc__):
-            _say(f"  {line}")
-        for row in started.sources.rows(name, started.settings.tables[name]):
-            _say(f"    {row.key} = {_shown(row.value)}")
-            if row.description:
-                _say(f"        {row.description}")
-    return DONE
+def plugins(options: Options, name: str | None = None) -> int:
+    """Print the plugins that there are, or the one of that ``name`` in full."""
+    if name is None:
+        lines, well = catalogue.table(boot(options, load_plugins=False))
+    else:
+        lines, well = catalogue.sheet(options, name)
+    for line in lines:
+        _say(line)
+    return DONE if well else PROBLEMS
 
 
 def check(options: Options) -> int:
     """Print the effective settings with their origins, warnings and problems; start nothing."""
     try:
-        started = boot(options)
+        started = _read(options)
     except GatewayError as error:
         _say(f"problem: {error}")
         return PROBLEMS
     for row in _rows(started):
-        _say(f"{row.key} = {_shown(row.value)}  # {row.origin}")
+        _say(f"{row.key} = {shown(row.value)}  # {row.origin}")
     _say(f"# layer: {started.layer_url}")
     if (count := started.settings.gateway.count) > 1:
         hub = "the hub that runs there" if started.joins else "a hub process of their own there"
@@ -248,7 +249,7 @@ def stats(options: Options) -> int:
 
     In the Prometheus text format; see the metrics reference.
     """
-    url = boot(options, load_plugins=False).layer_url
+    url = _read(options, load_plugins=False).layer_url
     layer = open_layer(url)
     if not isinstance(layer, UnixLayer):
         raise ConfigError(f"layer.url: {url!r}: only a unix:// layer can be looked at from outside")
@@ -290,11 +291,3 @@ def _problems(started: Boot) -> Iterator[str]:
 
 def _say(line: str) -> None:
     sys.stdout.write(line + "\n")
-
-
-def _shown(value: object) -> str:
-    return msgspec.json.encode(value, enc_hook=str).decode()
-
-
-def _first_paragraph(doc: str | None) -> list[str]:
-    return [line.strip() for line in (doc or "").strip().split("\n\n", 1)[0].splitlines()]

@@ -186,6 +186,14 @@ class LogSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             "user agent, referer and traceparent as well."
         ),
     ] = "text"
+    hooks: Annotated[
+        bool,
+        Meta(
+            description="Whether the start tells which plugin implements which hook, and of each "
+            "call what it returned and how long it took. Off: for authors of plugins, and for "
+            "whoever wonders which of them it is."
+        ),
+    ] = False
 
 
 class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

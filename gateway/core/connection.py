@@ -57,7 +57,8 @@ from gateway.core.errors import PluginError
 from gateway.core.flow import Flow
 from gateway.core.groups import Announced, Groups
 from gateway.core.layers import codec
-from gateway.core.layers.base import (
+from gateway.core.layers.base import Layer, Outcome
+from gateway.core.layers.edge import (
     ANNOUNCED,
     DOWN,
     FENCED,
@@ -70,14 +71,15 @@ from gateway.core.layers.base import (
     UP,
     Edge,
     Item,
-    Layer,
-    Outcome,
 )
+from gateway.core.listen import Listen
 from gateway.core.metrics import Drop, Metrics
 from gateway.core.outbox import GONE
 from gateway.core.plugin import Message, ProtocolPlugin
 from gateway.core.reply import ack_of
+from gateway.core.singletons import Singletons
 from gateway.core.tls import Tls
+from gateway.core.web import Claim
 
 log = logging.getLogger(__name__)
 
@@ -111,6 +113,7 @@ class Engine:
         self.access = access
         self.deadlines = Deadlines(loop)
         self.edge = layer.edge(self.deliver) if isinstance(layer, Layer) else layer
+        self.singletons = Singletons(layer if isinstance(layer, Layer) else None)
         self.flow = Flow(self.edge, settings, loop, unavailable_timeout)
         self.groups = Groups(self)
         self.process = self.edge.process
@@ -118,6 +121,8 @@ class Engine:
         """Every living conversation by its reply channel."""
         self.parting: dict[str, Connection] = {}
         """Those that are lost with something unsettled, where their plugin's may be pinned."""
+        self.plugins: set[str] = set()
+        """The names of those that have a context."""
         self.attached = 0
         """How many connections there have been; the last one's number."""
         self.acks = 0
@@ -135,14 +140,15 @@ class Engine:
         plugin_class: type[ProtocolPlugin],
         config: Any,
         *,
-        listeners: Sequence[Any] = (),
-        claims: Sequence[Any] = (),
+        listeners: Sequence[Listen] = (),
+        claims: Sequence[Claim] = (),
         tls: Tls | None = None,
     ) -> PluginContext:
         """Return the context of a plugin to start. ``claims`` may grow until it is started.
 
         Raises PluginError where its messages module lacks ``KINDS`` or ``REPLY``.
         """
+        self.plugins.add(plugin_class.name)
         return PluginContext(self, plugin_class, config, listeners, claims, tls)
 
     @property
@@ -217,6 +223,7 @@ class Engine:
         self.process = self.edge.process
         if rejoined:
             # Whatever was in flight was refused when the layer went away; what it forgot:
+            self.singletons.claim()
             for channel in self._listeners:
                 self.edge.listen(channel)
             for connection in self._connections():
@@ -233,6 +240,7 @@ class Engine:
     def _fenced(self) -> None:
         """Close every connection and emit nothing: somebody else speaks for them now."""
         log.error("the lease of %s has ended: every connection is closed", self.process)
+        self.singletons.lose()
         self.flow.forget()
         self.groups.clear()
         self.parting.clear()
@@ -289,11 +297,12 @@ class Engine:
         self._listeners[channel] = (name, deliver)
         self.edge.listen(channel)
 
-    def unlisten(self, name: str) -> None:
-        """Hand no more messages of channels to the plugin ``name``."""
-        for channel, (owner, _) in list(self._listeners.items()):
-            if owner == name:
-                del self._listeners[channel]
+    def unlisten(self, name: str, channel: str | None = None) -> None:
+        """Read a channel no more for the plugin ``name``; without one, none."""
+        for one, (owner, _) in list(self._listeners.items()):
+            if owner == name and channel in {None, one}:
+                del self._listeners[one]
+                self.edge.unlisten(one)
 
     # ------------------------------------------------ shutting down
 

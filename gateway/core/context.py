@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, get_type_hints
 
@@ -12,14 +13,20 @@ import msgspec
 
 from gateway.core import plugin
 from gateway.core.attached import GATEWAY, Connection
+from gateway.core.emission import branch
 from gateway.core.errors import ConfigError, PluginError
 from gateway.core.flow import Kind
-from gateway.core.metrics import Drop
+from gateway.core.layers import codec
+from gateway.core.listen import Listen
+from gateway.core.metrics import Drop, Histogram
+from gateway.core.names import escape, process_of
+from gateway.core.outbox import GONE
 from gateway.core.plugin import Emit, Message, Peer, ProtocolPlugin, Session, Summary, Wire
 from gateway.core.recorded import Recorded
-from gateway.core.reply import ReplyReader
+from gateway.core.reply import ReplyReader, is_ack_channel
+from gateway.core.singletons import Held
 from gateway.core.tls import Offer, Tls
-from gateway.core.web import Exchange
+from gateway.core.web import Claim, Exchange
 
 if TYPE_CHECKING:
     from gateway.core.connection import Engine
@@ -43,12 +50,14 @@ class PluginContext(plugin.Context):
         engine: Engine,
         plugin_class: type[ProtocolPlugin],
         config: Any,
-        listeners: Sequence[Any],
-        claims: Sequence[Any],
+        listeners: Sequence[Listen],
+        claims: Sequence[Claim],
         tls: Tls | None,
     ) -> None:
         self.engine = engine
         self.name = plugin_class.name
+        self.prefix = f"{self.name}."
+        """What the names of its channels begin with."""
         self.log = logging.getLogger(f"gateway.plugins.{self.name}")
         self.loop = engine.loop
         self.deadlines = engine.deadlines
@@ -59,6 +68,7 @@ class PluginContext(plugin.Context):
         self._claims = claims
         self._connection = Connection if engine.access is None else Recorded
         self._tls = tls
+        self._reads = plugin_class.reads
         self._tasks: set[asyncio.Task[None]] = set()
         self._read_bounds(config)
         self._read_schemas(plugin_class.messages)
@@ -113,7 +123,12 @@ class PluginContext(plugin.Context):
     # ------------------------------------------------ connections
 
     def attach(
-        self, session: Session, wire: Wire, peer: Peer, exchange: Exchange | None = None
+        self,
+        session: Session,
+        wire: Wire,
+        peer: Peer,
+        exchange: Exchange | None = None,
+        names: Callable[[str | None], str | None] | None = None,
     ) -> Connection:
         """Begin a connection: give it a reply channel and call ``session.opened``."""
         engine = self.engine
@@ -122,6 +137,9 @@ class PluginContext(plugin.Context):
         connection = self._connection(self, reply_channel, session, wire, peer)
         if exchange is not None and isinstance(connection, Recorded):
             connection.came_by(exchange)
+        if names is not None:
+            connection.names = names
+            branch(connection, None)
         engine.by_channel[reply_channel] = connection
         self.open += 1
         connection.enter(GATEWAY, session.opened, peer)
@@ -144,8 +162,44 @@ class PluginContext(plugin.Context):
     # ------------------------------------------------ channels
 
     def listen(self, channel: str, deliver: Callable[[str, Message], None]) -> None:
-        """Read a normal channel, or a prefix that ends in ``!``, that the plugin declares."""
+        """Have ``deliver(channel, message)`` called for what comes to a channel of ``reads``."""
+        if channel not in self._reads:
+            said = ", ".join(map(repr, self._reads)) or "none"
+            raise PluginError(
+                f"plugin {self.name!r} may not read channel {channel!r}: its class names {said} in "
+                f"'reads'; write {channel!r} there"
+            )
+        owner, _, verb = channel.partition(".")
+        foreign = owner != self.name and owner in self.engine.plugins
+        if foreign or process_of(channel) is not None or "?" in channel:
+            raise PluginError(
+                f"plugin {self.name!r} may not read channel {channel!r}, which is somebody else's; "
+                f"name one in 'reads' that begins with '{self.name}.'"
+            )
+        if owner == self.name and verb in self.kinds:
+            raise PluginError(
+                f"plugin {self.name!r} may not read channel {channel!r}: that is what it emits, "
+                "and for the application; take another word"
+            )
         self.engine.listen(self.name, channel, deliver)
+
+    def unlisten(self, channel: str) -> None:
+        """Read a channel no more: what comes waits for whoever reads it next."""
+        self.engine.unlisten(self.name, channel)
+
+    def reply(
+        self, connection: plugin.Connection, conversation: str | None, message: Message
+    ) -> None:
+        """Hand a message that came to an address to a connection, as a reply."""
+        if isinstance(connection, Connection):
+            connection.reply(branch(connection, conversation), codec.encode(message))
+
+    def undelivered(self, channel: str, message: Message) -> None:
+        """Count what came to an address where nobody is, and answer its ``ack``."""
+        self.drop(Drop.GONE)
+        ack, ack_channel = message.get("ack"), message.get("ack_channel")
+        if type(ack) is int and isinstance(ack_channel, str) and is_ack_channel(ack_channel):
+            self.engine.acknowledge(ack, ack_channel, channel, GONE)
 
     def routed(self, kind: str) -> bool | None:
         """Return whether a living worker routes ``NAME.kind``; None while no worker lives."""
@@ -159,8 +213,8 @@ class PluginContext(plugin.Context):
         """The most bytes of one encoded message that the layer takes."""
         return self.engine.edge.options.message_bytes
 
-    def endpoints(self) -> list[Any]:
-        """Return the plugin's listeners (`gateway.core.listen.Listen`), bound or to bind."""
+    def endpoints(self) -> list[Listen]:
+        """Return the plugin's listeners, bound or to bind."""
         return list(self._listeners)
 
     def tls(self, alpn: Sequence[str] = ()) -> Offer:
@@ -172,7 +226,7 @@ class PluginContext(plugin.Context):
             )
         return self._tls.offer(alpn)
 
-    def claims(self) -> list[Any]:
+    def claims(self) -> list[Claim]:
         """Return the claims on requests of the http port, highest priority first."""
         return sorted(self._claims, key=lambda claim: -claim.priority)
 
@@ -204,6 +258,14 @@ class PluginContext(plugin.Context):
         """Add to the plugin's counter ``gateway_NAME_name``."""
         self.engine.metrics.count(f"gateway_{self.name}_{name}", n, **labels)
 
+    def gauge(self, name: str, read: Callable[[], float], **labels: str) -> None:
+        """Have ``read()`` asked for the plugin's gauge ``gateway_NAME_name``."""
+        self.engine.metrics.gauge(f"gateway_{self.name}_{name}", read, **labels)
+
+    def histogram(self, name: str, bounds: tuple[float, ...], **labels: str) -> Histogram:
+        """Return the plugin's histogram ``gateway_NAME_name``."""
+        return self.engine.metrics.histogram(f"gateway_{self.name}_{name}", bounds, **labels)
+
     def drop(self, cause: Drop, n: int = 1) -> None:
         """Count ``n`` dropped things by cause."""
         self.engine.metrics.drop(cause, n, where=self.name)
@@ -217,6 +279,10 @@ class PluginContext(plugin.Context):
         """Tell the access log of what had no session."""
         if self.engine.access is not None:
             self.engine.access.add(self.name, peer, summary, end="gateway", seconds=seconds)
+
+    def singleton(self, key: str) -> AbstractAsyncContextManager[Held]:
+        """Hold ``key`` alone among all gateway processes."""
+        return self.engine.singletons.hold(f"{self.name}.{escape(key)}")
 
     async def close(self) -> None:
         """End its tasks and its listening. Called after the plugin's ``stop``."""

@@ -67,6 +67,8 @@ class Control:
             self._selector.register(client, selectors.EVENT_READ, lambda: self._hear(client))
 
     def _hear(self, client: socket.socket) -> None:
+        if client not in self._clients:
+            return  # answered in this very turn, after its event was selected
         said = b""
         with contextlib.suppress(OSError):
             said = client.recv(64)

@@ -82,6 +82,10 @@ class Deadlines:
         """How many deadlines the wheel holds, those that were cleared lately included."""
         return sum(len(slot) for slot in self._slots.values())
 
+    def armed(self) -> int:
+        """Return how many are due at some time."""
+        return sum(1 for slot in self._slots.values() for deadline in slot if deadline.tick)
+
     def _place(self, deadline: Deadline, tick: int) -> None:
         deadline.slot = tick
         slot = self._slots.get(tick)

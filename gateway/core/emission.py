@@ -23,24 +23,38 @@ _encode = msgspec.msgpack.Encoder().encode
 def emit(connection: Connection, action: Emit) -> None:
     """Send a message of a session on its way, or tell the session why not."""
     context = connection.context
-    message = action.message
+    message: Message = action.message  # type: ignore[assignment] # a dict, as told
     token = action.token
     if connection.abandoned:
         context.drop(Drop.CLOSED)
         return
     if action.channel is not None:
+        if not action.channel.startswith(context.prefix) or "?" not in action.channel:
+            context.log.error(
+                "%s: a plugin emits on single-reader channels of its own, '%s…?…', not on %r",
+                connection.reply_channel,
+                context.prefix,
+                action.channel,
+            )
+            connection.refuse(token, Refusal.BROKEN, Drop.INVALID)
+            return
         payload = _encoded(connection, message, token)
         if payload is not None:
             context.engine.flow.post_loose(connection, action.channel, payload, token)
         return
     kind = context.kinds.get(action.kind)
     if kind is None:
-        context.log.error("%s: there is no kind %r", connection.reply_channel, action.kind)
+        context.log.error(
+            "%s: there is no kind %r; what a plugin emits is in the KINDS of its messages: %s",
+            connection.reply_channel,
+            action.kind,
+            ", ".join(context.kinds),
+        )
         connection.refuse(token, Refusal.BROKEN, Drop.INVALID)
         return
     conversation: Conversation = connection
-    if action.conversation is not None:
-        conversation = _branch(connection, action.conversation)
+    if action.conversation is not None or connection.names is not None:
+        conversation = branch(connection, action.conversation)
     order = conversation.order
     peer = connection.peer
     message["reply_channel"] = conversation.reply_channel
@@ -80,12 +94,17 @@ def _encoded(connection: Connection, message: Message, token: Any) -> bytes | No
     return payload
 
 
-def _branch(connection: Connection, key: str) -> Branch:
-    if connection.branches is None:
-        connection.branches = {}
-    branch = connection.branches.get(key)
-    if branch is None:
-        channel = f"{connection.reply_channel}.{len(connection.branches)}"
-        branch = connection.branches[key] = Branch(connection, key, channel)
-        connection.context.engine.by_channel[channel] = branch
-    return branch
+def branch(connection: Connection, key: str | None) -> Conversation:
+    """Return a conversation of a connection by its key: one that is new, where need be."""
+    name = None if connection.names is None else connection.names(key)
+    if key is None and name is None:
+        return connection
+    branches = connection.branches
+    if branches is None:
+        branches = connection.branches = {}
+    found = branches.get(key)
+    if found is None:
+        channel = name or f"{connection.reply_channel}.{len(branches)}"
+        found = branches[key] = Branch(connection, key, channel)
+        connection.context.engine.by_channel[channel] = found
+    return found

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from gateway.core.config import GatewaySettings
 from gateway.core.deadlines import Clock
-from gateway.core.layers.base import ACCEPTED, FAILED, RELEASED, UNROUTED, Edge, Outcome
+from gateway.core.layers.base import ACCEPTED, FAILED, RELEASED, UNROUTED, Outcome
+from gateway.core.layers.edge import Edge
 from gateway.core.metrics import Counter, Drop
 from gateway.core.plugin import Refusal
 

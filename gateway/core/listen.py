@@ -12,6 +12,7 @@ written                                 meaning
 ``systemd:``, ``systemd:web``           every socket that systemd passes, those of that name
 ``systemd:0``                           the first of them
 ``tls:`` before any of these            the same with TLS, as ``[tls]`` says: ``tls:*:443``
+``udp:`` before all but ``unix:``       datagrams, for datagram plugins: ``udp:*:5140``
 ``ssl:…``, ``onion:…``, anything else   any other endpoint of Twisted's, for stream plugins
 ======================================  ====================================================
 
@@ -53,7 +54,7 @@ Wrong = Callable[[str], ConfigError]
 class Listen(msgspec.Struct, frozen=True, kw_only=True):
     """One place to listen at."""
 
-    kind: Literal["tcp", "unix", "fd", "systemd", "twisted"]
+    kind: Literal["tcp", "udp", "unix", "fd", "systemd", "twisted"]
     text: str
     """As it was written."""
     setting: str = "listen"
@@ -70,6 +71,8 @@ class Listen(msgspec.Struct, frozen=True, kw_only=True):
     """The descriptor of the socket where it is bound already, else -1."""
     spare: bool = False
     """Whether the socket is another gateway process's: what waits there long is taken over."""
+    datagrams: bool = False
+    """Whether the socket is one of UDP."""
     tls: bool = False
     """Whether connections begin with TLS: by ``[tls]``, or by a Twisted endpoint's own means."""
 
@@ -92,6 +95,8 @@ def parse(text: str, setting: str = "listen") -> Listen:
     words = text.strip()
     if words[:4].lower() == "tls:":
         return _tls(text, setting, words[4:].strip(), wrong)
+    if words[:4].lower() == "udp:":
+        return _udp(text, setting, words[4:].strip(), wrong)
     if not words:
         raise ConfigError(f"{setting}: an endpoint is empty; write a port such as '8000'")
     if words.isdecimal():
@@ -141,11 +146,27 @@ def _tls(text: str, setting: str, rest: str, wrong: Wrong) -> Listen:
         found = parse(rest, setting)
     except ConfigError as error:
         raise wrong(str(error).removeprefix(f"{setting}: {rest!r}: ")) from None
+    if found.datagrams:
+        raise wrong("there is no TLS over datagrams; leave out 'tls:'")
     if found.kind == "twisted":
         raise wrong("after 'tls:' comes a port, 'host:port', 'unix:/path', 'fd:N' or 'systemd:'")
     if found.tls:
         raise wrong("'tls:' stands there twice")
     return msgspec.structs.replace(found, text=text, tls=True)
+
+
+def _udp(text: str, setting: str, rest: str, wrong: Wrong) -> Listen:
+    try:
+        found = parse(rest, setting)
+    except ConfigError:
+        found = None
+    if found is None or found.tls or found.datagrams or found.kind not in {"tcp", "fd", "systemd"}:
+        raise wrong(
+            "after 'udp:' comes a port, 'host:port', '[IPv6]:port', 'fd:N' or 'systemd:NAME', as "
+            "in 'udp:127.0.0.1:5140'"
+        )
+    kind = "udp" if found.kind == "tcp" else found.kind
+    return msgspec.structs.replace(found, kind=kind, text=text, datagrams=True)
 
 
 def _port(text: str, wrong: Wrong) -> int:
@@ -209,7 +230,7 @@ def _is_ipv6(text: str) -> bool:
 def bind(listen: Listen, *, shared: bool = False) -> socket.socket:
     """Return the listening socket, non-blocking; the caller closes it.
 
-    ``shared``: others of this user may be bound to the same TCP address (SO_REUSEPORT).
+    ``shared``: others of this user may be bound to the same address (SO_REUSEPORT).
     Of one that is bound already (``fd``) it is a duplicate: who bound it closes its own.
     Raises ConfigError that names the setting for an address in use, one that is not this
     machine's, missing permission, a path that is too long or taken; ValueError for kinds
@@ -220,25 +241,30 @@ def bind(listen: Listen, *, shared: bool = False) -> socket.socket:
         return _adopt(listen)
     if listen.kind == "unix":
         return _bind_unix(listen)
-    if listen.kind != "tcp":
+    if listen.kind not in {"tcp", "udp"}:
         raise ValueError(f"{listen.text!r} is no socket of its own: a {listen.kind} endpoint")
     try:
         family, kind, proto, _, address = socket.getaddrinfo(
-            listen.host, listen.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            listen.host,
+            listen.port,
+            type=socket.SOCK_DGRAM if listen.datagrams else socket.SOCK_STREAM,
+            flags=socket.AI_PASSIVE,
         )[0]
     except (OSError, UnicodeError) as error:
         raise listen.error(f"{listen.host!r} is no address of this machine ({error})") from None
     sock = socket.socket(family, kind, proto)
     try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if not listen.datagrams:  # there it would let another socket take what is for this one
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            _bound_unsent(sock)
         if shared:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        _bound_unsent(sock)
         if family == socket.AF_INET6:
             # An address means itself: [::] does not take the IPv4 port along.
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.bind(address)
-        sock.listen(listen.backlog)
+        if not listen.datagrams:
+            sock.listen(listen.backlog)
         sock.setblocking(False)
     except OSError as error:
         sock.close()
@@ -247,8 +273,9 @@ def bind(listen: Listen, *, shared: bool = False) -> socket.socket:
 
 
 def bind_several(listen: Listen, count: int) -> list[socket.socket]:
-    """Return ``count`` sockets of one TCP address, over which the kernel spreads connections.
+    """Return ``count`` sockets of one address, over which the kernel spreads connections.
 
+    Of UDP it spreads the peers: the datagrams of one all come to the same socket.
     Raises ConfigError as `bind` does.
     """
     # Alone first: another server of this user that shares its port, too, would share ours.
@@ -267,6 +294,13 @@ def _adopt(listen: Listen) -> socket.socket:
         raise listen.error(
             f"descriptor {listen.fd} is not a socket; the process that starts the gateway passes it"
         ) from None
+    if listen.datagrams:
+        if sock.type == socket.SOCK_DGRAM and sock.family in {socket.AF_INET, socket.AF_INET6}:
+            sock.setblocking(False)
+            return sock
+        sock.close()
+        unit = "; its .socket unit needs ListenDatagram=" if listen.kind == "systemd" else ""
+        raise listen.error(f"descriptor {listen.fd} is not a UDP socket{unit}")
     if sock.type != socket.SOCK_STREAM or not sock.getsockopt(
         socket.SOL_SOCKET, socket.SO_ACCEPTCONN
     ):
@@ -340,19 +374,19 @@ def answers(path: str) -> bool:
 
 
 def place(sock: socket.socket) -> str:
-    """Return where a bound socket listens: ``127.0.0.1:8000``, ``[::1]:8000``, ``unix:/path``."""
+    """Return where a bound socket listens: ``127.0.0.1:8000``, ``udp:[::1]:53``, ``unix:/path``."""
     name = sock.getsockname()
     if sock.family == socket.AF_UNIX:
         return f"unix:{os.fsdecode(name)}"
     host = f"[{name[0]}]" if sock.family == socket.AF_INET6 else name[0]
-    return f"{host}:{name[1]}"
+    return f"{'udp:' if sock.type == socket.SOCK_DGRAM else ''}{host}:{name[1]}"
 
 
 def _reason(error: OSError, listen: Listen) -> str:
     match error.errno:
         case errno.EADDRINUSE:
             return "the address is in use; stop what listens there or choose another port"
-        case errno.EACCES | errno.EPERM if listen.kind == "tcp":
+        case errno.EACCES | errno.EPERM if listen.kind in {"tcp", "udp"}:
             return (
                 "permission denied: ports under 1024 need privileges; choose a higher port, or "
                 "grant CAP_NET_BIND_SERVICE"

@@ -8,6 +8,7 @@ import socket
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
@@ -17,6 +18,9 @@ from gateway.core.listen import Listen, bind, bind_several, place, remove_stale
 from gateway.core.project import private_directory
 from gateway.core.systemd import Passed
 
+ADDRESSES: Final = ("tcp", "udp")
+"""Kinds of endpoints of which each process has a socket of its own."""
+
 
 class Listeners:
     """The endpoints of each plugin and the sockets that they became.
@@ -24,7 +28,7 @@ class Listeners:
     Sockets are bound before any plugin starts, so that a failure is known early, and so that
     who restarts a process keeps them. A plugin's `gateway.core.listen.bind` duplicates them.
 
-    For ``processes`` that share the endpoints each has a socket of its own at a TCP address, and
+    For ``processes`` that share the endpoints each has a socket of its own at an address, and
     those of the others as spares; any other socket is one for all.
     """
 
@@ -32,8 +36,8 @@ class Listeners:
         self._endpoints = endpoints
         self._processes = processes
         self._sockets: dict[str, list[list[socket.socket]]] = {}
-        """By plugin and endpoint: systemd may pass several for one, Twisted's have none, and of
-        TCP's the first is this process's own."""
+        """By plugin and endpoint: systemd may pass several for one, Twisted's have none, and of an
+        address's the first is this process's own."""
         self._paths: list[str] = []
 
     def bind(self) -> None:
@@ -52,7 +56,7 @@ class Listeners:
                         for fd in given:
                             group.append(bind(msgspec.structs.replace(endpoint, fd=fd)))
                             os.close(fd)  # `bind` made its own; nobody else will close it
-                    elif endpoint.kind == "tcp" and self._processes > 1:
+                    elif endpoint.kind in ADDRESSES and self._processes > 1:
                         group.extend(bind_several(endpoint, self._processes))
                     elif endpoint.kind != "twisted":
                         group.append(bind(endpoint))
@@ -73,14 +77,14 @@ class Listeners:
     def descriptors(self, number: int = 0) -> dict[str, list[list[int]]]:
         """Return the numbers of the sockets of each plugin's endpoints, in their order.
 
-        Of several at one TCP address that of process ``number``, from 0, comes first.
+        Of several at one address that of process ``number``, from 0, comes first.
         """
         found: dict[str, list[list[int]]] = {}
         for name, groups in self._sockets.items():
             found[name] = []
             for endpoint, group in zip(self._endpoints[name], groups, strict=False):
                 numbers = [sock.fileno() for sock in group]
-                if endpoint.kind == "tcp":
+                if endpoint.kind in ADDRESSES:
                     numbers = numbers[number:] + numbers[:number]
                 found[name].append(numbers)
         return found
@@ -107,7 +111,7 @@ class Listeners:
         for endpoint, group in zip(self._endpoints[name], self._sockets[name], strict=True):
             members: Sequence[socket.socket | None] = group or [None]
             for index, sock in enumerate(members):
-                yield endpoint, sock, endpoint.kind == "tcp" and index > 0
+                yield endpoint, sock, endpoint.kind in ADDRESSES and index > 0
 
     def close(self) -> None:
         """Close our sockets and remove the files of those that we bound. Idempotent."""

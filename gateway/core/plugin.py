@@ -29,12 +29,13 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 import msgspec
 import pluggy
 
 from gateway.core.deadlines import Deadlines
+from gateway.core.errors import ConfigError, LocalProtocolError, RemoteProtocolError
 from gateway.core.framing import LengthSession, LineSession
 from gateway.core.layers.base import (
     ACCEPTED,
@@ -47,7 +48,7 @@ from gateway.core.layers.base import (
     Outcome,
 )
 from gateway.core.layers.options import LayerOptions
-from gateway.core.metrics import Drop
+from gateway.core.metrics import Drop, Histogram
 from gateway.core.session import (
     Accepted,
     Action,
@@ -63,7 +64,13 @@ from gateway.core.session import (
     Timer,
     Write,
 )
-from gateway.core.web import Exchange
+from gateway.core.singletons import Held
+from gateway.core.uniform import UniformReply
+from gateway.core.web import Claim, Exchange
+
+if TYPE_CHECKING:
+    from gateway.core.listen import Listen
+    from gateway.core.tls import Offer
 
 __all__ = [
     "ACCEPTED",
@@ -76,26 +83,33 @@ __all__ = [
     "Action",
     "Application",
     "Close",
+    "ConfigError",
     "Connection",
     "Context",
     "Done",
     "Drop",
     "Emit",
     "End",
+    "Held",
+    "Histogram",
     "LayerOptions",
     "LengthSession",
     "LineSession",
+    "LocalProtocolError",
     "Message",
+    "Messages",
     "NoConfig",
     "Outcome",
     "Peer",
     "ProtocolPlugin",
     "Refusal",
+    "RemoteProtocolError",
     "RunningWorker",
     "Session",
     "Summary",
     "Timer",
     "Traffic",
+    "UniformReply",
     "Wire",
     "Write",
     "hookimpl",
@@ -151,6 +165,11 @@ class Connection(ABC):
     reply_channel: str
     session: Session
 
+    @property
+    @abstractmethod
+    def unsettled(self) -> bool:
+        """Whether anything that the session emitted has no outcome yet."""
+
     @abstractmethod
     def received(self, data: Any) -> None:
         """Hand input to the session and run its actions."""
@@ -188,11 +207,18 @@ class Context(ABC):
 
     @abstractmethod
     def attach(
-        self, session: Session, wire: Wire, peer: Peer, exchange: Exchange | None = None
+        self,
+        session: Session,
+        wire: Wire,
+        peer: Peer,
+        exchange: Exchange | None = None,
+        names: Callable[[str | None], str | None] | None = None,
     ) -> Connection:
         """Begin a connection: give it a reply channel and call ``session.opened``.
 
-        ``exchange`` is the request that it came by, if it came by one.
+        ``exchange`` is the request that it came by, if it came by one. ``names``, of a plugin
+        that connects out, gives the address of a conversation (None: of the connection
+        itself) by which it is answered instead, and None for one without.
         """
 
     @abstractmethod
@@ -205,19 +231,40 @@ class Context(ABC):
 
     @abstractmethod
     def listen(self, channel: str, deliver: Callable[[str, Message], None]) -> None:
-        """Read a normal channel, or a prefix that ends in ``!``, that the plugin declares."""
+        """Have ``deliver(channel, message)`` called for what comes to a channel of ``reads``.
+
+        It is a normal channel, or a prefix of addresses, which ends in ``!``. Several gateway
+        processes that read it share what comes. A message is settled as it is handed over;
+        an exception costs that message. Raises PluginError for a channel that the plugin's
+        class does not name in ``reads``, and for one that another plugin reads.
+        """
+
+    @abstractmethod
+    def unlisten(self, channel: str) -> None:
+        """Read a channel no more: what comes waits for whoever reads it next. Idempotent."""
+
+    @abstractmethod
+    def reply(self, connection: Connection, conversation: str | None, message: Message) -> None:
+        """Hand a message that came to an address to a connection, as a reply of the application.
+
+        It is checked by the plugin's ``REPLY`` and comes to ``session.send(conversation, …)``.
+        """
+
+    @abstractmethod
+    def undelivered(self, channel: str, message: Message) -> None:
+        """Count (``gone``) what came to an address where nobody is, and answer its ``ack``."""
 
     @abstractmethod
     def routed(self, kind: str) -> bool | None:
         """Return whether a living worker routes ``NAME.kind``; None while no worker lives."""
 
     @abstractmethod
-    def endpoints(self) -> list[Any]:
-        """Return the plugin's listeners (`gateway.core.listen.Listen`), bound or to bind."""
+    def endpoints(self) -> list[Listen]:
+        """Return the plugin's listeners, bound or to bind (`gateway.core.listen.bind`)."""
 
     @abstractmethod
-    def tls(self, alpn: Sequence[str] = ()) -> Any:
-        """Return what connections of ``tls:`` endpoints begin with (`gateway.core.tls.Offer`).
+    def tls(self, alpn: Sequence[str] = ()) -> Offer:
+        """Return what connections of ``tls:`` endpoints begin with.
 
         ``alpn`` are the protocols to agree on, the best first. Raises ConfigError where the
         site has no certificate.
@@ -230,6 +277,17 @@ class Context(ABC):
     @abstractmethod
     def count(self, name: str, n: int = 1, **labels: str) -> None:
         """Add to the plugin's counter ``gateway_NAME_name``."""
+
+    @abstractmethod
+    def gauge(self, name: str, read: Callable[[], float], **labels: str) -> None:
+        """Have ``read()`` asked for ``gateway_NAME_name``, a gauge, when somebody looks."""
+
+    @abstractmethod
+    def histogram(self, name: str, bounds: tuple[float, ...], **labels: str) -> Histogram:
+        """Return the plugin's histogram ``gateway_NAME_name``, to ``observe(value)`` in.
+
+        ``bounds`` are the upper bounds of its buckets; they count at its first use.
+        """
 
     @abstractmethod
     def drop(self, cause: Drop, n: int = 1) -> None:
@@ -253,7 +311,7 @@ class Context(ABC):
         """
 
     @abstractmethod
-    def claims(self) -> list[Any]:
+    def claims(self) -> list[Claim]:
         """Return the claims on requests of the http port, highest priority first."""
 
     @abstractmethod
@@ -264,9 +322,28 @@ class Context(ABC):
     async def idle(self) -> None:
         """Return once the plugin has no connection any more; what its ``stop`` waits for."""
 
-    def singleton(self, key: str) -> AbstractAsyncContextManager[Any]:
-        """Hold ``key`` alone among all gateways. Not offered by any layer yet."""
-        raise LookupError(f"no layer offers singletons yet (asked for {key!r})")
+    @abstractmethod
+    def singleton(self, key: str) -> AbstractAsyncContextManager[Held]:
+        """Hold ``key`` alone among all gateway processes: ``async with … as held``.
+
+        Waits until no other process holds it, and releases it at the end of the block. When a
+        holder dies another has it within seconds. ``held.lost``, an `asyncio.Event`, is set once
+        another process may hold it, since this one's lease has ended: leave the block then, at
+        once. While the layer is away it stays held. ``held.epoch`` is higher for each next
+        holder. Raises PluginError where the layer has no such thing.
+        """
+
+
+class Messages(Protocol):
+    """A plugin's messages module, or whatever has the same two names."""
+
+    @property
+    def KINDS(self) -> Mapping[str, Any]:  # noqa: N802 - a constant of the module
+        """What it emits: kind -> TypedDict."""
+
+    @property
+    def REPLY(self) -> Any:  # noqa: N802 - as above
+        """What it understands: a TypedDict."""
 
 
 class ProtocolPlugin(ABC):
@@ -280,9 +357,14 @@ class ProtocolPlugin(ABC):
 
     name: ClassVar[str]
     Config: ClassVar[type[msgspec.Struct]] = NoConfig
-    messages: ClassVar[Any]
+    messages: ClassVar[Messages]
     requires: ClassVar[tuple[str, ...]] = ()
     """Plugins that this one brings with it."""
+    reads: ClassVar[tuple[str, ...]] = ()
+    """Channels that it may read by `Context.listen`: normal ones (``NAME.publish``), and
+    addresses by their prefix (``NAME.publish!``). None that begins with another plugin's name."""
+    datagrams: ClassVar[bool] = False
+    """Whether its ``listen`` names ``udp:`` endpoints, and no others."""
 
     def __init__(self, config: Any, context: Context) -> None:
         self.config = config
@@ -316,7 +398,10 @@ class ProtocolPlugin(ABC):
         """
 
     def health(self) -> Mapping[str, Any]:
-        """Return facts for a health check; ``{"ok": False, …}`` marks the gateway unhealthy."""
+        """Return facts for a health check; ``{"ok": False, …}`` marks the gateway unhealthy.
+
+        Asked whenever somebody looks (`gateway_healthy` in ``gateway stats``); cheap, no I/O.
+        """
         return {"ok": True}
 
 
@@ -380,8 +465,8 @@ def gateway_plugin() -> type[ProtocolPlugin]:  # type: ignore[empty-body]
 
 
 @hookspec
-def gateway_http_claims(config: Any, context: Context) -> list[Any]:  # type: ignore[empty-body]
-    """Return claims (`gateway.core.web.Claim`) on requests of the http port. Once, at start.
+def gateway_http_claims(config: Any, context: Context) -> list[Claim]:  # type: ignore[empty-body]
+    """Return claims on requests of the http port. Once, at start.
 
     ``config`` is the plugin's settings, ``context`` its context.
     """
@@ -393,6 +478,17 @@ def gateway_application(config: Any) -> Application | None:
 
     ``config`` is the `gateway.core.project.Project`; its directory is on ``sys.path`` and
     ``DJANGO_SETTINGS_MODULE`` is set already, where one was found.
+    """
+
+
+@hookspec
+def gateway_commands() -> dict[str, Callable[[list[str], Any], int | None]]:  # type: ignore[empty-body]
+    """Return commands by their words: ``gateway NAME WORD …`` calls ``command(arguments, config)``.
+
+    ``arguments`` are the words after it, ``config`` the plugin's settings as `gateway run` would
+    read them here. No gateway is started and no loop runs. It returns the exit status, None for
+    0; a `GatewayError` is shown without a traceback, status 2. The first line of its docstring
+    is its help. The names of the gateway's own commands go before a plugin's.
     """
 
 

@@ -26,7 +26,8 @@ from gateway.core.child import DRAINED, LAYER_VARIABLE, READY, RELOAD, STOP, Ord
 from gateway.core.config import LayerSettings
 from gateway.core.errors import ConfigError, GatewayError
 from gateway.core.layers import open_layer
-from gateway.core.layers.base import Edge, Layer
+from gateway.core.layers.base import Layer
+from gateway.core.layers.edge import Edge
 from gateway.core.layers.hub import Hub
 from gateway.core.layers.options import LayerOptions
 from gateway.core.layers.unix import UnixLayer
@@ -166,7 +167,7 @@ class Process:
             self._watchdog.start()
         self._tell()
         if self._line is not None:
-            self._line.send(READY)
+            child.say(self._line, READY)
         # What lives now lives until the end: no collection need look at it again.
         gc.collect()
         gc.freeze()
@@ -287,7 +288,7 @@ class Process:
     async def _await_workers(self, line: socket.socket) -> None:
         """Keep the hub until the supervisor says that no worker needs it."""
         if not self._released.is_set():
-            line.send(DRAINED)
+            child.say(line, DRAINED)
             await self._released.wait()
 
 
@@ -322,7 +323,7 @@ def _url(scheme: str, place: str) -> str:
     """Return where a plugin listens as a URL, where it can be one: ``https://127.0.0.1:8443``."""
     secure = place.startswith("tls:")
     host = place.removeprefix("tls:")
-    if host.startswith("unix:"):
+    if host.startswith(("unix:", "udp:")):
         return place
     return f"{scheme}{'s' if secure else ''}://{host}"
 
@@ -361,7 +362,7 @@ async def serve_hub(boot: Boot, orders: Orders | None = None) -> int:
     try:
         await hub.serve(sock)
         if line is not None:
-            line.send(READY)
+            child.say(line, READY)
         else:
             sys.stdout.write(f"gateway {gateway.__version__} hub at {url}\n")
             sys.stdout.flush()

@@ -107,10 +107,8 @@ class Rolling:
         self._count = self._late = 0
         self._new = set()
         self._left = deque(self.workers)
-        if self._coming is not None:
-            # It has begun before, perhaps with the old code: its place is filled anew.
-            coming, self._coming, self._replaced = self._coming, None, None
-            self._dismiss(coming)
+        # One that is on its way has begun before, perhaps with the old code.
+        self._send_back()
         self._next()
 
     def _over(self, result: Result) -> None:
@@ -141,6 +139,16 @@ class Rolling:
         else:
             log.error("%s; the worker that it was to replace goes on", why)
             self._next()
+
+    def _send_back(self) -> bool:
+        """Do without the coming one, if there is one; say whether there was."""
+        old, coming = self._replaced, self._coming
+        self._coming = self._replaced = None
+        if old is None or coming is None:
+            return False
+        self._revive(old)
+        self._dismiss(coming)
+        return True
 
     def _revive(self, old: Child) -> None:
         """Have one that was to be replaced go on: if it died meanwhile, it is started again."""
@@ -220,7 +228,7 @@ class Rolling:
         """Take notice that a worker has reached a limit, and asks to be replaced."""
         if child not in self.workers or child in self._worn:
             return
-        pause = 0.0 if child.steady else child.grow_pause()
+        pause = 0.0 if child.steady else child.grow_pause(LONGEST_PAUSE)
         self._worn[child] = time.monotonic() + pause
         self._next()
 
@@ -246,13 +254,7 @@ class Rolling:
 
     def _stop_roll(self, why: str) -> None:
         """Keep the old workers that are left: the new code does not keep running."""
-        total = self._count + len(self._left)
-        old, coming = self._replaced, self._coming
-        self._coming = self._replaced = None
-        if old is not None and coming is not None:
-            total += 1
-            self._revive(old)
-            self._dismiss(coming)
+        total = self._count + len(self._left) + self._send_back()
         text = f"reload stopped after {self._count} of {total} workers: {why}"
         self._over(Result(done=False, text=text))
 

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import enum
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Literal
 
 import msgspec
 
-from gateway.core.layers.base import OK, Outcome
+from gateway.core.layers.base import OK, RELEASED, Outcome
 from gateway.core.web import Head
 
 Message = dict[str, Any]
@@ -34,7 +34,8 @@ class Emit(msgspec.Struct, frozen=True, gc=False):
     """
 
     kind: str
-    message: Message
+    message: Mapping[str, Any]
+    """A dict of the kind's TypedDict; the core completes it, so a new one each time."""
     token: Any = None
     conversation: str | None = None
     channel: str | None = None
@@ -170,7 +171,7 @@ class Session(ABC):
     def received(self, data: Any) -> Iterable[Action]:
         """Take input: any cutting of the bytes must give the same messages."""
 
-    def ended(self) -> Message:
+    def ended(self) -> Mapping[str, Any]:
         """Return the content of the disconnect message, as things stand. Changes nothing.
 
         Called when it is due; and at acceptance, for the disconnect that the layer offers if
@@ -204,8 +205,11 @@ class Session(ABC):
         return ()
 
     def refused(self, token: Any, refusal: Refusal) -> Iterable[Action]:
-        """Hear that the Emit with ``token`` never reached a consumer."""
-        return ()
+        """Hear that the Emit with ``token`` never reached a consumer.
+
+        The default hears it as an ``outcome`` that is `RELEASED`: later it may be another.
+        """
+        return self.outcome(token, Outcome(RELEASED, cause=refusal.value))
 
     def timeout(self, name: str) -> Iterable[Action]:
         """Hear that a `Timer` is due."""

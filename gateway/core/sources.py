@@ -27,6 +27,8 @@ CORE = {
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct)
 }
 """The core's own tables and their structs."""
+OUTSIDE = frozenset(("plugins", "plugins_dir"))
+"""What stands in no table."""
 
 _HIDDEN = "…"
 _MISSING = object()
@@ -65,8 +67,8 @@ class Sources:
     def add_tables(self, tables: Mapping[str, Any], origin: str) -> None:
         """Add nested tables: what a file holds, or an application's settings."""
         for table, content in tables.items():
-            if table == "plugins":
-                self._given["", "plugins"] = Given(content, f"{origin}: plugins", text=False)
+            if table in OUTSIDE:
+                self._given["", table] = Given(content, f"{origin}: {table}", text=False)
             elif isinstance(content, Mapping):
                 for key, value in content.items():
                     self._given[table, str(key)] = Given(
@@ -74,8 +76,8 @@ class Sources:
                     )
             else:
                 raise ConfigError(
-                    f"{origin}: {table!r} stands outside any table; only 'plugins' does"
-                    + _did_you_mean(table, _homes(table))
+                    f"{origin}: {table!r} stands outside any table; only 'plugins' and "
+                    "'plugins_dir' do" + _did_you_mean(table, _homes(table))
                 )
 
     def add_file(self, path: Path) -> None:
@@ -101,8 +103,8 @@ class Sources:
             if not variable.startswith(PREFIX):
                 continue
             rest = variable[len(PREFIX) :]
-            if rest == "PLUGINS":
-                self._given["", "plugins"] = Given(environ[variable], variable, text=True)
+            if rest.lower() in OUTSIDE:
+                self.add_option("", rest.lower(), environ[variable], variable)
                 continue
             fitting = [name for name in names if rest.startswith(f"{name}_")]
             if fitting:
@@ -129,7 +131,7 @@ class Sources:
         self.add_option(table, key, text, f"--set {name.strip()}")
 
     def add_option(self, table: str, key: str, text: str, option: str) -> None:
-        """Add the text of a command-line option; table "" and key "plugins" for the plugins."""
+        """Add the text of a command-line option; table "" for what stands in no table."""
         self._given[table, key] = Given(text, option, text=True)
 
     # ------------------------------------------------ the result
@@ -148,6 +150,19 @@ class Sources:
                 f"['http', 'websocket'], not {value!r}"
             )
         return tuple(dict.fromkeys(value)), given.origin
+
+    def plugins_dir(self) -> tuple[Path | None, str]:
+        """Return the directory of plugins of one file, None for none, and who named it."""
+        given = self._given.get(("", "plugins_dir"))
+        if given is None or given.value == "":
+            return None, "default"
+        if not isinstance(given.value, str):
+            raise ConfigError(f"{given.origin}: expected the path of a directory")
+        return Path(given.value).absolute(), given.origin
+
+    def table(self, name: str) -> msgspec.Struct:
+        """Return one table of the core's own, whatever may be wrong with others."""
+        return self._build(name, CORE[name])
 
     def settings(
         self, plugins: Mapping[str, type[msgspec.Struct]], known: Collection[str] = ()

@@ -22,6 +22,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, ClassVar, Final
+from typing import Protocol as Face
 
 from twisted.internet.defer import maybeDeferred
 from twisted.internet.interfaces import (
@@ -153,13 +154,28 @@ class StreamPlugin(ProtocolPlugin):
         return None
 
 
+class Owner(Face):
+    """Whose connections they are: a plugin, or one target of it."""
+
+    context: Context
+
+    def session(self, peer: Peer) -> Session:
+        """Return the session of a new connection."""
+
+    def crowded(self) -> bytes:
+        """Return what a connection hears for which there is no place."""
+
+    def enter(self, client: tuple[str, int] | None) -> Place | None:
+        """Return a place for a connection; None, counted, where there is none."""
+
+
 @implementer(IPushProducer, IHalfCloseableProtocol)
 class StreamProtocol(Protocol):
     """One connection: the wire of its session, and what Twisted calls."""
 
     transport: Any
 
-    def __init__(self, plugin: StreamPlugin, arrived: Arrived | None = None) -> None:
+    def __init__(self, plugin: Owner, arrived: Arrived | None = None) -> None:
         self._plugin = plugin
         self._context = plugin.context
         self._arrived = arrived
@@ -198,9 +214,12 @@ class StreamProtocol(Protocol):
             self._context.log.exception("the plugin could not make a session")
             transport.abortConnection()
             return
-        self._connection = self._context.attach(session, self, peer)
+        self._connection = self._attach(session, peer)
         if self._full:
             self._connection.writable(False)
+
+    def _attach(self, session: Session, peer: Peer) -> Connection:
+        return self._context.attach(session, self, peer)
 
     def _adopted(self) -> Arrived:
         """Return what there is to know of a connection of Twisted's."""

@@ -28,6 +28,7 @@ import signal
 import socket
 import subprocess
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -40,7 +41,6 @@ from gateway.core.child import (
     RELOAD,
     STOP,
     WORN,
-    nothing,
 )
 from gateway.core.children import Child, Nursery, told
 from gateway.core.config import Settings
@@ -83,6 +83,8 @@ class Supervisor:
         """The hub, where it is a process of its own."""
         self._rolling = Rolling(workers, settings.workers, self._nursery.start)
         self._control = Control(control, self._nursery.selector, self._reload)
+        self._signals: deque[int] = deque()
+        """Those that were caught and not looked at."""
         self._stopping = False
         self._workers_told = False
         self._status = 0
@@ -99,8 +101,7 @@ class Supervisor:
             wake.setblocking(False)
             signals.setblocking(False)
             wanted = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
-            # Their numbers arrive through the wake-up descriptor.
-            before = {number: signal.signal(number, nothing) for number in wanted}
+            before = {number: signal.signal(number, self._note) for number in wanted}
             old = signal.set_wakeup_fd(signals.fileno(), warn_on_full_buffer=False)
             try:
                 if not self._joins:
@@ -132,6 +133,15 @@ class Supervisor:
         yield from self._gateways
         yield from self._rolling.children()
 
+    def _note(self, number: int, frame: object) -> None:
+        """Take a signal, in the middle of anything, for the loop. One SIGHUP does for several.
+
+        What arrives at the wake-up descriptor only ends the wait: once that is full, as under a
+        storm of signals while a child is being started, numbers are lost there.
+        """
+        if number != signal.SIGCHLD and (number != signal.SIGHUP or number not in self._signals):
+            self._signals.append(number)
+
     def _watch(self, wake: socket.socket) -> None:
         while True:
             self._start_due()
@@ -139,13 +149,13 @@ class Supervisor:
                 return
             for key, _ in self._nursery.selector.select(self._until_due()):
                 if key.fileobj is wake:
-                    for number in wake.recv(64):
-                        if number != signal.SIGCHLD:
-                            self._signalled(number)
+                    wake.recv(4096)
                 elif isinstance(key.data, Child):
                     self._hear(key.data)
                 else:
                     key.data()
+            while self._signals:
+                self._signalled(self._signals.popleft())
             for child in list(self._children()):
                 process = child.process
                 if process is not None and process.poll() is not None:

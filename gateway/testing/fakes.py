@@ -23,10 +23,10 @@ from gateway.core.access import AccessLog
 from gateway.core.config import GatewaySettings
 from gateway.core.connection import Engine
 from gateway.core.layers import codec
-from gateway.core.layers.base import (
+from gateway.core.layers.base import FAILED, Outcome
+from gateway.core.layers.edge import (
     ANNOUNCED,
     DOWN,
-    FAILED,
     FENCED,
     FULL,
     GROUP,
@@ -37,7 +37,6 @@ from gateway.core.layers.base import (
     UP,
     Edge,
     Item,
-    Outcome,
 )
 from gateway.core.layers.options import LayerOptions
 from gateway.core.metrics import Metrics
@@ -287,6 +286,10 @@ class FakeEdge(Edge):
     def listen(self, channel: str) -> None:
         """Keep the call."""
         self.calls.append(("listen", channel))
+
+    def unlisten(self, channel: str) -> None:
+        """Keep the call."""
+        self.calls.append(("unlisten", channel))
 
     def leave(self) -> None:
         """Keep the call."""

@@ -1,17 +1,20 @@
 """A connection without a socket: the server's transport at one end, a test's client at the other.
 
 The client's side is `Line.send`, `Line.leave` and `Line.cut`; what the server says goes to
-``heard`` as it is written, and once the server has closed, ``ended`` is true. Everything happens
-on the gateway's loop.
+``heard`` as it is written, but for the time between `Line.hold` and `Line.release`, and once the
+server has closed, ``ended`` is true. Everything happens on the gateway's loop.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from gateway.core.plugin import Peer
+
+HIGH: Final = 65536
+"""Bytes that wait for a client that does not read before the server is told: as in asyncio."""
 
 
 class Line(asyncio.Transport):
@@ -33,6 +36,10 @@ class Line(asyncio.Transport):
         self._unread: list[bytes] = []
         self._left = False
         self._shut = False
+        self._held: bytearray | None = None
+        """What the client does not read; None while it reads."""
+        self._high = HIGH
+        self._full = False
 
     def begin(self, protocol: asyncio.BaseProtocol) -> None:
         """Connect it to the server's protocol."""
@@ -61,6 +68,35 @@ class Line(asyncio.Transport):
         self._unread.clear()
         self.abort()
 
+    def hold(self, room: int | None = None) -> None:
+        """Read no more: what the server says waits, and once it is much the server is told.
+
+        Much is ``room`` bytes, where that is given.
+        """
+        if self._held is None:
+            self._held = bytearray()
+        if room is not None:
+            self._high = room
+
+    def release(self) -> None:
+        """Read on, beginning with what waits."""
+        held, self._held = self._held, None
+        if held:
+            self._heard(bytes(held))
+        if self._full:
+            self._full = False
+            if not self._closing:
+                self._protocol.resume_writing()
+        if self._closing:
+            self._loop.call_soon(self._lose)
+        elif self.ended:
+            self._loop.call_soon(self.leave)
+
+    @property
+    def held(self) -> int:
+        """How many bytes wait for the client to read on."""
+        return len(self._held or b"")
+
     def _hand_over(self) -> None:
         while self._unread and self._reading and not self._closing:
             self._protocol.data_received(self._unread.pop(0))
@@ -79,18 +115,29 @@ class Line(asyncio.Transport):
             raise TypeError(f"a transport takes bytes, not {type(data).__name__}")
         if self._closing or self.ended:
             raise RuntimeError("a transport that is closing is written to")
-        if data:
+        if not data:
+            return
+        if self._held is None:
             self._heard(bytes(data))
+            return
+        self._held += data
+        if len(self._held) > self._high and not self._full:
+            self._full = True
+            self._protocol.pause_writing()
 
     def close(self) -> None:
-        """End it."""
+        """End it, behind what was written."""
         if not self._closing:
             self._closing = self.ended = True
-            self._loop.call_soon(self._lose)
+            if not self._held:
+                self._loop.call_soon(self._lose)
 
     def abort(self) -> None:
         """End it at once."""
-        self.close()
+        if self._held:
+            self._held.clear()
+        self._closing = self.ended = True
+        self._loop.call_soon(self._lose)
 
     def _lose(self) -> None:
         if not self._lost:
@@ -107,7 +154,8 @@ class Line(asyncio.Transport):
         if not self.can_write_eof():
             raise NotImplementedError("TLS is not closed by halves")
         self.ended = True
-        self._loop.call_soon(self.leave)
+        if not self._held:
+            self._loop.call_soon(self.leave)
 
     def is_closing(self) -> bool:
         """Return whether it is being closed."""
@@ -136,8 +184,9 @@ class Line(asyncio.Transport):
         return found
 
     def get_write_buffer_size(self) -> int:
-        """Return 0: the client takes everything at once."""
-        return 0
+        """Return how much waits: nothing while the client reads."""
+        return self.held
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        """Do nothing: there is no buffer."""
+        """Have the server told when more than ``high`` bytes wait."""
+        self._high = HIGH if high is None else high

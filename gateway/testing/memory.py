@@ -59,16 +59,17 @@ class Complaints(logging.Handler):
 class MemoryGateway:
     """The gateway process of ``boot``'s plugins and settings; it listens nowhere.
 
-    ``layer`` in the settings says how its memory layer behaves, whatever its URL.
+    ``layer`` in the settings says how its memory layer behaves, whatever its URL; ``layer`` here
+    is the class of that: `gateway.testing.failing.FailingLayer`, say.
     """
 
-    def __init__(self, boot: Boot) -> None:
+    def __init__(self, boot: Boot, layer: type[MemoryLayer] = MemoryLayer) -> None:
         self.loop = loop = VirtualLoop()
         self.metrics = Metrics()
         settings = msgspec.structs.replace(boot.settings, tls=TlsSettings())
         self.boot = msgspec.structs.replace(boot, settings=settings)
         options = LayerOptions(**settings.layer.options())
-        self._layer = MemoryLayer("memory://", options, loop.time)
+        self._layer = layer("memory://", options, loop.time)
         self.shared = self._layer.shared
         self._ports = itertools.cycle(range(FIRST_PORT, FIRST_PORT + PORTS))
         self._complaints = Complaints(loop.ident)
@@ -76,7 +77,7 @@ class MemoryGateway:
         self.close = weakref.finalize(self, _end, loop, self._complaints)
         """End it, at once; at the latest when it is forgotten."""
         try:
-            self._server = loop.do(self._start())
+            self.server: Server = loop.do(self._start())
         except BaseException:
             self.close()
             raise
@@ -102,9 +103,9 @@ class MemoryGateway:
 
         Raises LookupError where the settings' ``plugins`` do not have it.
         """
-        found = self._server.plugins.get(plugin)
+        found = self.server.plugins.get(plugin)
         if found is None:
-            running = ", ".join(self._server.plugins)
+            running = ", ".join(self.server.plugins)
             raise LookupError(f"the gateway has no plugin {plugin!r}: its plugins are {running}")
         serve = getattr(found, "serve", None)
         if serve is None:
@@ -117,6 +118,11 @@ class MemoryGateway:
             return line
 
         return self.loop.call(begin)
+
+    @property
+    def edge_layer(self) -> MemoryLayer:
+        """The gateway's own process on its layer."""
+        return self._layer
 
     def layer(self) -> Layer:
         """Return another process on its layer: a worker, say."""

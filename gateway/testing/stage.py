@@ -130,7 +130,8 @@ class Staged:
     ``announced`` are the kinds that the worker routes (default: all); None: there is no
     worker. ``settings`` are fields of `GatewaySettings`, ``layer`` options of the layer;
     ``access`` is told of each connection that ends; ``tls`` is for a ``listen`` that begins
-    with ``tls:``.
+    with ``tls:``. Without ``bound`` the plugin binds the endpoint itself. After a failed start it
+    is stopped, as the server does it.
     """
 
     def __init__(
@@ -143,6 +144,7 @@ class Staged:
         layer: dict[str, Any] | None = None,
         access: AccessLog | None = None,
         tls: Tls | None = None,
+        bound: bool = True,
         **settings: Any,
     ) -> None:
         self.plugin_class = plugin
@@ -155,6 +157,7 @@ class Staged:
         self._layer_options = layer or {}
         self._access = access
         self._tls = tls
+        self._bound = bound
         self._settings = GatewaySettings(**settings)
         self._stage = Stage.of_this_process()
         self._delivery: Delivery | None = None
@@ -172,7 +175,8 @@ class Staged:
             kinds = list(self._announced) or self.kinds
             self.worker.announce(f"{self.plugin_class.name}.{kind}" for kind in kinds)
         endpoint = parse(self._listen, "listen")
-        self._socket = None if endpoint.kind == "twisted" else bind(endpoint)
+        binds = self._bound and endpoint.kind != "twisted"
+        self._socket = bind(endpoint) if binds else None
         if self._socket is not None:
             endpoint = msgspec.structs.replace(endpoint, fd=self._socket.fileno())
         try:
@@ -209,7 +213,11 @@ class Staged:
             self.plugin_class, self.config, listeners=[endpoint], tls=self._tls
         )
         self.plugin = self.plugin_class(self.config, self.context)
-        await self.plugin.start()
+        try:
+            await self.plugin.start()
+        except BaseException:
+            await self._stop()
+            raise
 
     async def _stop(self, grace: float = 0.0) -> None:
         stopping = asyncio.ensure_future(self.plugin.stop())
@@ -217,6 +225,7 @@ class Staged:
         await self.engine.drain(grace)
         await asyncio.wait_for(stopping, PATIENCE)
         await self.context.close()
+        await self.engine.singletons.close()
         self.engine.edge.leave()
 
     # ------------------------------------------------ on the loop
@@ -264,11 +273,11 @@ class Staged:
     def connect(self) -> socket.socket:
         """Return a new connection to the plugin, closed at the latest with the stage."""
         assert self._socket is not None
-        client = socket.socket(self._socket.family, socket.SOCK_STREAM)
+        client = socket.socket(self._socket.family, self._socket.type)
         self._clients.append(client)
         client.settimeout(PATIENCE)
         client.connect(self._socket.getsockname())
-        if client.family != socket.AF_UNIX:
+        if client.family != socket.AF_UNIX and client.type == socket.SOCK_STREAM:
             # What is sent in pieces is to arrive in pieces.
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return client

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import subprocess
 import sys
 
 import pytest
 
+from gateway import __version__ as gateway_version
 from gateway.cli import main
 
 
@@ -123,6 +125,7 @@ def test_check(gateway, toys):
         (("--set", "log.access=no/log"), {}, "problem: log.access: cannot open 'no/log': No such"),
         ((), {"TOY_ABSENT": "1"}, "problem: no application found"),
         ((), {"TOY_SETTINGS": '{"workers": 3}'}, "problem: toy settings: 'workers' stands outside"),
+        ((), {"TOY_SETTINGS": "{"}, "problem: the settings cannot be read: JSONDecodeError"),
     ],
 )
 def test_check_finds_problems(gateway, arguments, environ, says):
@@ -130,6 +133,13 @@ def test_check_finds_problems(gateway, arguments, environ, says):
     status, text = gateway("check", "--plugins", "toy", *arguments, **environ)
     assert status == 1
     assert says in text
+
+
+def test_stats_with_broken_settings(gateway):
+    """Settings that cannot be read are told in a line."""
+    status, text = gateway("stats", TOY_SETTINGS="{")
+    assert status == 2
+    assert text.startswith("gateway: the settings cannot be read: JSONDecodeError")
 
 
 def test_check_knows_the_limit_of_files(gateway):
@@ -190,13 +200,96 @@ def test_reload_of_nothing(gateway, toys):
     assert "as the user, in the project and with the --layer of its 'gateway run'" in text
 
 
-def test_plugins(gateway):
-    """`plugins` shows name, version, origin, manual and settings with their descriptions."""
-    status, text = gateway("plugins", "--plugins", "toy")
-    assert status == 0
-    assert "toy  (gateway-toy 1.5, toy; --plugins)\n  A toy: one line in, one line out." in text
-    assert 'toy.listen = ["0"]\n        Where toys listen.' in text
-    assert "http  (gateway.plugins.http; not asked for)" in text
+def test_plugins(gateway, toys):
+    """`plugins` shows name, version, origin and summary of all, and imports those asked for."""
+    (toys / "project" / "own").mkdir()
+    (toys / "project" / "own" / "single.py").write_text('"""A single one."""\n1 / 0')
+    status, text = gateway("plugins", "--plugins", "toy", "--plugins-dir", "own")
+    assert status == 0, text
+    rows = [re.split(r"  +", line) for line in text.splitlines()]
+    assert rows[0] == ["plugin", "version", "from", "served", "what it is"]
+    assert ["toy", "1.5", "gateway-toy", "yes", "A toy: one line in, one line out."] in rows
+    assert ["bad", "1.5", "gateway-toy", "no", "Requires toy and fails to start."] in rows
+    assert ["single", "-", "own/single.py", "no", "A single one."] in rows
+    assert ["websocket", gateway_version, "gateway", "no"] in [row[:4] for row in rows]
+    assert text.endswith("served: toy  # --plugins\n")
+
+
+def test_plugins_that_are_broken(gateway, toys):
+    """`plugins` says of each that is asked for and cannot be had which it is and why, and exits 1."""
+    (toys / "project" / "own").mkdir()
+    (toys / "project" / "own" / "http.py").touch()
+    asked = ("--plugins", "toy,needy,misspelt,zzz", "--plugins-dir", "own")
+    status, text = gateway("plugins", *asked)
+    assert status == 1
+    assert re.search(r"^toy +1.5 +gateway-toy +yes ", text, re.MULTILINE)
+    assert re.search(r"^needy +1.5 +gateway-toy +broken$", text, re.MULTILINE)
+    for problem in (
+        "plugin 'needy': needy cannot be imported: No module named 'no_such_library'",
+        "install it with: pip install 'gateway-toy[needy]'\n",
+        "plugin 'misspelt': misspelt implements 'gateway_plugins', which is no hook; did you mean",
+        "--plugins: there is no plugin 'zzz'; installed are bad, ",
+        "own/http.py: 'http' is gateway ",
+    ):
+        assert problem in text, text
+    assert text.count("problem: ") == 4
+
+
+def test_plugins_with_unmet_requirements(gateway, toys):
+    """`plugins` says of one that can be imported what its distribution requires in vain."""
+    metadata = toys / "gateway_toy-1.5.dist-info" / "METADATA"
+    metadata.write_text(metadata.read_text() + "Requires-Dist: msgspec>=99\n")
+    for arguments in (("--plugins", "toy"), ("toy",)):
+        status, text = gateway("plugins", *arguments)
+        assert status == 1
+        assert re.search(r"problem: .*gateway-toy requires msgspec>=99, and msgspec ", text)
+
+
+def test_one_plugin(gateway, toys):
+    """`plugins NAME` shows manual, origin, messages, replies, settings with origins and reasons."""
+    status, text = gateway("plugins", "toy", "--plugins", "needy", GATEWAY_TOY_FAIL="often")
+    assert status == 0, text
+    assert text.startswith("toy 1.5\n  A toy: one line in, one line out.\n\nfrom ")
+    for line in (
+        "from      gateway-toy 1.5",
+        f"module    toy ({toys}/toy.py)",
+        "served    no; add it to --plugins or 'plugins'",
+        "requires  no other plugin",
+        "hooks     gateway_plugin",
+        "commands  none",
+        "reads     no channel",
+        "listens   0",
+        "  toy.receive",
+        "      text",
+        '  toy.listen = ["0"]  # default',
+        "      Where toys listen.",
+        '  toy.fail = "often"  # GATEWAY_TOY_FAIL',
+    ):
+        assert f"{line}\n" in text, (line, text)
+    status, text = gateway("plugins", "bad", "--plugins", "bad")
+    assert "served    yes (--plugins)\nrequires  toy\n" in text
+    for name, says in (("tyo", "no plugin 'tyo'; did you mean 'toy'?"), ("needy", "no_such_lib")):
+        status, text = gateway("plugins", name)
+        assert (status, says in text) == (2, True), text
+
+
+def test_hooks_are_told(gateway):
+    """With `log.hooks` a start tells which plugin implements what, and what came of each call."""
+    asked = ("--set", "log.hooks=true", "--workers", "none")
+    status, text = gateway("run", *asked, "--plugins", "toy,needy")
+    assert status == 2
+    for line in (
+        r"application 'toyapp' \(toyapp\) implements gateway_application\n",
+        r"application 'toyapp' \(toyapp\): gateway_application returned <toyapp.App object .*> after",
+        r"plugin 'toy' \(toy\) implements gateway_plugin\n",
+        r"plugin 'toy' \(toy\): gateway_plugin returned <class 'toy.ToyPlugin'> after \d+\.\d ms\n",
+    ):
+        assert re.search(f"INFO gateway.hooks: {line}", text), (line, text)
+    assert "gateway: plugin 'needy': needy cannot be imported" in text
+    _, text = gateway("run", *asked[2:], "--plugins", "toy,needy")
+    assert "gateway.hooks" not in text
+    _, text = gateway("run", *asked, "--plugins", "bad")
+    assert text.count("plugin 'bad' (bad): gateway_plugin returned") == 1
 
 
 def test_routes(gateway):

@@ -7,6 +7,7 @@ import socket
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from gateway.core.boot import Boot, Options, boot
@@ -120,6 +121,21 @@ def test_options_for_absent_plugins(empty, options):
         boot(options, {})
     boot(options, {}, load_plugins=False)
     boot(Options(plugins="http"), {"GATEWAY_WEBSOCKET_MAX_FRAME": "9"})
+
+
+def test_datagrams_for_a_plugin_of_connections(empty):
+    """An endpoint of UDP where a plugin has connections is refused, and the reverse."""
+    with pytest.raises(
+        ConfigError, match=r"^http\.listen: 'udp:53': 'http' has .*leave out 'udp:'"
+    ):
+        boot(Options(plugins="http", listen=("udp:53",)), {}).endpoints()
+    started = boot(Options(plugins="http", listen=("53",)), {})
+    (http,) = started.plugins
+    kind = type("Datagrams", (http.kind,), {"datagrams": True})
+    plugins = (msgspec.structs.replace(http, kind=kind),)
+    started = msgspec.structs.replace(started, plugins=plugins)
+    with pytest.raises(ConfigError, match=r"^http\.listen: '53': .*write 'udp:' before it"):
+        started.endpoints()
 
 
 def test_warnings(empty, monkeypatch):

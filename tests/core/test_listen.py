@@ -122,6 +122,51 @@ def test_tls(text, prefix):
     assert found == msgspec.structs.replace(plain, text=prefix + text, tls=True)
 
 
+@pytest.mark.parametrize("text", ["5140", "*:53", "[::1]:53", "fd:3", "systemd:dns"])
+def test_udp(text):
+    """``udp:`` stands before an address or a passed socket, and makes it one of datagrams."""
+    found = parse("udp:" + text)
+    plain = parse(text)
+    kind = "udp" if plain.kind == "tcp" else plain.kind
+    assert found == msgspec.structs.replace(plain, text="udp:" + text, kind=kind, datagrams=True)
+    assert not plain.datagrams
+
+
+def test_udp_bound():
+    """A UDP endpoint is bound to one address of its family; a port in use is refused by name."""
+    with bind(parse("udp:127.0.0.1:0")) as sock:
+        assert sock.type == socket.SOCK_DGRAM
+        assert place(sock) == f"udp:127.0.0.1:{sock.getsockname()[1]}"
+        with pytest.raises(ConfigError, match=r"^echo\.listen: .*the address is in use"):
+            bind(parse(place(sock), "echo.listen"))
+
+
+def test_udp_shared():
+    """Of several sockets at one UDP address each peer has one, always the same."""
+    socks = bind_several(parse("udp:127.0.0.1:0"), 3)
+    with contextlib.ExitStack() as opened:
+        for sock in socks:
+            opened.enter_context(sock)
+        seen = set()
+        for _ in range(40):
+            client = opened.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+            client.connect(socks[0].getsockname())
+            for _ in range(3):
+                client.send(b"x")
+            counts = [_drained(sock) for sock in socks]
+            assert sorted(counts) == [0, 0, 3]
+            seen.add(counts.index(3))
+        assert seen == {0, 1, 2}
+
+
+def _drained(sock):
+    count = 0
+    with contextlib.suppress(BlockingIOError):
+        while sock.recv(100):
+            count += 1
+    return count
+
+
 def test_systemd():
     """Sockets that systemd passes: all, by name, by number."""
     for word in ("", "web", "web.socket", "0", "12"):
@@ -157,6 +202,12 @@ def test_systemd():
         ("tls:70000", "'tls:70000': port 70000 is over 65535"),
         ("tls:onion:443:x=y", "after 'tls:' comes a port"),
         ("tls://0.0.0.0:443", "comes where to listen"),
+        ("tls:udp:53", "no TLS over datagrams; leave out 'tls:'"),
+        ("udp:", "after 'udp:' comes a port"),
+        ("udp:unix:/run/log", "after 'udp:' comes a port"),
+        ("udp:tls:53", "after 'udp:' comes a port"),
+        ("udp:udp:53", "after 'udp:' comes a port"),
+        ("udp:127.0.0.1:snmp", "as in 'udp:127.0.0.1:5140'"),
     ],
 )
 def test_slips(text, says):

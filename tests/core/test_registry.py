@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from importlib.metadata import EntryPoint
+from importlib.metadata import Distribution, EntryPoint
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -153,17 +153,57 @@ def test_broken_class(module, made, says):
 
 
 def test_import_failure(tmp_path, monkeypatch):
-    """A plugin that fails to import is refused with module and cause."""
+    """A plugin that fails to import is refused with module, cause, file and line."""
     monkeypatch.syspath_prepend(tmp_path)
-    Path(tmp_path / "mod_broken.py").write_text("raise RuntimeError('no luck')")
+    Path(tmp_path / "mod_broken.py").write_text("\nraise RuntimeError('no luck')")
     Path(tmp_path / "mod_needy.py").write_text("import no_such_library")
-    found = registry("broken", "needy", "absent")
-    with pytest.raises(PluginError, match=r"'broken': mod_broken cannot .*: RuntimeError: no luck"):
-        found.load(["broken"], "--plugins")
-    with pytest.raises(PluginError, match=r"'needy': .*'no_such_library'; install it with: pip"):
-        found.load(["needy"], "--plugins")
-    with pytest.raises(PluginError, match=r"'absent': .*No module named 'mod_absent'$"):
-        found.load(["absent"], "--plugins")
+    Path(tmp_path / "mod_slip.py").write_text("x = (")
+    found = registry("broken", "needy", "absent", "slip")
+    for name, says in (
+        ("broken", rf"mod_broken cannot .*: RuntimeError: no luck \({tmp_path}/\w+.py, line 2\)$"),
+        ("needy", r"'no_such_library' \(.*mod_needy.py, line 1\); install it with: pip"),
+        ("slip", rf"mod_slip cannot .*: SyntaxError: .* \({tmp_path}/mod_slip.py, line 1\)$"),
+        ("absent", r"No module named 'mod_absent'$"),
+    ):
+        with pytest.raises(PluginError, match=f"'{name}': .*{says}"):
+            found.load([name], "--plugins")
+
+
+class Installed(Distribution):
+    """What an installation would say of itself."""
+
+    def __init__(self, *requires, extras=()):
+        extra = "".join(f"Provides-Extra: {name}\n" for name in extras)
+        needs = "".join(f"Requires-Dist: {text}\n" for text in requires)
+        self.text = f"Metadata-Version: 2.1\nName: mod-dist\nVersion: 1.2\n{needs}{extra}"
+
+    def read_text(self, filename):
+        return self.text if filename == "METADATA" else None
+
+    def locate_file(self, path):
+        return path
+
+
+def test_import_failure_for_want_of_a_version(tmp_path, monkeypatch):
+    """A plugin that fails to import is told with what its distribution requires in vain."""
+    monkeypatch.syspath_prepend(tmp_path)
+    Path(tmp_path / "mod_old.py").write_text("from msgspec import no_such_name")
+    dist = Installed("msgspec>=99; extra == 'old'", "pluggy>=1", extras=("old",))
+    point = EntryPoint("old", "mod_old", "gateway.plugins")._for(dist)
+    with pytest.raises(PluginError) as raised:
+        Registry([point]).load(["old"], "--plugins")
+    said = str(raised.value)
+    assert "cannot import name 'no_such_name'" in said
+    assert "; mod-dist requires msgspec>=99, and msgspec 0." in said
+    assert said.endswith("; install it with: pip install 'mod-dist[old]'")
+    assert "pluggy" not in said
+
+
+def test_core_tables_are_no_plugins_names(module):
+    """A plugin cannot take a settings table of the core's."""
+    simple(module, "log")
+    with pytest.raises(PluginError, match=r"plugin 'log' .*the table \[log\] .* another name"):
+        registry("log").load(["log"], "--plugins")
 
 
 def test_lazy_objects_are_left_asleep(module):

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import os
+import selectors
 import signal
 import socket
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -387,6 +389,55 @@ def test_a_worn_worker_whose_successor_does_not_start(drive, monkeypatch, plan):
     assert drive(steps)[0] == 0
 
 
+def serving(count):
+    """Return workers by hand, steady and ready, and those that are started beside them."""
+    started = []
+
+    def start(coming):
+        coming.process = object()
+        coming.due = None
+        started.append(coming)
+
+    made = rolling.Rolling(count, WorkerSettings(), start)
+    for worker in made.workers:
+        start(worker)
+        worker.ready = True
+        worker.started = time.monotonic() - children.STEADY
+    started.clear()
+    return made, started
+
+
+def test_a_reload_that_fails_leaves_no_place_empty():
+    """A worn worker that has died is started again, if a reload that fails took its successor."""
+    made, started = serving(2)
+    second = made.workers[1]
+    made.worn(second)
+    second.process = None
+    made.ended(second, "was killed")
+    assert second.due is None  # its successor takes its place
+    made.roll()
+    made.ended(started[0], "exited")
+    assert [coming.number for coming in started] == [2, 1]
+    made.ended(started[1], "cannot start")
+    assert second.due is not None
+
+
+def test_a_worker_that_is_worn_at_once_is_replaced_ever_more_seldom():
+    """The pauses double up to LONGEST_PAUSE, although each of them did serve."""
+    made, started = serving(1)
+    pauses = []
+    for _ in range(12):
+        (worker,) = made.workers
+        worker.started = time.monotonic()
+        made.worn(worker)
+        pauses.append((made.until() or 0) - time.monotonic())
+        made._worn[worker] = 0.0
+        made.tick()
+        made.ready(started[-1])
+        made.ended(worker, "exited")
+    assert max(pauses) == pytest.approx(children.LONGEST_PAUSE, abs=0.1)
+
+
 def test_an_interpreter_that_is_gone(drive, caplog):
     """While nothing can be started the old workers go on; dead ones are tried again."""
 
@@ -439,6 +490,26 @@ def test_nobody_listens(tmp_path):
     assert control.reload(f"{tmp_path}/none.ctl") is None
 
 
+def test_a_storm_of_signals(drive, monkeypatch):
+    """No SIGTERM is lost in more signals than the wake-up descriptor holds."""
+    roll = rolling.Rolling.roll
+
+    def storm(self, answer=None):
+        monkeypatch.setattr(rolling.Rolling, "roll", roll)
+        for _ in range(3000):
+            signal.raise_signal(signal.SIGHUP)
+        signal.raise_signal(signal.SIGTERM)
+
+    def steps(driver):
+        monkeypatch.setattr(rolling.Rolling, "roll", storm)
+        driver.hang_up()
+        driver.wait("worker1.1 ends")
+
+    status, notes = drive(steps, stop=False)
+    assert status == 0
+    assert len([note for note in notes if "worker" in note and " is " in note]) <= 2
+
+
 def test_what_is_no_command(drive):
     """Strangers on the control socket are told so, and those that leave early cost nothing."""
 
@@ -455,6 +526,26 @@ def test_what_is_no_command(drive):
         assert driver.reload().done
 
     assert drive(steps)[0] == 0
+
+
+def test_who_leaves_as_it_is_answered(tmp_path):
+    """One whose end was selected in the turn in which it is answered is not heard once more."""
+    answers = []
+    with selectors.DefaultSelector() as selector:
+        made = control.Control(f"{tmp_path}/x.ctl", selector, answers.append)
+        made.open()
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.connect(f"{tmp_path}/x.ctl")
+            sock.sendall(control.RELOAD)
+            while not answers:
+                for key, _ in selector.select(5):
+                    key.data()
+        selected = selector.select(5)
+        answers[0](rolling.STOPPING)
+        for key, _ in selected:
+            key.data()
+        made.close()
+    assert len(selected) == 1
 
 
 def test_a_path_that_is_too_long(tmp_path, caplog):

@@ -215,6 +215,19 @@ def test_a_steady_life_resets_the_pause(supervise, caplog, monkeypatch):
     assert set(deaths) == {0.01}
 
 
+@pytest.mark.parametrize(
+    ("status", "text"),
+    [
+        (3, "exited with status 3"),
+        (-signal.SIGKILL, "was killed by SIGKILL"),
+        (-(signal.SIGRTMIN + 3), f"was killed by signal {signal.SIGRTMIN + 3}"),
+    ],
+)
+def test_how_a_child_ended(status, text):
+    """Any status has its words, that of a signal without a name, too."""
+    assert children.told(status) == text
+
+
 def test_handlers_are_put_back(supervise):
     """After the run the process's signal handlers are as they were before."""
     before = signal.getsignal(signal.SIGTERM)

@@ -67,6 +67,7 @@ class Requests(Plugin):
 
     name = "ask"
     messages = REQUESTS
+    reads = ("ask.out", "ask.out!")
 
 
 class Talks(Plugin):
@@ -74,6 +75,7 @@ class Talks(Plugin):
 
     name = "talk"
     messages = TALKS
+    reads = ("talk.outgoing",)
 
 
 class Recorder(Session):

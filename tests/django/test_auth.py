@@ -2,8 +2,9 @@
 
 import logging
 import time
-import types
+from functools import partial
 from importlib import import_module
+from uuid import UUID
 
 import pytest
 from asgiref.sync import async_to_sync
@@ -15,8 +16,19 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import models
 from django.http import HttpRequest
 from django.test import override_settings
+from django.utils import crypto
 
-from django_gateway import Reject, auth_settings, checks, endings, route, users
+from django_gateway import (
+    Channel,
+    HttpConsumer,
+    Reject,
+    auth_settings,
+    checks,
+    endings,
+    route,
+    route_class,
+    users,
+)
 from django_gateway.asgi import channel_layers
 from django_gateway.attendance import attend
 from django_gateway.auth import (
@@ -34,7 +46,7 @@ from django_gateway.auth import (
 from django_gateway.credentials import credentials_of, session_key_of
 from django_gateway.message import Message
 from django_gateway.routing import Router
-from django_gateway.sessions import channel_session
+from django_gateway.sessions import channel_session, session_for_reply_channel
 from tests.django.connected import Line, log_in, make_tables, make_user, queries_made
 from tests.django.peer import Outcome
 
@@ -546,6 +558,26 @@ def test_origins_of_requests():
     assert session_key_of("http.request", content | {"method": "POST"}) is None
 
 
+@pytest.mark.parametrize(
+    ("scheme", "origin", "believed"),
+    [
+        ("wss", b"http://example.org", False),
+        ("wss", b"https://example.org", True),
+        ("wss", b"HTTPS://example.org", True),
+        ("https", b"http://example.org", False),
+        ("ws", b"http://example.org", True),
+        ("ws", b"https://example.org", True),  # a proxy that does not say what it ends
+        ("wss", b"http://old.example", True),
+    ],
+)
+@override_settings(CSRF_TRUSTED_ORIGINS=["http://old.example"])
+def test_origins_without_tls(scheme, origin, believed):
+    """A page that came without TLS may be anybody's, so it gets no cookie over TLS, as in Django."""
+    headers = [[b"host", b"example.org"], [b"cookie", b"sessionid=abcdefgh"], [b"origin", origin]]
+    content = {"headers": headers, "scheme": scheme, "method": "POST"}
+    assert (session_key_of(f"{scheme}.connect", content) == "abcdefgh") is believed
+
+
 def test_origins_behind_a_proxy():
     """Where Django believes X-Forwarded-Host, so do sessions."""
     headers = [
@@ -612,18 +644,38 @@ def test_nobody_cannot_be_disconnected(nobody):
         disconnect_user(nobody)
 
 
+@pytest.mark.parametrize("wrong", ["ann", "", [7], {"pk": 7}])
+def test_what_is_no_primary_key(wrong):
+    """A name in the place of a key would be in no group: it is refused with a text that says so."""
+    with pytest.raises(ValueError, match="neither a user nor a primary key of User"):
+        user_group(wrong)
+
+
+def keyed(field, value=None):
+    """A user model with such a primary key."""
+    field.set_attributes_from_name("id")
+    meta = type("Meta", (), {"pk": field})
+    return type("Tenant", (), {"_meta": meta, "pk": value, "id": value})
+
+
+def test_the_spelling_of_a_primary_key(monkeypatch):
+    """However a key is spelt, it is that of the same user: a UUID's dashes and letters, zeros."""
+    assert user_group("007") == user_group(7)
+    one = UUID("0A2b0000000000000000000000000001")
+
+    monkeypatch.setattr(endings, "get_user_model", lambda: keyed(models.UUIDField()))
+    groups = {user_group(key) for key in (one, str(one), one.hex, one.hex.upper())}
+    assert groups == {user_group(keyed(models.UUIDField(), one)())}
+
+
 def test_groups_of_users(monkeypatch):
-    """Any primary key makes a group's name; what is none, or has none, is told."""
+    """Any primary key makes a group's name; what has none is told."""
     assert str(user_group(42)) == "gateway.user.42"
-    assert str(user_group("42")) == "gateway.user.42"
-    with pytest.raises(ValueError, match="'ann' is neither; for a name, get the user first"):
-        user_group("ann")
-    named = types.SimpleNamespace(_meta=types.SimpleNamespace(pk=models.CharField()))
-    monkeypatch.setattr(endings, "get_user_model", lambda: named)
-    assert str(user_group("a b@c")) == "gateway.user.a_20b_40c"
-    assert str(user_group("é" * 100)) != str(user_group("é" * 101))
     with pytest.raises(ValueError, match="not saved"):
         user_group(get_user_model()(username="new"))
+    monkeypatch.setattr(endings, "get_user_model", lambda: keyed(models.CharField()))
+    assert str(user_group("a b@c")) == "gateway.user.a_20b_40c"
+    assert str(user_group("é" * 100)) != str(user_group("é" * 101))
 
 
 def log_out_request(session, user):
@@ -705,6 +757,15 @@ def test_group_names_tell_no_session():
     assert "abcdefgh" not in str(endings.session_group("abcdefgh"))
 
 
+def test_keys_are_the_same_with_any_django(monkeypatch, database):
+    """A process with a newer Django, whose defaults are others, finds the same session and group."""
+    before = endings.session_group("abc"), session_for_reply_channel("test.send.p_a!1").wanted
+    defaults = {"algorithm": "sha512"}
+    monkeypatch.setattr(crypto.salted_hmac, "__kwdefaults__", defaults)
+    after = endings.session_group("abc"), session_for_reply_channel("test.send.p_a!1").wanted
+    assert before == after
+
+
 # ---------------------------------------------------------------- decorators and settings
 
 
@@ -776,6 +837,86 @@ def test_at_connect(work, peer, database, consumer):
             assert Session.objects.count() == 2
             assert line.leave() == []
             assert Session.objects.count() == 1
+            worker.finish()
+
+
+def retrying(get_outcome):
+    def middleware(message, consumer):
+        try:
+            return get_outcome(message, consumer)
+        except OSError:
+            return get_outcome(message, consumer)
+
+    return middleware
+
+
+def test_middleware_that_tries_again(work, peer, database):
+    """Whose connection it is, is noted by the try that succeeds; and it is in the user's group."""
+    tries = []
+
+    def connect(message):
+        who(message)
+        tries.append(message)
+        if len(tries) == 1:
+            raise OSError("try again")
+
+    work(
+        [route("websocket.connect", connect), route("websocket.receive", who)],
+        middleware=[f"{HERE}retrying"],
+    )
+    user = make_user()
+    line = Line(peer, log_in(user, database).session_key)
+    assert line.connect() == [user.username]
+    users.remembered.clear()
+    assert line.say() == [user.username]
+    assert peer.layer.group_channels(user_group(user).name) == [line.name]
+
+
+class Telling:
+    def __call__(self, message):
+        message.reply("told")
+
+
+@override_settings(GATEWAY_AUTH={"at_connect": True})
+def test_what_is_attended_keeps_its_name():
+    """Logs, middleware and tables name the project's consumer, an object or a partial too."""
+    before = [
+        route("websocket.connect", Telling()),
+        route("websocket.receive", who),
+        route("websocket.disconnect", partial(who)),
+    ]
+    after = attend(before)
+    assert [one.name for one in after[:3]] == [one.name for one in before]
+    assert after[0].consumer is not before[0].consumer
+
+
+@override_settings(GATEWAY_AUTH={"at_connect": True})
+def test_requests_are_no_connections():
+    """A protocol of requests gets no route that it has no message for; what it has is as it was."""
+
+    class Lamp(HttpConsumer):
+        def get(self, request):
+            """Never called here."""
+
+        def disconnect(self, message):
+            """Never called here."""
+
+    table = Router([route_class(Lamp)]).routes
+    assert attend(table) == table
+
+
+def test_a_channel_of_ones_own_that_is_named_as_a_connections(work, peer, database):
+    """It brings no reply channel, so it is nobody's connection: `at_connect` leaves it alone."""
+
+    def tell(message):
+        Channel(message["answer"]).send({"told": True})
+
+    with override_settings(GATEWAY_AUTH={"at_connect": True}):
+        for kind in ("connect", "disconnect"):
+            worker = work(attend([route(f"crane.{kind}", tell)]))
+            answer = peer.new_reply_channel()
+            told = peer.settled(f"crane.{kind}", {"answer": answer})
+            assert told == ([{"told": True}], [Outcome("accepted")])
             worker.finish()
 
 

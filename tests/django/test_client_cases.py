@@ -46,6 +46,7 @@ class UsersTest(GatewayTestMixin, TestCase):
 
     @classmethod
     def setUpTestData(cls):
+        User.objects.all().delete()  # other modules' users, until this class is over
         cls.ann = User.objects.create_user("ann", password="x")
         cls.bob = User.objects.create_user("bob", password="x")
 

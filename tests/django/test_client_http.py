@@ -2,8 +2,10 @@
 
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.http import HttpResponse
+from django.test import override_settings
 
-from django_gateway import Channel, route
+from django_gateway import Channel, HttpConsumer, path, route, route_class
 from tests.django.toys import Told
 
 
@@ -46,9 +48,9 @@ def test_uploads_of_any_size(client_of):
         small = client.post("/upload/", {"file": file})
         assert small.status_code == 200, small.content
         assert str(size) in small.content.decode()
-        for path in ("/body/", "/streamed-body/", "/async-body/"):
-            answer = client.post(path, b"y" * size, content_type="application/octet-stream")
-            assert answer.status_code == 200, (path, answer.content)
+        for place in ("/body/", "/streamed-body/", "/async-body/"):
+            answer = client.post(place, b"y" * size, content_type="application/octet-stream")
+            assert answer.status_code == 200, (place, answer.content)
 
 
 def test_views_that_raise(client_of):
@@ -103,3 +105,40 @@ def test_redirects_are_followed(client_of):
     answer = client.get("/away/", follow=True)
     assert answer.content == b"hello"
     assert answer.redirect_chain == [("/?from=away", 302)]
+
+
+class Lamp(HttpConsumer):
+    def post(self, request, pk):
+        return HttpResponse(f"{pk} {request.POST['state']}")
+
+    async def put(self, request, pk):
+        return HttpResponse(str(pk))
+
+
+LAMPS = route_class(Lamp, path=path("lamps/<int:pk>/"))
+CSRF = override_settings(MIDDLEWARE=["django.middleware.csrf.CsrfViewMiddleware"])
+
+
+@CSRF
+@pytest.mark.parametrize("method", ["post", "put"])
+def test_classes_are_asked_as_views_are(client_of, method):
+    """A class that answers requests is spared CSRF checks as views are, and its request and what
+    the path captured can be looked at.
+    """
+    client = client_of(LAMPS)
+    data = {"state": "on"} if method == "post" else b""
+    response = getattr(client, method)("/lamps/7/", data)
+    assert response.content == (b"7 on" if method == "post" else b"7")
+    assert response.wsgi_request.message["path"] == "/lamps/7/"
+    assert response.resolver_match.kwargs == {"pk": 7}
+    strict = client.another(enforce_csrf_checks=True)
+    assert getattr(strict, method)("/lamps/7/", data).status_code == 403
+
+
+def test_a_test_overrides_the_middleware_of_classes(client_of):
+    """A site has the middleware of the settings as they are when it is made."""
+    ask = {"path": "/lamps/7/", "data": {"state": "on"}}
+    assert client_of(LAMPS, enforce_csrf_checks=True).post(**ask).status_code == 200
+    with CSRF:
+        assert client_of(LAMPS, enforce_csrf_checks=True).post(**ask).status_code == 403
+    assert client_of(LAMPS, enforce_csrf_checks=True).post(**ask).status_code == 200

@@ -19,7 +19,6 @@ from django_gateway import (
     route_class,
 )
 from django_gateway.decorators import stream_body
-from django_gateway.generic import http
 from tests.django.peer import Outcome
 
 OK = Outcome("accepted")
@@ -57,13 +56,6 @@ class MixedLamp(Lamp):
 
 
 LAMPS = pytest.mark.parametrize("kind", [Lamp, AsyncLamp, MixedLamp], ids=lambda it: it.__name__)
-
-
-@pytest.fixture(autouse=True)
-def _fresh():
-    http._views.cache_clear()
-    yield
-    http._views.cache_clear()
 
 
 def lamps(kind):

@@ -6,7 +6,8 @@ import pytest
 
 import gateway
 from django_gateway import asgi, route
-from gateway.core.layers.base import MESSAGE, OK, OUTCOME
+from gateway.core.layers.base import OK
+from gateway.core.layers.edge import MESSAGE, OUTCOME
 from gateway.testing.layer_suite import Server
 from tests.django.peer import wait_until
 
@@ -87,7 +88,8 @@ def test_a_worker_that_drains(work, server):
     for n in range(5):
         server.post("x", {"n": n}, receipt=n + 1, pin=pin_of(old))
     assert begun.wait(5)
-    new = work({"x": lambda message: ran.append(("new", message["n"], message.get("unpinned")))})
+    rest = {"x": lambda message: ran.append(("new", message["n"], message.get("unpinned")))}
+    new = work(rest, threads=1)
     stopping = threading.Thread(target=old.finish)
     stopping.start()
     assert server.heard(4) == [(OUTCOME, n + 1, 0, OK) for n in range(1, 5)]

@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import http.client
+import io
 import os
 import pathlib
 import pty
@@ -18,6 +19,7 @@ from django import get_version
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
+from django_gateway.management.commands import runserver as runserver_command
 from tests.certificates import Authority
 from tests.cli.toy import install, refused, wait_until
 from tests.django.developing import FILES, ROUTED, Runserver, make_project
@@ -70,6 +72,27 @@ def test_it_says_what_django_says(runserver):
     running = runserver("0")
     running.wait_for("production servers see: .*\n")
     assert re.fullmatch(WORDS.replace("VERSION", re.escape(get_version())), running.text())
+
+
+def test_what_a_newer_django_says(monkeypatch):
+    """Django 6 says which kind of server its own is. This one is another, in the same place."""
+
+    def on_bind(self, port):
+        self.stdout.write(f"Starting WSGI development server at http://[::1]:{port}/\nQuit.")
+
+    class Running:
+        places = (("http", ["http://127.0.0.1:1"]), ("websocket", ["on http"]))
+
+    monkeypatch.setattr(runserver_command.RunserverCommand, "on_bind", on_bind)
+    for bound, page in ((True, "http://[::1]:8000/"), (False, "http://127.0.0.1:1/")):
+        said = io.StringIO()
+        command = runserver_command.Command(stdout=said)
+        command.on_bind(8000)
+        command._options = {"use_worker": True}
+        command._say(Running(), bound=bound)
+        assert said.getvalue() == (
+            f"Starting development server at {page}\nStarting websocket on http\nQuit.\n"
+        )
 
 
 def test_a_project_that_sets_nothing(runserver):

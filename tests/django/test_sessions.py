@@ -182,6 +182,57 @@ def test_middleware_that_decides_otherwise(work, peer, database, counting):
     assert line.say() == ["1"]
 
 
+def retrying(get_outcome):
+    def middleware(message, consumer):
+        message.channel_session["tried"] = True
+        try:
+            return get_outcome(message, consumer)
+        except OSError:
+            return get_outcome(message, consumer)
+
+    async def amiddleware(message, consumer):
+        await message.channel_session.aset("tried", True)
+        try:
+            return await get_outcome(message, consumer)
+        except OSError:
+            return await get_outcome(message, consumer)
+
+    return amiddleware if iscoroutinefunction(get_outcome) else middleware
+
+
+retrying.sync_capable = retrying.async_capable = True
+
+
+@pytest.mark.parametrize("counting", ["plain", "async"])
+def test_middleware_that_tries_again(work, peer, database, counting):
+    """What the failed try changed in a session never was, what the next one changes is saved, and
+    so is what the middleware changed before.
+    """
+    tries = []
+
+    def consumer(message):
+        count(message)
+        message.reply(f"and {message.channel_session['tried']}")
+        tries.append(message)
+        if len(tries) == 1:
+            raise OSError("try again")
+
+    async def aconsumer(message):
+        await acount(message)
+        message.reply(f"and {await message.channel_session.aget('tried')}")
+        tries.append(message)
+        if len(tries) == 1:
+            raise OSError("try again")
+
+    work(
+        [route("websocket.receive", consumer if counting == "plain" else aconsumer)],
+        middleware=[f"{__name__}.retrying"],
+    )
+    line = Line(peer)
+    assert line.say() == ["1", "and True"]
+    assert line.say() == ["2", "and True"]
+
+
 def test_untouched_costs_nothing(work, peer, database):
     """A session that is not touched is not looked for; one that is only read is not written."""
 

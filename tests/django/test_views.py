@@ -5,10 +5,11 @@ import threading
 
 import pytest
 from django.core.signals import request_finished, request_started
-from django.db import connection, connections
+from django.db import close_old_connections, connection, connections
 from django.test import override_settings
 from django.urls import re_path
 
+from django_gateway.database import RequestSignal, opened_for_loop
 from tests.django.peer import Outcome, nothing_left, wait_until
 from tests.django.project import settings_default, views
 
@@ -397,6 +398,18 @@ def test_sync_views_make_no_loop(work, peer, monkeypatch):
     assert peer.ask("/").status == 200
     assert peer.outcome("test.sync", {"reply_channel": peer.new_reply_channel()}).kind == "accepted"
     assert threading.active_count() <= before
+
+
+def test_signals_of_a_newer_django():
+    """How much Django knows of a receiver beside its function and its kind is its own affair."""
+
+    class Newer:
+        receivers = [(("id", "sender"), close_old_connections, None, False)]
+
+    signal = RequestSignal(Newer())
+    assert not signal.due_on_loop() or opened_for_loop()
+    Newer.receivers = [*Newer.receivers, (("id", "sender"), print, None, False)]
+    assert signal.due()
 
 
 def test_signals(work, peer):

@@ -19,7 +19,7 @@ from django_gateway.signals import (
     worker_stopping,
 )
 from gateway.core.errors import LayerUnavailable, MessageTooLarge
-from gateway.core.layers import base, codec, open_layer
+from gateway.core.layers import codec, edge, open_layer
 from tests.django.peer import Outcome, wait_until
 
 OK = Outcome("accepted")
@@ -266,15 +266,15 @@ def test_sends_keep_their_order(work, peer, kind):
     asyncio.run(listen())
     said = []
     for item in heard:
-        if item[0] == base.MESSAGE:
+        if item[0] == edge.MESSAGE:
             said.append(codec.decode(item[2])["text"])
-        elif item[0] == base.GROUP and name not in item[3]:
+        elif item[0] == edge.GROUP and name not in item[3]:
             said.append("group " + codec.decode(item[2])["text"])
-        elif item[0] == base.JOIN:
+        elif item[0] == edge.JOIN:
             said.append("join")
-        elif item[0] == base.PART:
+        elif item[0] == edge.PART:
             said.append("part")
-        elif item[0] == base.OUTCOME:
+        elif item[0] == edge.OUTCOME:
             said.append(item[3].kind)
     assert said == ["1", "join", "group 2", "3", "group 5", "part", "7", "accepted"]
 

@@ -283,8 +283,8 @@ CONSUMERS = {
     "a name for a user": (
         "def receive(message): disconnect_user('ann')",
         (
-            "ValueError: a user or a primary key is asked for, and 'ann' is neither; for a name, get "
-            "the user first"
+            "ValueError: 'ann' is neither a user nor a primary key of User (AUTH_USER_MODEL), whose "
+            "connections could be found by it"
         ),
     ),
     "using without on_commit": (

@@ -726,7 +726,33 @@ CLASSES = {
         """,
         (
             "ImproperlyConfigured: app.Page: app.Page.get has a yield in it, so calling it runs "
-            "nothing; send with message.reply(…) instead"
+            "nothing; return StreamingHttpResponse(…) instead"
+        ),
+    ),
+    "sessions of connections for requests": (
+        """
+        class Page(HttpConsumer):
+            http_user = True
+            def get(self, request): pass
+        route_class(Page)
+        """,
+        (
+            "ImproperlyConfigured: app.Page.http_user does nothing for requests, which pass "
+            "Django's MIDDLEWARE: take it away, and use request.session and request.user"
+        ),
+    ),
+    "a decorator of sessions for requests": (
+        """
+        from django_gateway.sessions import http_session
+        class Page(HttpConsumer):
+            @http_session
+            def get(self, request): pass
+        route_class(Page)
+        """,
+        (
+            "ImproperlyConfigured: app.Page.get is decorated for sessions of messages, which does "
+            "nothing for requests, which pass Django's MIDDLEWARE: take it away, and use "
+            "request.session and request.user"
         ),
     ),
     "dispatch of the other kind than a verb": (
@@ -738,6 +764,106 @@ CLASSES = {
         """,
         (
             "ImproperlyConfigured: app.Page.dispatch is async def, and get is not; make both the same"
+        ),
+    ),
+    "state without connections": (
+        """
+        class Room(Consumer):
+            protocols = ["websocket", "http"]
+            stateful = True
+            def receive(self, message): pass
+            def request(self, message): pass
+        route_class(Room)
+        """,
+        (
+            "ImproperlyConfigured: app.Room is stateful, and 'http' has no connections: each "
+            "request is on its own. Take requests in a class of their own, without stateful"
+        ),
+    ),
+    "a page with state": (
+        """
+        class Page(HttpConsumer):
+            stateful = True
+            def get(self, request): pass
+        route_class(Page)
+        """,
+        (
+            "ImproperlyConfigured: app.Page is stateful, and 'http' has no connections: each "
+            "request is on its own. Take requests in a class of their own, without stateful"
+        ),
+    ),
+    "state of a channel": (
+        """
+        class Room(Consumer):
+            protocols = ["websocket"]
+            stateful = True
+            method_mapping = {"thumbnails.make": "make"}
+            def receive(self, message): pass
+            def make(self, message): pass
+        route_class(Room)
+        """,
+        (
+            "ImproperlyConfigured: app.Room is stateful, and 'thumbnails.make' belongs to no "
+            "connection that it sees begin and end: lead 'thumbnails.connect' and "
+            "'thumbnails.disconnect' to methods, too, or put make into a class of its own, without "
+            "stateful"
+        ),
+    ),
+    "reconnected without state": (
+        """
+        class Room(Consumer):
+            protocols = ["websocket"]
+            def receive(self, message): pass
+            def reconnected(self, message): pass
+        route_class(Room)
+        """,
+        (
+            "ImproperlyConfigured: app.Room.reconnected is never called: there is nothing to go on "
+            "with. Write stateful = True in Room, or leave the method out"
+        ),
+    ),
+    "reconnected misspelt": (
+        """
+        class Room(Consumer):
+            protocols = ["websocket"]
+            stateful = True
+            def receive(self, message): pass
+            def reconected(self, message): pass
+        route_class(Room)
+        """,
+        (
+            "ImproperlyConfigured: app.Room.reconected is never called; did you mean reconnected? "
+            "If not, begin its name with an underscore: _reconected"
+        ),
+    ),
+    "no method reconnected": (
+        """
+        class Room(Consumer):
+            protocols = ["websocket"]
+            stateful = True
+            reconnected = True
+            def receive(self, message): pass
+        route_class(Room)
+        """,
+        (
+            "ImproperlyConfigured: app.Room.reconnected is True; write a method: def "
+            "reconnected(self, message)"
+        ),
+    ),
+    "reconnected that does not take what is captured": (
+        """
+        class Room(Consumer):
+            protocols = ["websocket"]
+            stateful = True
+            def receive(self, message, pk): pass
+            def connect(self, message, pk): pass
+            def reconnected(self, message): pass
+        routing = [route_class(Room, path=path("<int:pk>/"))]
+        """,
+        (
+            "ImproperlyConfigured: <route websocket.receive to app.Room.receive>: "
+            "reconnected(self, message) cannot be called with what the route gives it; write def "
+            "reconnected(self, message, pk)"
         ),
     ),
 }

@@ -170,7 +170,7 @@ def metric_names() -> set[str]:
             if (
                 isinstance(node, ast.Call)
                 and isinstance(node.func, ast.Attribute)
-                and node.func.attr == "count"
+                and node.func.attr in {"count", "gauge", "histogram"}
                 and ast.unparse(node.func.value).endswith("context")
                 and isinstance(node.args[0], ast.Constant)
             ):

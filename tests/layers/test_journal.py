@@ -79,6 +79,15 @@ def test_another_version_is_not_read():
     assert (read, bool(left)) == (0, False)
 
 
+def test_another_version_is_named(tmp_path, caplog):
+    """The log says that it is of another version, not that its hub was killed while it wrote."""
+    path = tmp_path / "hub.journal"
+    path.write_bytes(pack((HEAD, 99)) + pack((REGISTER, "", "c", "gone", BYE)))
+    assert not JournalFile(str(path)).read()
+    assert "its format is 99, this one's 1" in caplog.text
+    assert "no whole record" not in caplog.text
+
+
 class Life:
     """Hubs one after the other over one file, driven by hand."""
 
@@ -389,6 +398,20 @@ def test_a_full_disk(life, caplog):
     life.file._retry = 0.001
     life.file.flush()
     assert set(replay(life.file.file.read_bytes())[0].orphans) == {"a", "b", "c"}
+
+
+def test_killed_while_the_disk_is_full(life, caplog):
+    """What was written before stays for a successor; the log says what that costs."""
+    link = life.local()
+    life.state.register(link, "a", "gone", BYE)
+    os.close(life.file._fd)
+    life.file._fd = os.open("/dev/full", os.O_WRONLY)
+    life.state.register(link, "b", "gone", b"later")
+    life.begin()
+    assert payloads_of(life.worker()) == [BYE]
+    assert "of connections since then are lost, and those told since then are told again" in (
+        caplog.text
+    )
 
 
 def test_nothing_is_left_behind_once_all_is_settled(life):

@@ -6,10 +6,12 @@ import threading
 import time
 
 from gateway.core.layers import open_layer
-from gateway.core.layers.base import OUTCOME, RELEASED, Layer, Outcome
+from gateway.core.layers.base import RELEASED, Layer, Outcome
+from gateway.core.layers.edge import OUTCOME
 from gateway.core.layers.memory import MemoryLayer, sibling
 from gateway.core.layers.options import LayerOptions
 from gateway.core.layers.queues import IDLE_CHECKS
+from gateway.core.layers.state import State
 from gateway.testing.layer_suite import LayerSuite
 
 
@@ -107,6 +109,38 @@ class TestTime:
             await layer.aclose()
 
         asyncio.run(main())
+
+    def test_a_group_that_nobody_looks_at(self):
+        """It is forgotten once its members' time is over, announced or not."""
+        now = 0.0
+        state = State(LayerOptions(group_expiry=10.0), lambda: now)
+        link = state.join(None, leased=False)
+        state.group_add(link, "quiet", "x")
+        state.group_add(link, "told", "x", announce=True)
+        now = 6.0
+        state.group_add(link, "quiet", "y")
+        now = 11.0
+        state.tick()
+        assert state.group_members(link, "quiet") == {"y": None}
+        now = 17.0
+        state.tick()
+        assert not state.groups
+        assert not state._expiries
+
+    def test_groups_that_come_and_go(self):
+        """What is remembered of groups that are gone, for a day, stays little."""
+        now = 0.0
+        state = State(LayerOptions(), lambda: now)
+        link = state.join(None, leased=False)
+        state.group_add(link, "stays", "x", announce=True)
+        for _ in range(5000):
+            state.group_add(link, "short", "x", announce=True)
+            state.group_discard(link, "short", "x")
+        assert len(state._expiries) < 2 * IDLE_CHECKS
+        now = LayerOptions().group_expiry + 1
+        state.tick()
+        assert not state.groups
+        assert not state._expiries
 
     def test_a_wake_up_call_for_nothing(self):
         """Who is woken for nothing waits on, as long as it said."""

@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from gateway.core.errors import ChannelFull, Fenced, LayerError, MessageTooLarge
 from gateway.core.layers import wire
-from gateway.core.layers.base import ANNOUNCED, GROUP, MESSAGE, OK, OUTCOME, Outcome
+from gateway.core.layers.base import OK, Outcome
+from gateway.core.layers.edge import ANNOUNCED, GROUP, MESSAGE, OUTCOME
 
 values = st.none() | st.integers(0, 2**32) | st.binary(max_size=50) | st.text(max_size=10)
 commands = st.lists(st.lists(values, min_size=1, max_size=4), max_size=4)

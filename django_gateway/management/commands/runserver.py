@@ -121,15 +121,17 @@ class Command(RunserverCommand):
             super().on_bind(self._port)
         finally:
             self.stdout = real
-        started = re.compile(r"^Starting development server at .*$", re.MULTILINE)
+        started = re.compile(r"^Starting (?:\w+ )?development server at (.*)$", re.MULTILINE)
         lines = []
         for name, places in guest.places:
             if name != "http":
                 lines += [f"Starting {name} {_at(place)}" for place in places]
-            elif bound:  # Django says it as it was asked for
-                lines += started.findall(said.getvalue())
             else:
-                lines += [f"Starting development server at {_page(place)}" for place in places]
+                if bound:  # Django says it as it was asked for
+                    pages = started.findall(said.getvalue())
+                else:
+                    pages = [_page(place) for place in places]
+                lines += [f"Starting development server at {page}" for page in pages]
         if not self._options["use_worker"]:
             lines.append(
                 "Starting no worker here; start some with 'manage.py runworker' (layer "

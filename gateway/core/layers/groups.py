@@ -7,10 +7,11 @@ from collections.abc import Callable, Sequence
 
 from gateway.core import names
 from gateway.core.errors import ChannelFull
-from gateway.core.layers.base import GROUP, JOIN, PART
+from gateway.core.layers.edge import GROUP, JOIN, PART
 from gateway.core.layers.inboxes import ITEM_SIZE
 from gateway.core.layers.options import LayerOptions
 from gateway.core.layers.presence import JOINED, LEFT, Presence
+from gateway.core.layers.queues import IDLE_CHECKS
 from gateway.core.layers.records import FOREVER, Group, Link, Membership, Process
 from gateway.core.metrics import Drop
 
@@ -22,7 +23,9 @@ class Groups(Presence):
         super().__init__(options, clock)
         self.groups: dict[str, Group] = {}
         self._expiries: list[tuple[float, int, str, Group]] = []
-        """The groups with members that expire and whose leaves are told, by when: a heap."""
+        """The groups with members that expire, by when: a heap."""
+        self._idle_expiries = 0
+        """How many of them are gone whose time is still to come."""
 
     def group_add(
         self,
@@ -75,7 +78,7 @@ class Groups(Presence):
             found.expires = min(found.expires, until)
             if announce:
                 self._announce_member(found, (group, channel), meta, again=again)
-                self._watch_expiry(group, found)
+            self._watch_expiry(group, found)
             return None
         process = self.processes.get(owner)
         if process is None:
@@ -108,21 +111,23 @@ class Groups(Presence):
             self._tell_presence(LEFT, membership, meta)
 
     def _watch_expiry(self, group: str, found: Group) -> None:
-        """Have members looked for whose time is over: their leaves are to be told in time."""
+        """Have members looked for whose time is over, though nobody looks at the group."""
         if not found.watched:
             found.watched = True
             heapq.heappush(self._expiries, (found.expires, next(self._seqs), group, found))
 
     def tick_groups(self) -> None:
-        """End the memberships whose time is over, where somebody is to be told."""
+        """End the memberships whose time is over."""
         now = self.clock()
         while self._expiries and self._expiries[0][0] <= now:
             _, _, group, found = heapq.heappop(self._expiries)
             found.watched = False
             if self.groups.get(group) is found:
                 self._expire_members(group, found)
-                if found.announced is not None and not found.announced.isdisjoint(found.others):
+                if found.others:
                     self._watch_expiry(group, found)
+            else:
+                self._idle_expiries -= 1
 
     def group_discard(self, link: Link, group: str, channel: str) -> None:
         """End a membership; the process of a connection hears ``PART``."""
@@ -250,5 +255,11 @@ class Groups(Presence):
             self._leave(process, group, channel)
 
     def _tidy_group(self, name: str, found: Group) -> None:
-        if not found.here and not found.others:
-            self.groups.pop(name, None)
+        if found.here or found.others or self.groups.pop(name, None) is None or not found.watched:
+            return
+        self._idle_expiries += 1
+        if self._idle_expiries > max(IDLE_CHECKS, len(self._expiries) >> 1):
+            known = self.groups.get
+            self._expiries = [one for one in self._expiries if known(one[2]) is one[3]]
+            heapq.heapify(self._expiries)
+            self._idle_expiries = 0

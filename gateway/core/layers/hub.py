@@ -23,7 +23,8 @@ import msgspec
 from gateway.core.errors import LayerError
 from gateway.core.layers import wire
 from gateway.core.layers.journalfile import JournalFile
-from gateway.core.layers.memory import TICK, MemoryLayer, Shared
+from gateway.core.layers.memory import MemoryLayer, Shared
+from gateway.core.layers.memoryedge import TICK
 from gateway.core.layers.options import LayerOptions
 from gateway.core.layers.records import Entry, Link, Reader
 from gateway.core.layers.verbs import OPS
@@ -120,9 +121,11 @@ class Hub:
         is logged, and stops nothing.
         """
         found = JournalFile(path, mode=mode, group=group, wake=self._wake)
+        killed = os.path.exists(path)  # noqa: PTH110 - a socket's path stays a str throughout
         left = found.read()
         state = self.shared.state
         with self.shared.lock:
+            state.successor = killed
             # No hub of this machine has given a tag of this millisecond before.
             state.inherit(left, time.time_ns() // 1_000_000 << 20, found)
             found.open(state.to_journal)
@@ -406,6 +409,9 @@ class HubClient(asyncio.Protocol):
     def _listen(self, rid: int, channel: str) -> None:
         self._state.listen(self._here(), channel)
 
+    def _unlisten(self, rid: int, channel: str) -> None:
+        self._state.unlisten(self._here(), channel)
+
     def _aside(self, rid: int, tag: int) -> None:
         self._state.set_aside(self._here(), tag)
 
@@ -449,6 +455,7 @@ _CONTROL: Final[dict[int, Callable[..., None]]] = {
     wire.PUT_BACK: HubClient._put_back,  # noqa: SLF001
     wire.EDGE: HubClient._edge,  # noqa: SLF001
     wire.LISTEN: HubClient._listen,  # noqa: SLF001
+    wire.UNLISTEN: HubClient._unlisten,  # noqa: SLF001
     wire.BYE: HubClient._bye,  # noqa: SLF001
     wire.ASIDE: HubClient._aside,  # noqa: SLF001
     wire.METRICS: HubClient._metrics,  # noqa: SLF001

@@ -7,7 +7,8 @@ from typing import Final
 
 from gateway.core.errors import ChannelFull, Fenced
 from gateway.core.layers import codec
-from gateway.core.layers.base import ANNOUNCED, FAILED, MESSAGE, OK, OUTCOME, Item, Outcome
+from gateway.core.layers.base import FAILED, OK, Outcome
+from gateway.core.layers.edge import ANNOUNCED, MESSAGE, OUTCOME, Item
 from gateway.core.layers.options import LayerOptions
 from gateway.core.layers.records import Channel, Entry, Link, Process, Reader
 from gateway.core.metrics import Drop

@@ -82,6 +82,8 @@ class Left:
         """The highest tag there was."""
         self.still = 0.0
         """Seconds since the successor began."""
+        self.version = VERSION
+        """That of the hub's journal; of another one nothing is read."""
 
     def __bool__(self) -> bool:
         """Whether there is anything to deliver."""
@@ -115,6 +117,7 @@ def _apply(left: Left, owner: dict[str, str], code: int, *fields: Any) -> None:
     """Apply one record. Raises TypeError, ValueError, LookupError for what is none."""
     match code, fields:
         case 0, (int(version),):
+            left.version = version
             if version != VERSION:
                 raise ValueError(f"version {version}")
         case 1, (str(process), str(connection), str(channel), bytes(payload)):

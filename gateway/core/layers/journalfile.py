@@ -67,7 +67,15 @@ class JournalFile(Journal):
             log.error("%s cannot be read: %s; what it says is lost", self.file, error.strerror)  # noqa: TRY400 - its text says it all
             return Left()
         left, whole = replay(data)
-        if whole < len(data):
+        if left.version != journal.VERSION:
+            log.warning(
+                "%s is of another version of the gateway (its format is %d, this one's %d) and is "
+                "not read: the disconnects that it says are lost",
+                self.file,
+                left.version,
+                journal.VERSION,
+            )
+        elif whole < len(data):
             log.warning(
                 "%s: the last %d of %d bytes are no whole record, as of a hub that was killed "
                 "while it wrote; they are skipped",
@@ -153,8 +161,9 @@ class JournalFile(Journal):
     def _failed(self, error: Exception) -> None:
         if not self._retry:
             log.error(
-                "%s cannot be written (%s): if the hub is killed now, disconnects of its "
-                "connections are lost; trying again every %.0f s",
+                "%s cannot be written (%s): if the hub is killed now, disconnects of connections "
+                "since then are lost, and those told since then are told again; trying again "
+                "every %.0f s",
                 self.file,
                 getattr(error, "strerror", None) or error,
                 AGAIN,

@@ -19,21 +19,9 @@ import msgspec
 
 from gateway.core.errors import LayerUnavailable
 from gateway.core.layers import wire
-from gateway.core.layers.base import (
-    ANNOUNCED,
-    DOWN,
-    FAILED,
-    FENCED,
-    FULL,
-    OUTCOME,
-    UP,
-    Delivery,
-    Edge,
-    Item,
-    Outcome,
-    Send,
-)
+from gateway.core.layers.base import FAILED, Delivery, Outcome, Send
 from gateway.core.layers.codec import checked, checked_group
+from gateway.core.layers.edge import ANNOUNCED, DOWN, FENCED, FULL, OUTCOME, UP, Edge, Item
 from gateway.core.layers.journal import LASTING
 from gateway.core.layers.options import LayerOptions
 from gateway.core.layers.threads import ANSWER, MAX_BACKOFF, Hand
@@ -520,6 +508,11 @@ class LoopEdge(Edge):
     def listen(self, channel: str) -> None:
         self.listening.append(receivable(channel))
         self._say(wire.LISTEN, channel)
+
+    def unlisten(self, channel: str) -> None:
+        if channel in self.listening:
+            self.listening.remove(channel)
+            self._say(wire.UNLISTEN, channel)
 
     def _say(self, code: int, *fields: Any) -> None:
         if self.available:

@@ -10,7 +10,8 @@ from typing import Any, Final
 from gateway.core import names
 from gateway.core.errors import ChannelFull
 from gateway.core.layers import codec
-from gateway.core.layers.base import FULL, RELEASED, Outcome
+from gateway.core.layers.base import RELEASED, Outcome
+from gateway.core.layers.edge import FULL
 from gateway.core.layers.inboxes import Inboxes
 from gateway.core.layers.options import LayerOptions
 from gateway.core.layers.records import FOREVER, Channel, Entry, Link, Membership, Reader

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from gateway.core.layers.base import Item
+from gateway.core.layers.edge import Item
 
 FOREVER: Final = float("inf")
 
@@ -140,12 +140,14 @@ class Reader:
 class Link:
     """One connection of a process to the layer; what it holds fails when it ends."""
 
-    __slots__ = ("hand", "process", "readers")
+    __slots__ = ("hand", "listening", "process", "readers")
 
     def __init__(self, process: Process) -> None:
         self.process = process
         self.hand: dict[int, Entry] = {}
         self.readers: set[Reader] = set()
+        self.listening: dict[str, Reader] = {}
+        """What an edge reads, by channel."""
 
 
 class Process:
@@ -218,4 +220,4 @@ class Group:
         self.expires = FOREVER
         """Before this no member expires."""
         self.watched = False
-        """Whether expiries are looked for without being asked: a leave is to be told."""
+        """Whether it stands in the heap of the groups whose members expire."""

@@ -14,13 +14,13 @@ from gateway.core.layers.base import (
     GROUP_DISCARD,
     GROUP_SEND,
     MAX_TRIES,
-    MESSAGE,
     OK,
     RELEASED,
     SEND,
     Outcome,
     Send,
 )
+from gateway.core.layers.edge import MESSAGE
 from gateway.core.layers.groups import Groups
 from gateway.core.layers.inboxes import LOST
 from gateway.core.layers.journal import Journal
@@ -170,7 +170,14 @@ class Settlement(Groups):
                 self._item(process, (MESSAGE, entry.name, payload), len(payload))
             self.settle(link, entry.tag, (OK,) * number, ())
 
-        self.read(Reader(link, LISTEN_CREDIT, push, standing=True), [name])
+        reader = link.listening[name] = Reader(link, LISTEN_CREDIT, push, standing=True)
+        self.read(reader, [name])
+
+    def unlisten(self, link: Link, name: str) -> None:
+        """Have a channel's messages wait for another reader."""
+        reader = link.listening.pop(name, None)
+        if reader is not None:
+            self.unread(reader)
 
     def apply(self, link: Link, sends: Sequence[Send]) -> None:
         """Do several sends; raise the first `ChannelFull` after trying all."""

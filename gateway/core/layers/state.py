@@ -4,8 +4,8 @@ The memory layer guards one with a lock; the hub drives one from its loop. Every
 a method whose first argument is the `Link` (one connection of one `Process`) that asks;
 `verbs.OPS` lists them by number, so that the wire protocol of the hub and the memory
 layer run the same code. It is built in layers of its own: `inboxes`, `queues`, `pins`,
-`presence`, `groups`, `settlement`, `connections`, and here processes with all that stands under
-their leases.
+`presence`, `groups`, `settlement`, `connections`, `holds`, and here processes with all that
+stands under their leases.
 
 Times are seconds of the clock given to `State`; `State.tick` must be called now and then
 (the callers do so at every operation and about ten times a second).
@@ -21,8 +21,9 @@ from typing import Final
 
 from gateway.core import names
 from gateway.core.layers import codec
-from gateway.core.layers.base import ANNOUNCED, FENCED, GROUP, MESSAGE, Statistics
-from gateway.core.layers.connections import Connections
+from gateway.core.layers.base import Statistics
+from gateway.core.layers.edge import ANNOUNCED, FENCED, GROUP, MESSAGE
+from gateway.core.layers.holds import Holds
 from gateway.core.layers.inboxes import LOST
 from gateway.core.layers.options import LayerOptions
 from gateway.core.layers.records import Link, Process
@@ -37,7 +38,7 @@ MANY_PROCESSES: Final = 10_000
 """So many ended processes are remembered by name, so that none rejoins as what it was."""
 
 
-class State(Connections):
+class State(Holds):
     """All of a layer. See the module's docstring."""
 
     def __init__(self, options: LayerOptions, clock: Callable[[], float]) -> None:
@@ -101,6 +102,7 @@ class State(Connections):
         for member in list(process.groups):
             self._leave_all(process, member)
         self._end_connections(process)
+        self._release_all(process)
         for channel in process.watchers:
             self._close_channel(channel)
         process.watchers.clear()
@@ -265,4 +267,6 @@ class State(Connections):
                 process.inbox.clear()
                 process.inbox_bytes = 0
         self.groups.clear()
+        self._expiries.clear()
+        self._idle_expiries = 0
         self._histories.clear()

@@ -17,7 +17,8 @@ from typing import Any
 from gateway.core import names
 from gateway.core.errors import ConfigError, LayerError, LayerUnavailable
 from gateway.core.layers import wire
-from gateway.core.layers.base import OK, Delivery, Edge, Intake, Item, Outcome, Send
+from gateway.core.layers.base import OK, Delivery, Intake, Outcome, Send
+from gateway.core.layers.edge import Edge, Item
 from gateway.core.layers.held import Held
 from gateway.core.layers.intake import ThreadIntake
 from gateway.core.layers.loopintake import LoopIntake
@@ -59,6 +60,7 @@ class UnixLayer(Verbs):
         """Be a process of its own in the child of a fork: its connections are the parent's."""
         self.process = names.new_process()
         self.said = None
+        self.held = Held()  # what is in hand is in the parent's
         self._lock = threading.Lock()  # a thread that is not here may hold the other
         threads, self._threads = self._threads, None
         loops, self._loops = self._loops, {}

@@ -11,7 +11,7 @@ from abc import abstractmethod
 from asyncio import _get_running_loop
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from gateway.core import names
 from gateway.core.layers.base import OK, Delivery, Layer, Message, Outcome, Send, Statistics
@@ -43,6 +43,8 @@ OPS: Final = (
     "end_again",
     "claim",
     "pin",
+    "acquire",
+    "release",
 )
 (
     DO_SEND,
@@ -68,6 +70,8 @@ OPS: Final = (
     DO_END_AGAIN,
     DO_CLAIM,
     DO_PIN,
+    DO_ACQUIRE,
+    DO_RELEASE,
 ) = range(len(OPS))
 
 receivable = lru_cache(maxsize=4096)(names.check_receivable)
@@ -329,6 +333,20 @@ class Verbs(Layer):
 
     async def aunwatch(self, channel: str, process: str) -> None:
         await self._aask(DO_UNWATCH, checked(channel), process)
+
+    def acquire(self, key: str, epoch: int = 0) -> int | None:
+        off_loop("acquire")
+        return cast("int | None", self._ask(DO_ACQUIRE, checked_group(key), epoch))
+
+    async def aacquire(self, key: str, epoch: int = 0) -> int | None:
+        return cast("int | None", await self._aask(DO_ACQUIRE, checked_group(key), epoch))
+
+    def release(self, key: str) -> None:
+        off_loop("release")
+        self._ask(DO_RELEASE, checked_group(key))
+
+    async def arelease(self, key: str) -> None:
+        await self._aask(DO_RELEASE, checked_group(key))
 
 
 def _seconds(block: bool | float) -> float:

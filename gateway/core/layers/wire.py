@@ -27,6 +27,7 @@ command        fields                                 answer
 ``PUT_BACK``   tag, or 0 and name and payload         (none)
 ``EDGE``       (none)                                 (none); ``ITEMS`` events follow
 ``LISTEN``     channel                                (none)
+``UNLISTEN``   channel                                (none)
 ``BYE``        (none)                                 (none); the lease ends
 ``ASIDE``      tag                                    (none); its credit returns now
 ``METRICS``    (none)                                 text in the Prometheus format
@@ -42,7 +43,8 @@ from typing import Any, Final
 import msgspec
 
 from gateway.core.errors import ChannelFull, Fenced, LayerError, MessageTooLarge
-from gateway.core.layers.base import ANNOUNCED, OK, OUTCOME, Item, Outcome
+from gateway.core.layers.base import OK, Outcome
+from gateway.core.layers.edge import ANNOUNCED, OUTCOME, Item
 
 VERSION: Final = 1
 HEADER: Final = 4
@@ -64,6 +66,7 @@ BYE: Final = 111
 METRICS: Final = 112
 ASIDE: Final = 113
 TOLD: Final = 114
+UNLISTEN: Final = 115
 
 # Events: [REPLY, rid, result], [ERROR, rid, kind, text], [DELIVER, intake, tag, name,
 # payloads, attempt], [ITEMS, [item, …]], [ENDED]: the lease of this process has ended,

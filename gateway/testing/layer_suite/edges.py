@@ -6,21 +6,11 @@ import pytest
 
 from gateway.core.errors import LayerError
 from gateway.core.layers import codec
-from gateway.core.layers.base import (
-    FULL,
-    GROUP,
-    JOIN,
-    MESSAGE,
-    OK,
-    OUTCOME,
-    PART,
-    RELEASED,
-    Edge,
-    Outcome,
-)
+from gateway.core.layers.base import OK, RELEASED, Outcome
 from gateway.core.layers.base import group_add as joining
 from gateway.core.layers.base import group_send as group_sending
 from gateway.core.layers.base import send as sending
+from gateway.core.layers.edge import FULL, GROUP, JOIN, MESSAGE, OUTCOME, PART, Edge
 from gateway.testing.layer_suite.harness import Harness, Server, numbers, zero
 
 GO = codec.encode({"go": True})
@@ -195,6 +185,26 @@ class Edges(Harness):
         for which in (0, 1):
             mine = [item[2]["n"] for item in found if item[1] == f"x!{which}"]
             assert mine == list(range(which, 20, 2))
+
+    def test_unlisten(self) -> None:
+        """After ``unlisten`` messages wait for another reader; it may listen again."""
+        server, other, sender = self.server(), self.server(), self.join()
+        server.do(lambda edge: edge.listen("x!"))
+        sender.send("x!a", {"n": 0})
+        assert server.heard() == [(MESSAGE, "x!a", {"n": 0})]
+        server.do(lambda edge: edge.unlisten("x!"))
+        server.do(lambda edge: edge.unlisten("y"))
+        server.silence(sender)
+        sender.send("x!a", {"n": 1})
+        server.silence(sender)
+        assert sender.channel_statistics("x!").pending == 1
+        other.do(lambda edge: edge.listen("x!"))
+        assert other.heard() == [(MESSAGE, "x!a", {"n": 1})]
+        other.do(lambda edge: edge.unlisten("x!"))
+        other.silence(sender)
+        server.do(lambda edge: edge.listen("x!"))
+        sender.send("x!a", {"n": 2})
+        assert server.heard() == [(MESSAGE, "x!a", {"n": 2})]
 
     def test_two_listeners(self) -> None:
         """One of several listeners gets each message."""

@@ -16,22 +16,8 @@ from typing import Any, ClassVar, TypeVar
 import pytest
 
 from gateway.core.layers import codec
-from gateway.core.layers.base import (
-    ANNOUNCED,
-    DOWN,
-    GROUP,
-    JOIN,
-    MESSAGE,
-    UP,
-    Delivery,
-    Edge,
-    Item,
-    Layer,
-    Message,
-    Outcome,
-    Send,
-    Statistics,
-)
+from gateway.core.layers.base import Delivery, Layer, Message, Outcome, Send, Statistics
+from gateway.core.layers.edge import ANNOUNCED, DOWN, GROUP, JOIN, MESSAGE, UP, Edge, Item
 
 T = TypeVar("T")
 

@@ -9,17 +9,9 @@ import pytest
 
 from gateway.core.errors import LayerError
 from gateway.core.layers import codec
-from gateway.core.layers.base import (
-    ANNOUNCED,
-    FENCED,
-    OK,
-    OUTCOME,
-    REJECTED,
-    RELEASED,
-    Edge,
-    Outcome,
-)
+from gateway.core.layers.base import OK, REJECTED, RELEASED, Outcome
 from gateway.core.layers.base import send as sending
+from gateway.core.layers.edge import ANNOUNCED, FENCED, OUTCOME, Edge
 from gateway.testing.layer_suite.harness import Harness, Server, numbers, own, zero
 
 BYE = codec.encode({"code": "server-lost"})

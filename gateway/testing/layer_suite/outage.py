@@ -8,7 +8,8 @@ import pytest
 
 from gateway.core.errors import LayerUnavailable
 from gateway.core.layers import codec
-from gateway.core.layers.base import DOWN, OK, OUTCOME, UP, Delivery, Outcome
+from gateway.core.layers.base import OK, Delivery, Layer, Outcome
+from gateway.core.layers.edge import DOWN, OUTCOME, UP
 from gateway.testing.layer_suite.harness import Harness
 
 LOST = Outcome("failed", cause="layer_lost")
@@ -136,6 +137,44 @@ class Outage(Harness):
         assert worker.receive(["presence.join"]) == (None, None)
         self.kill(server.layer)
         assert self.received(worker, "presence.leave")["channel"] == name
+
+    def mended(self, *layers: Layer) -> None:
+        """Lose the layer and have it back: it has forgotten everybody."""
+        self.cut()
+        self.mend()
+        for layer in layers:
+            self.until(lambda layer=layer: self.reached(layer))  # type: ignore[misc] # bound now
+
+    def test_held_again(self) -> None:
+        """What a process held alone before, it may claim by its epoch, and has that again; until
+        two seconds are over nobody else is given it, nor then.
+        """  # noqa: D205 - one sentence
+        first, second = self.join(), self.join()
+        first.send("x", {})
+        self.advance(3)
+        epoch = first.acquire("k")
+        assert epoch is not None
+        self.mended(first, second)
+        assert second.acquire("k") is None
+        assert first.acquire("k", epoch) == epoch
+        self.advance(3)
+        assert second.acquire("k") is None
+        first.release("k")
+        after = second.acquire("k")
+        assert after is not None
+        assert after > epoch
+
+    def test_held_by_another_meanwhile(self) -> None:
+        """Who claims too late what it held is told that another process holds it."""
+        first, second = self.join(), self.join()
+        first.send("x", {})
+        self.advance(3)
+        epoch = first.acquire("k")
+        assert epoch is not None
+        self.mended(first, second)
+        self.advance(3)
+        assert second.acquire("k") is not None
+        assert first.acquire("k", epoch) is None
 
     def test_announced_again(self) -> None:
         """A worker announces again by itself what it had announced."""

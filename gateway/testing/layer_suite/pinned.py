@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from gateway.core.layers.base import FAILED, OK, OUTCOME, RELEASED, Delivery, Layer, Outcome
+from gateway.core.layers.base import FAILED, OK, RELEASED, Delivery, Layer, Outcome
+from gateway.core.layers.edge import OUTCOME
 from gateway.testing.layer_suite.harness import Harness
 
 CONVERSATIONS = 5

@@ -5,19 +5,8 @@ from __future__ import annotations
 from contextlib import closing
 
 from gateway.core.layers import codec
-from gateway.core.layers.base import (
-    FAILED,
-    FULL,
-    OK,
-    OUTCOME,
-    RELEASED,
-    Delivery,
-    Edge,
-    Intake,
-    Layer,
-    Message,
-    Outcome,
-)
+from gateway.core.layers.base import FAILED, OK, RELEASED, Delivery, Intake, Layer, Message, Outcome
+from gateway.core.layers.edge import FULL, OUTCOME, Edge
 from gateway.testing.layer_suite.harness import Harness, Server, numbers, zero
 
 LOST = Outcome(FAILED, cause="lost")

@@ -6,20 +6,11 @@ import pytest
 
 from gateway.core.errors import MessageTooLarge
 from gateway.core.layers import codec
-from gateway.core.layers.base import (
-    FAILED,
-    JOIN,
-    OK,
-    REJECTED,
-    RELEASED,
-    Edge,
-    Layer,
-    Message,
-    Outcome,
-)
+from gateway.core.layers.base import FAILED, OK, REJECTED, RELEASED, Layer, Message, Outcome
 from gateway.core.layers.base import group_add as joining
 from gateway.core.layers.base import group_discard as leaving
 from gateway.core.layers.base import send as sending
+from gateway.core.layers.edge import JOIN, Edge
 from gateway.testing.layer_suite.harness import Harness, Server, own
 
 JOINED = "presence.join"

@@ -33,6 +33,8 @@ CALLS: dict[str, tuple[Any, ...]] = {
     "announced": (),
     "watch": ("x?a", "p_a"),
     "unwatch": ("x?a", "p_a"),
+    "acquire": ("k",),
+    "release": ("k",),
 }
 
 

@@ -145,6 +145,7 @@ def tell(message):
 routing = [
     include("transfers.routing"),
     include("deployed.routing"),
+    include("keeping.routing"),
     route("websocket.connect", refuse, path=r"^/refused$"),
     route("websocket.connect", where, path=r"^/where$"),
     route("websocket.connect", pinned_connect, path=r"^/pinned$"),

@@ -3,6 +3,7 @@ import signal
 import time
 
 import deployed
+import keeping
 from django.http import HttpResponse, JsonResponse, StreamingHttpResponse
 from django.urls import include, path, reverse
 
@@ -56,6 +57,7 @@ def where(request):
 
 
 urlpatterns = [
+    path("kept", keeping.kept),
     path("pid", pid),
     path("slow/<int:milliseconds>", slow),
     path("die", die),
