@@ -17,7 +17,7 @@ export PATH := $(abspath $(BIN)):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 CHECKS := 'ruff check .' 'ruff format --check .' 'mypy -p gateway -p django_gateway' \
-	'mypy --config-file examples/gateway-udp/pyproject.toml $(wildcard examples/gateway-*)' 'lint-imports --no-logo'
+	'mypy $(wildcard examples/gateway-*)' 'lint-imports --no-logo'
 
 .PHONY: help
 help: ## say what there is
@@ -94,7 +94,7 @@ endef
 
 .PHONY: peers
 peers: $(VENV)/.test
-	$(call install,chromium curl openssl nginx haproxy h2load:nghttp2-client pg_ctlcluster:postgresql)
+	$(call install,chromium curl openssl nginx haproxy h2load:nghttp2-client pg_ctlcluster:postgresql node:nodejs)
 	@python -m tests.plugins.websocket.suite </dev/null || true
 
 .PHONY: bench

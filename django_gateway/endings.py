@@ -65,7 +65,7 @@ def _spelt(key: Any) -> str:
     except (TypeError, ValidationError):
         raise ValueError(
             f"{key!r} is neither a user nor a primary key of {model.__name__} (AUTH_USER_MODEL), "
-            "whose connections could be found by it"
+            "whose connections could be found by it; for a name, get the user first"
         ) from None
 
 

@@ -357,7 +357,8 @@ class ProtocolPlugin(ABC):
 
     name: ClassVar[str]
     Config: ClassVar[type[msgspec.Struct]] = NoConfig
-    messages: ClassVar[Messages]
+    messages: Messages
+    """Said as ``messages = messages``, of the class."""
     requires: ClassVar[tuple[str, ...]] = ()
     """Plugins that this one brings with it."""
     reads: ClassVar[tuple[str, ...]] = ()

@@ -284,7 +284,7 @@ CONSUMERS = {
         "def receive(message): disconnect_user('ann')",
         (
             "ValueError: 'ann' is neither a user nor a primary key of User (AUTH_USER_MODEL), whose "
-            "connections could be found by it"
+            "connections could be found by it; for a name, get the user first"
         ),
     ),
     "using without on_commit": (

@@ -395,7 +395,7 @@ CLASSES = {
         """,
         (
             "ImproperlyConfigured: app.Room: there is no protocol 'websockets'; did you mean "
-            "'websocket'? installed are http, websocket. For one that only the gateway has, name its "
+            "'websocket'? installed are …. For one that only the gateway has, name its "
             "channels: method_mapping = {'websockets.receive': 'receive'}"
         ),
     ),
@@ -887,4 +887,5 @@ def test_wrong_usage(monkeypatch, code, text):
     with pytest.raises((ImproperlyConfigured, TypeError, ValueError)) as caught:
         exec(code, vars(app))
     said = f"{type(caught.value).__name__}: {caught.value}"
-    assert re.sub(r"0x[0-9a-f]+", "0x…", said) == text
+    said = re.sub(r"0x[0-9a-f]+", "0x…", said)
+    assert re.sub(r"installed are [a-z, ]+", "installed are …", said) == text

@@ -37,7 +37,8 @@ class Pressure(Voice):
             rig.send(heard.channel, filler)
             client.send(self.question)
             self.expect(rig, client, self.full, "where the channel is full", LONG)
-            self.that(rig.metrics.dropped().get("full"), "nothing is counted as dropped, full")
+            counted = rig.wait(lambda: rig.metrics.dropped().get("full"), LONG)
+            self.that(counted, "nothing is counted as dropped, full")
             while (rest := rig.hear_any()) is not None:
                 rest.settle(OK)
             client = self.ready(rig, client, "full")
