@@ -269,6 +269,8 @@ class Connection(Conversation, plugin.Connection):
         except RemoteProtocolError as error:
             self.context.count("peer_errors_total")
             self.context.log.debug("%s: the peer broke the rules: %s", self.reply_channel, error)
+            if (blame := getattr(self.wire, "blame", None)) is not None:
+                blame(str(error))
             self.end(b"" if error.answer is None else error.answer, cause)
         except Exception as error:  # noqa: BLE001 - a fault in a session costs that session only
             self._broken(error)

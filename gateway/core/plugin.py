@@ -136,7 +136,9 @@ class Wire(Protocol):
 
     Bytes that pass are counted for the access log. A wire whose input or output is something
     else may have an attribute ``traffic``, a `Traffic` that it counts in while
-    `Context.recording`, or None where its sessions tell it in their `Summary`.
+    `Context.recording`, or None where its sessions tell it in their `Summary`. One that tells
+    operators of its end may have a method ``blame(reason)``, which is called before ``close``
+    where a `RemoteProtocolError` ends it.
     """
 
     def write(self, output: Any) -> None:
