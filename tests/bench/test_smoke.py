@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks import processes, report
+from benchmarks import plugins, processes, report
 from benchmarks.cases import CASES, Plan, ideal_rate
 from benchmarks.h2_load import latencies_of, missing
 from benchmarks.sample import Sample, Spread
@@ -102,3 +102,10 @@ def test_a_process_sees_its_own_cpu_and_children():
     before = processes.cpu_seconds(os.getpid())
     sum(range(100_000))
     assert processes.cpu_seconds(os.getpid()) > before
+
+
+@pytest.mark.parametrize("name", plugins.CASES)
+def test_two_ways_of_a_plugin(name):
+    """Both ways of a case do the same operations, and are compared by their CPU."""
+    first, other, ratio = plugins.compare(plugins.CASES[name], 1, 0.0)
+    assert min(first, other, ratio) > 0
