@@ -48,6 +48,9 @@ MAX_CONNECTIONS: Final = 10_000
 """Connections at once where the plugin's settings say nothing: what 1 GiB serves easily."""
 SLICE: Final = 4096
 """Bytes handed to a session at once: what one call emits stays near the inbox's bounds."""
+OWED: Final = 1 << 18
+"""Bytes that a session may answer a peer which does not read, before that is not read either: as
+many as wait for the application."""
 LINGER: Final = 2.0
 """Seconds that a closing connection has to take what is left for it: a few round trips."""
 
@@ -186,6 +189,10 @@ class StreamProtocol(Protocol):
         self._closing = False
         self._full = False
         self._paused = False
+        self._owed = 0
+        """Bytes written since the peer took no more."""
+        self._stalled = False
+        """Whether it is not read, since it does not read: what it is answered would have no end."""
         self._ended = False
         self._held = b""
         """Input that waits: reading was paused in the middle of it."""
@@ -233,7 +240,7 @@ class StreamProtocol(Protocol):
         """Take input, in slices."""
         if self._closing:
             return
-        if self._paused:
+        if self._paused or self._stalled:
             self._held += data
         else:
             self._feed(data)
@@ -241,7 +248,7 @@ class StreamProtocol(Protocol):
     def _feed(self, data: bytes) -> None:
         connection = self._connection
         start = 0
-        while connection is not None and start < len(data) and not self._paused:
+        while connection is not None and start < len(data) and not (self._paused or self._stalled):
             connection.received(data[start : start + SLICE])
             start += SLICE
         self._held = data[start:]
@@ -250,7 +257,7 @@ class StreamProtocol(Protocol):
         """Hear that the peer will send no more."""
         if self._closing or self._connection is None:
             self.transport.loseConnection()
-        elif self._paused:
+        elif self._paused or self._stalled:
             self._ended = True
         else:
             self._connection.eof()
@@ -278,8 +285,12 @@ class StreamProtocol(Protocol):
     def resumeProducing(self) -> None:  # noqa: N802 - Twisted's name
         """Hear that the peer takes more."""
         self._full = False
+        self._owed = 0
         if self._connection is not None:
             self._connection.writable(True)
+        if self._stalled:
+            self._stalled = False
+            self._context.loop.call_soon(self._go_on)
 
     def stopProducing(self) -> None:  # noqa: N802 - Twisted's name
         """Do nothing: `connectionLost` follows."""
@@ -288,8 +299,14 @@ class StreamProtocol(Protocol):
 
     def write(self, output: bytes) -> None:
         """Send bytes; what is written in one turn leaves together."""
-        if not self._closing:
-            self.transport.write(output)
+        if self._closing:
+            return
+        self.transport.write(output)
+        if self._full:
+            self._owed += len(output)
+            if self._owed > OWED and not self._stalled:
+                self._stalled = True
+                self.transport.pauseProducing()
 
     def close(self, data: bytes, *, abort: bool) -> None:
         """End it. Where it has halves, ours is closed first and input is read to its end, since
@@ -321,15 +338,18 @@ class StreamProtocol(Protocol):
 
     def resume(self) -> None:
         """Read on, beginning with what is here already."""
-        self._context.loop.call_soon(self._go_on)
+        self._context.loop.call_soon(self._resumed)
+
+    def _resumed(self) -> None:
+        self._paused = False
+        self._go_on()
 
     def _go_on(self) -> None:
-        if self._closing or self._connection is None:
+        if self._closing or self._connection is None or self._paused or self._stalled:
             return
-        self._paused = False
         held, self._held = self._held, b""
         self._feed(held)
-        if self._paused:
+        if self._paused or self._stalled:
             return
         if self._ended:
             self._connection.eof()

@@ -450,6 +450,46 @@ def test_slow_reader_pauses_writing():
         wait_until(lambda: connection.direct)
 
 
+def flood(client, most=40_000_000):
+    """Send until no more is taken; return what was sent."""
+    client.settimeout(0.5)
+    sent = bytearray()
+    with contextlib.suppress(TimeoutError):
+        while len(sent) < most:
+            piece = bytes([len(sent) // 50_000 % 26 + 97]) * 50_000
+            sent += piece[: client.send(piece)]
+    return bytes(sent)
+
+
+def test_answers_that_nobody_reads():
+    """A client that reads no answers is read no further; when it reads, nothing was lost."""
+    with Staged(RawPlugin) as staged:
+        client = staged.connect()
+        sent = flood(client)
+        assert 0 < len(sent) < 40_000_000
+        wire = staged.call(lambda: next(staged.context.connections())).wire
+        assert wire._owed < 2 * stream.OWED
+        client.settimeout(5)
+        assert staged.read(client, len(sent)) == sent
+        assert echoes(client)
+        flood(client)
+        client.close()
+        wait_until(lambda: not staged.left_over())
+
+
+def test_tls_answers_that_nobody_reads(secured, wrapped):
+    """So it is over TLS."""
+    with secured() as staged:
+        client = wrapped(staged, narrow=True)
+        wire = staged.call(lambda: next(staged.context.connections())).wire
+        sent = flood(client)
+        assert 0 < len(sent) < 40_000_000
+        assert wire._owed < 2 * stream.OWED
+        client.settimeout(5)
+        client.close()
+        wait_until(lambda: not staged.left_over())
+
+
 def test_full_inbox_pauses_reading():
     """A client whose messages nobody takes is read no further, and loses nothing."""
     with Staged(RawPlugin, inbox_messages=4, run_messages=1) as staged:
