@@ -396,7 +396,10 @@ class Connection(Conversation, plugin.Connection):
             and not self._busy
             and (len(reply) == 1 or reply.keys().isdisjoint(OURS))
         ):
-            frame = session.frame(reply) if conversation is self else None
+            try:
+                frame = session.frame(reply) if conversation is self else None
+            except Exception:  # noqa: BLE001 - `send` says the same, where it is answered
+                frame = None
             if frame is not None:
                 self.wire.write(frame)
                 return
