@@ -16,7 +16,8 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 export PATH := $(abspath $(BIN)):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-CHECKS := 'ruff check .' 'ruff format --check .' 'mypy -p gateway -p django_gateway' 'lint-imports --no-logo'
+CHECKS := 'ruff check .' 'ruff format --check .' 'mypy -p gateway -p django_gateway' \
+	'mypy $(wildcard examples/gateway-*)' 'lint-imports --no-logo'
 
 .PHONY: help
 help: ## say what there is
@@ -29,9 +30,14 @@ $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer with venv is needed (Debian: apt install python3-venv)"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
-# One stamp per set of extras, older than pyproject.toml when it is to be installed again.
+# One stamp per set of extras, older than pyproject.toml when it is to be installed again. The tests
+# have the plugins of examples, too, each installed as the distribution that it is.
+EXAMPLES := $(wildcard examples/gateway-*)
+
+$(VENV)/.test: ALSO = $(addprefix --editable ,$(EXAMPLES))
+$(VENV)/.test: $(addsuffix /pyproject.toml,$(EXAMPLES))
 $(VENV)/.%: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --editable '.[$*]'
+	$(BIN)/python -m pip install --quiet --editable '.[$*]' $(ALSO)
 	@touch $@
 
 define TRY
@@ -88,7 +94,7 @@ endef
 
 .PHONY: peers
 peers: $(VENV)/.test
-	$(call install,chromium curl openssl nginx haproxy h2load:nghttp2-client pg_ctlcluster:postgresql)
+	$(call install,chromium curl openssl nginx haproxy h2load:nghttp2-client pg_ctlcluster:postgresql node:nodejs)
 	@python -m tests.plugins.websocket.suite </dev/null || true
 
 .PHONY: bench

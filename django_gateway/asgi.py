@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -131,9 +132,19 @@ class DjangoApplication:
         try:
             if not apps.ready:
                 django.setup()
+                _log_once()
             return router(views=self._views)
         except ImproperlyConfigured as error:
             raise ConfigError(f"{self.source}: {error}") from error
+
+
+def _log_once() -> None:
+    """Take away the handler by which Django, left to itself, writes what is logged with DEBUG on:
+    that of the gateway writes it, too.
+    """  # noqa: D205 - one sentence
+    log = logging.getLogger("django")
+    if not settings.LOGGING and log.propagate and logging.getLogger().handlers:
+        log.handlers[:] = [each for each in log.handlers if each.get_name() != "console"]
 
 
 @hookimpl

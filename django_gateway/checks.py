@@ -10,6 +10,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management import get_commands, load_command_class
 
 from django_gateway import asgi, auth_settings
+from django_gateway.generic.protocols import meant_by
 from django_gateway.middleware import middleware_of
 from django_gateway.routing import Router
 from gateway.core.errors import GatewayError
@@ -52,6 +53,26 @@ def check_routing(**_: Any) -> Sequence[CheckMessage]:
             )
         ]
     return []
+
+
+@register("gateway")
+def check_protocols(**_: Any) -> Sequence[CheckMessage]:
+    """``gateway.W002``: a route's channel looks like that of a protocol, misspelt."""
+    try:
+        table = Router(asgi.layer_settings().get("ROUTING"))
+    except Exception:  # noqa: BLE001 - the other checks say so
+        return []
+    return [
+        Warning(
+            f"{one!r}: there is no protocol {channel.partition('.')[0]!r} here; did you mean "
+            f"{meant!r}?",
+            hint="One that only the gateway has installed is all right.",
+            id="gateway.W002",
+        )
+        for one in table.routes
+        for channel in one.channels
+        if (meant := meant_by(channel)) is not None
+    ]
 
 
 @register("gateway")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from typing import Any, Final
+from typing import Any, Final, Unpack
 
 from django.apps import apps
 from django.conf import settings
@@ -19,7 +19,7 @@ from django.core.exceptions import ValidationError
 from django.utils.crypto import salted_hmac
 
 from django_gateway import auth_settings
-from django_gateway.channel import Group
+from django_gateway.channel import Group, When
 from gateway.core import names
 from gateway.core.errors import GatewayError
 
@@ -65,7 +65,7 @@ def _spelt(key: Any) -> str:
     except (TypeError, ValidationError):
         raise ValueError(
             f"{key!r} is neither a user nor a primary key of {model.__name__} (AUTH_USER_MODEL), "
-            "whose connections could be found by it"
+            "whose connections could be found by it; for a name, get the user first"
         ) from None
 
 
@@ -79,21 +79,22 @@ def session_group(session_key: str) -> Group:
 
 
 def disconnect_user(
-    user: Any, *, code: int | None = None, reason: str = ENDED, immediately: bool = False
+    user: Any, *, code: int | None = None, reason: str = ENDED, **when: Unpack[When]
 ) -> None:
     """End every connection of ``user`` (a user or a primary key), on whatever gateway.
 
     Those are ended of which ``message.user`` was asked for when they were opened. ``code`` is
-    the close code, by default the setting ``close_code``. Buffered inside a consumer or a view.
+    the close code, by default the setting ``close_code``. Leaves when `Group.send` does, by the
+    same ``when``.
     """
-    user_group(user).send(_close(code, reason), immediately=immediately)
+    user_group(user).send(_close(code, reason), **when)
 
 
 async def adisconnect_user(
-    user: Any, *, code: int | None = None, reason: str = ENDED, immediately: bool = False
+    user: Any, *, code: int | None = None, reason: str = ENDED, **when: Unpack[When]
 ) -> None:
     """Async twin of `disconnect_user`."""
-    await user_group(user).asend(_close(code, reason), immediately=immediately)
+    await user_group(user).asend(_close(code, reason), **when)
 
 
 def _close(code: int | None, reason: str) -> dict[str, Any]:

@@ -43,6 +43,12 @@ class ConsumeLater(Exception):  # noqa: N818 - a decision, not an error
 class ResponseLater(Exception):  # noqa: N818 - a decision, not an error
     """Raised by a view: it, or somebody it told ``request.reply_channel``, will answer later."""
 
+    def __str__(self) -> str:
+        return (
+            "a consumer that answers later just returns; ResponseLater is for views and the "
+            "methods of an HttpConsumer"
+        )
+
 
 class RequestAborted(OSError):  # noqa: N818 - Django's name for it
     """The client left, or its body was cut off, before the view was done.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import ItemsView, Iterator, KeysView, ValuesView
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from django.utils.functional import cached_property
 
@@ -12,6 +12,18 @@ from gateway.core.layers.base import send
 
 if TYPE_CHECKING:
     from django_gateway.sessions import BrowserSession, ChannelSession
+
+
+_INSTEAD: Final = {
+    "send": "message.reply(…)",
+    "session": "message.channel_session, or message.http_session for the browser's",
+    "scope": "message['path'] and the like: the message has it all",
+    "data": "message.text, or message['bytes']",
+    "GET": "message['query_string']",
+    "META": "message['headers']",
+    "build_absolute_uri": "a consumer without decorators of views: views have requests",
+}
+"""What people write who come from views, or from other frameworks, and what it is here."""
 
 
 class Message:
@@ -139,9 +151,14 @@ class Message:
             elif isinstance(data, bytes):
                 content["bytes"] = data
             else:
+                instead = (
+                    "message.reply(**content) for a dict, or a text with json.dumps(…)"
+                    if isinstance(data, dict)
+                    else "message.reply(str(…)) for its text"
+                )
                 raise TypeError(
                     f"message.reply() takes a str, bytes, or keys, not {type(data).__name__}; "
-                    "write message.reply(**content) for a dict"
+                    f"write {instead}"
                 )
         elif not content:
             raise TypeError("message.reply() needs something to say")
@@ -157,10 +174,26 @@ class Message:
 
     def close(self, code: int | None = None, reason: str = "") -> None:
         """End the conversation, after what was sent before; None is the protocol's own code."""
+        if code is not None and not isinstance(code, int):
+            raise TypeError(
+                f"message.close(code, reason): the code is an int or None, not {code!r}; write "
+                "message.close(reason=…) for a reason alone"
+            )
         content: dict[str, Any] = {"close": True if code is None else code}
         if reason:
             content["reason"] = reason
         self.reply(**content)
+
+    if not TYPE_CHECKING:  # who checks types is told of them without this
+
+        def __getattr__(self, name: str) -> Any:
+            """Name what is meant by an attribute that messages do not have."""
+            if hasattr(Message, name):  # a property that raised AttributeError: let that be seen
+                return object.__getattribute__(self, name)
+            instead = f"message[{name!r}]" if name in self.content else _INSTEAD.get(name)
+            hint = f"; write {instead}" if instead else ""
+            text = f"a message has no attribute {name!r}{hint}"
+            raise AttributeError(text, name=name, obj=self)
 
     def __repr__(self) -> str:
         return f"<Message of {self.channel_name} with {', '.join(self.content) or 'nothing'}>"

@@ -35,8 +35,10 @@ from typing import Any, Final, cast
 from asgiref.sync import async_to_sync, iscoroutinefunction, sync_to_async
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured, MiddlewareNotUsed
+from django.http.response import HttpResponseBase
 
 from django_gateway.channel import Outbox
+from django_gateway.exceptions import ConsumeLater, Reject, ResponseLater
 from django_gateway.message import Message
 from django_gateway.routing import Route, Router, load, name_of
 from gateway.core.layers import codec
@@ -186,13 +188,17 @@ def middleware_of(layer: Any, router: Router) -> Middleware | None:
 
 def _run(message: Message, call: ConsumerCall) -> Outcome:
     with _nothing_of_a_failure(message, call):
-        check_result(call.route, call.route.consumer(message, **call.kwargs))
+        result = call.route.consumer(message, **call.kwargs)
+        if result is not None:
+            check_result(call.route, result)
     return OK
 
 
 async def _arun(message: Message, call: ConsumerCall) -> Outcome:
     with _nothing_of_a_failure(message, call):
-        await call.route.consumer(message, **call.kwargs)
+        result = await call.route.consumer(message, **call.kwargs)
+        if result is not None:
+            check_result(call.route, result)
     return OK
 
 
@@ -212,10 +218,33 @@ def _nothing_of_a_failure(message: Message, call: ConsumerCall) -> Iterator[None
 
 
 def check_result(route: Route, result: Any) -> None:
-    """Raise TypeError where a plain consumer returned a coroutine."""
+    """Look at what a consumer returned, which nobody gets: warn once, or raise TypeError.
+
+    It raises for what says that the consumer has not done what it was meant to do.
+    """
     if inspect.iscoroutine(result):
         result.close()
         raise TypeError(f"{route.name} is no async def, yet returned a coroutine: nobody awaits it")
+    decision = result.__name__ if inspect.isclass(result) else type(result).__name__
+    if isinstance(result, _DECISIONS) or result in _DECISIONS:
+        raise TypeError(f"{route.name} returned {decision}(…), which refuses nothing: raise it")
+    if isinstance(result, HttpResponseBase):
+        raise TypeError(
+            f"{route.name} returned an {decision}, as views do: a consumer answers with "
+            "message.reply(status=200, content=b'…'), an HttpConsumer with a response"
+        )
+    if route.name not in _returned:
+        _returned.add(route.name)
+        log.warning(
+            "%s returned a %s, which nobody gets: answer with message.reply(…), or return nothing",
+            route.name,
+            type(result).__name__,
+        )
+
+
+_DECISIONS = (Reject, ConsumeLater, ResponseLater)
+_returned: set[str] = set()
+"""Consumers that were warned of: once in a process is enough."""
 
 
 # ---------------------------------------------------------------- each level

@@ -11,15 +11,20 @@ exception's own words. What a view raises is Django's to report, and it does, in
 from __future__ import annotations
 
 import logging
-from typing import Any
+import re
+from typing import Any, Final
 
 from django.core.signals import got_request_exception
+from django.db import DatabaseError
 
 from django_gateway.exceptions import RequestAborted
 from django_gateway.message import Message
 from gateway.core.layers.base import Delivery
 
 log = logging.getLogger("django.gateway")
+
+NO_TABLE: Final = re.compile(r"no such table|(relation|Table) .* (does not|doesn't) exist")
+"""What SQLite, PostgreSQL and MySQL say."""
 
 
 def report(error: BaseException, route: str, subject: Message | Delivery) -> None:
@@ -34,6 +39,8 @@ def report(error: BaseException, route: str, subject: Message | Delivery) -> Non
     if isinstance(error, RequestAborted):
         log.info("%s, on %s for %s: %s", route, channel, connection, error)
         return
+    if isinstance(error, DatabaseError) and NO_TABLE.search(str(error)):
+        error.add_note("Was `manage.py migrate` run on this database?")
     extra: dict[str, Any] = {"channel": channel, "route": route, "connection": connection}
     request = None if message is None else getattr(message, "request", None)
     if request is not None:

@@ -18,7 +18,9 @@ raise `ImproperlyConfigured` with a text that names the fix.
 
 from __future__ import annotations
 
+import difflib
 import inspect
+import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from importlib import import_module
@@ -120,7 +122,7 @@ Routing = str | Mapping[str, Any] | Sequence[Any]
 
 
 def route(
-    channels: str | Sequence[str], consumer: Callable[..., Any] | str, /, **filters: Any
+    channels: str | Sequence[str], consumer: Callable[..., Any] | str, /, *more: Any, **filters: Any
 ) -> Route:
     """Send messages of ``channels`` (one name or several) to ``consumer`` where ``filters`` match.
 
@@ -141,6 +143,7 @@ def route(
     for channel in several:
         _check_channel(channel)
     where = f"route({several[0]!r}, …)"
+    _by_key(where, more)
     compiled = read_filters(where, filters)
     return Route(tuple(several), _consumer(where, consumer), compiled)
 
@@ -181,7 +184,7 @@ def route_class(consumer: type | str, /, *more: Any, **filters: Any) -> Include:
     return Include([one.under(compiled) for one in found.routes()])
 
 
-def include(routes: Routing, /, **filters: Any) -> Include:
+def include(routes: Routing, /, *more: Any, **filters: Any) -> Include:
     """Take other ``routes`` in (a dotted path, a list, a dict) where ``filters`` match.
 
     What a filter matches is stripped before the routes' own filters of that key see the value:
@@ -189,11 +192,23 @@ def include(routes: Routing, /, **filters: Any) -> Include:
     ``/shop/cart/``.
     Consumers get the message whole. Raises ImproperlyConfigured.
     """
+    _by_key("include(…)", more)
     compiled: Filters = {
         key: tuple(one.prefix() for one in chain)
         for key, chain in read_filters("include(…)", filters).items()
     }
     return Include([one.under(compiled) for one in _flatten(routes, "include(…)")])
+
+
+def _by_key(where: str, more: tuple[Any, ...]) -> None:
+    if more:
+        raise ImproperlyConfigured(
+            f"{where}: a filter stands behind the key that it is for: path={str(more[0])!r}"
+            if isinstance(more[0], str)
+            else f"{where}: a filter stands behind the key that it is for: path=path('{more[0]}')"
+            if isinstance(more[0], Filter)
+            else f"{where} takes filters by their keys alone, not {more[0]!r}"
+        )
 
 
 def read_filters(where: str, filters: Mapping[str, Any]) -> Filters:
@@ -213,6 +228,9 @@ class Router:
         self.middleware: Middleware | None = None
         """What is around the consumers."""
         self._by_channel: dict[str, tuple[Route, ...]] = {}
+        for one in table:
+            _check_channels(one)
+            _check_slash(one)
         for one in self.routes:
             _check_arguments(one)
             for channel in one.channels:
@@ -390,6 +408,42 @@ def check_runs(
 def _placed(key: str, chain: Chain) -> Chain:
     before: tuple[Filter | None, ...] = (None, *chain)
     return tuple(one.placed(key, last) for one, last in zip(chain, before, strict=False))
+
+
+def _check_channels(one: Route) -> None:
+    """Refuse a kind of message that its protocol does not have: nothing would ever come."""
+    from django_gateway.generic.protocols import known_kinds  # noqa: PLC0415 - imports this module
+
+    for channel in one.channels:
+        protocol, dot, kind = channel.partition(".")
+        kinds = () if not dot or "!" in kind else known_kinds(protocol)
+        if kinds and kind not in kinds:
+            close = difflib.get_close_matches(kind, kinds, n=1)
+            raise ImproperlyConfigured(
+                f"{one!r}: {protocol} sends no {channel!r}; "
+                + (
+                    f"did you mean '{protocol}.{close[0]}'?"
+                    if close
+                    else f"it sends {', '.join(f'{protocol}.{each}' for each in kinds)}. Channels "
+                    "of your own have another first word"
+                )
+            )
+
+
+_NO_SLASH = re.compile(r"\^?[\w-](?![*?{])[^|]*$")
+
+
+def _check_slash(one: Route) -> None:
+    """Refuse an expression that no path can match."""
+    for key in ("path", "raw_path"):
+        first = next(iter(one.filters.get(key, ())), None)
+        if type(first) is Filter and _NO_SLASH.match(first.pattern.pattern):
+            written = first.pattern.pattern
+            right = f"^/{written.removeprefix('^')}"
+            raise ImproperlyConfigured(
+                f"{one!r}: the filter {key}={written!r} never matches, since every path begins "
+                f"with a slash; write {key}=r'{right}'"
+            )
 
 
 def _check_arguments(one: Route) -> None:

@@ -198,7 +198,9 @@ class Runner:
                     await consumer_started.asend(Runner, message=message)
                 try:
                     if self._middleware is None:
-                        await route.consumer(message, **arguments)
+                        result = await route.consumer(message, **arguments)
+                        if result is not None:
+                            check_result(route, result)
                     else:
                         chain = self._middleware.chain(is_async=True)
                         outcome = await chain(message, ConsumerCall(route, arguments, box))

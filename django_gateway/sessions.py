@@ -323,7 +323,10 @@ def message_of(arguments: tuple[Any, ...], decorator: str) -> Message:
     for argument in arguments[:2]:
         if isinstance(argument, Message):
             return argument
-    raise TypeError(f"@{decorator} is for consumers: functions or methods of a message")
+    raise TypeError(
+        f"@{decorator} is for consumers: functions or methods of a message. Where a method gets "
+        "frames, write self.message.user and self.message.channel_session, or decorate raw_receive"
+    )
 
 
 def around(name: str, before: Callable[[Message], None]) -> Callable[[Consumer], Consumer]:

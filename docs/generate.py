@@ -355,9 +355,10 @@ def command_line() -> Iterator[str]:
 
     _, commands = cli._parser()
     known = {name: options(parser) for name, parser in commands.items()}
-    serving = [rows for name, rows in known.items() if name != "new"]  # which needs no project
-    shared = [row for row in serving[0] if all(row in rows for rows in serving)]
-    yield "## Options of every command but `new`"
+    # All but those that read no settings.
+    usual = [rows for name, rows in known.items() if name not in {"new", "conformance"}]
+    shared = [row for row in usual[0] if all(row in rows for rows in usual)]
+    yield "## Options of every command that reads settings"
     yield ""
     yield from table(("option", "meaning"), shared)
     for name, rows in known.items():
@@ -389,6 +390,17 @@ def benchmarks() -> Iterator[str]:
     yield found[1].strip() if found else ""
 
 
+def checks() -> Iterator[str]:
+    """Yield the checks of PluginSuite."""
+    from gateway.testing import PluginSuite
+
+    rows = [
+        (name, prose(" ".join((check.__doc__ or "").split())))
+        for name, check in PluginSuite.checks()
+    ]
+    yield from table(("check", "what must be so"), rows)
+
+
 REGIONS: dict[str, Callable[..., Iterator[str]]] = {
     function.__name__: function
     for function in (
@@ -402,6 +414,7 @@ REGIONS: dict[str, Callable[..., Iterator[str]]] = {
         actions,
         methods,
         hooks,
+        checks,
         command_line,
         benchmarks,
     )

@@ -295,6 +295,7 @@ def _new(found: argparse.Namespace) -> int:
     from gateway import scaffold  # noqa: PLC0415 - as above
 
     directory = None if found.directory is None else Path(found.directory)
-    target = scaffold.new_plugin(found.name, found.flavour, directory, Registry().available)
+    installed = Registry().available
+    target = scaffold.new_plugin(found.name, found.flavour, directory, installed, _COMMANDS)
     sys.stdout.write(scaffold.farewell(found.name, target))
     return 0

@@ -7,7 +7,7 @@ import functools
 import inspect
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from importlib import import_module
-from typing import Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from asgiref.sync import sync_to_async
 from django.core.exceptions import ImproperlyConfigured
@@ -63,6 +63,17 @@ class BaseConsumer:
     ) -> None:
         self.message = message
         self.kwargs = kwargs
+
+    if not TYPE_CHECKING:  # who checks types is told of them without this
+
+        def __getattr__(self, name: str) -> Any:
+            """Name what is meant by an attribute that the message has, and its consumer has not."""
+            if hasattr(type(self), name):  # a property that raised AttributeError
+                return object.__getattribute__(self, name)
+            text = f"{type(self).__name__!r} object has no attribute {name!r}"
+            if hasattr(Message, name):
+                text += f"; write self.message.{name}"
+            raise AttributeError(text, name=name, obj=self)
 
     # ---------------------------------------------------------------- answering
 

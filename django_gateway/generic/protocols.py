@@ -34,6 +34,26 @@ def kinds_of(where: str, protocol: str) -> tuple[str, ...]:
     return _kinds(found[protocol])
 
 
+def known_kinds(protocol: str) -> tuple[str, ...]:
+    """Return the kinds of a protocol, none where it, or what it needs, is not installed here."""
+    point = _installed(tuple(sys.path)).get(protocol)
+    try:
+        return () if point is None else _kinds(point)
+    except ImportError:
+        return ()
+
+
+def meant_by(channel: str) -> str | None:
+    """Return the channel of an installed protocol that one of an unknown protocol looks like."""
+    protocol, _, kind = channel.partition(".")
+    found = _installed(tuple(sys.path))
+    if protocol not in found:
+        for near in difflib.get_close_matches(protocol, found, n=1):
+            if kind in known_kinds(near):
+                return f"{near}.{kind}"
+    return None
+
+
 @functools.cache
 def _installed(_path: tuple[str, ...]) -> dict[str, metadata.EntryPoint]:
     return {point.name: point for point in metadata.entry_points(group="gateway.plugins")}

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import Any, ClassVar, Final
+from collections.abc import Iterable
+from typing import Any, ClassVar, Final, Unpack
 
 from django.core.serializers.json import DjangoJSONEncoder
 
-from django_gateway.channel import Group
+from django_gateway.channel import Channel, Group, When
 from django_gateway.exceptions import Reject
 from django_gateway.generic.base import Consumer
 from django_gateway.message import Message
@@ -17,6 +18,12 @@ NOT_TAKEN: Final = 1003
 """RFC 6455 section 7.4.1: "it has received a type of data it cannot accept"."""
 NOT_VALID: Final = 1007
 """RFC 6455 section 7.4.1: "data within a message that was not consistent with the type"."""
+
+
+class How(When, total=False):
+    """To whom of a group, and when, as `Group.send` takes it."""
+
+    exclude: Iterable[Channel | str]
 
 
 class WebsocketConsumer(Consumer):
@@ -50,9 +57,10 @@ class WebsocketConsumer(Consumer):
         text: str | None = None,
         bytes: bytes | None = None,  # noqa: A002 - the message's key
         close: bool | int = False,
+        **how: Unpack[How],
     ) -> None:
-        """Send a frame to every member of a group."""
-        Group(name).send(_content(text, bytes, close))
+        """Send a frame to every member of a group, with the keywords of `Group.send`."""
+        Group(name).send(_content(text, bytes, close), **how)
 
     @classmethod
     async def agroup_send(
@@ -61,9 +69,10 @@ class WebsocketConsumer(Consumer):
         text: str | None = None,
         bytes: bytes | None = None,  # noqa: A002 - the message's key
         close: bool | int = False,
+        **how: Unpack[How],
     ) -> None:
         """Async twin of `group_send`, for where nothing is buffered."""
-        await Group(name).asend(_content(text, bytes, close))
+        await Group(name).asend(_content(text, bytes, close), **how)
 
     @classmethod
     def calls(cls, method: str) -> list[Call]:
@@ -100,14 +109,18 @@ class JsonWebsocketConsumer(WebsocketConsumer):
         super().send(text=self.encode_json(content), close=close)
 
     @classmethod
-    def group_send(cls, name: str, content: Any, close: bool | int = False) -> None:  # type: ignore[override]  # as in Channels 1
-        """Send ``content`` as JSON to every member of a group."""
-        super().group_send(name, cls.encode_json(content), close=close)
+    def group_send(  # type: ignore[override]  # as in Channels 1
+        cls, name: str, content: Any, close: bool | int = False, **how: Unpack[How]
+    ) -> None:
+        """Send ``content`` as JSON to every member of a group; the keywords are `Group.send`'s."""
+        super().group_send(name, cls.encode_json(content), close=close, **how)
 
     @classmethod
-    async def agroup_send(cls, name: str, content: Any, close: bool | int = False) -> None:  # type: ignore[override]  # as in Channels 1
+    async def agroup_send(  # type: ignore[override]  # as in Channels 1
+        cls, name: str, content: Any, close: bool | int = False, **how: Unpack[How]
+    ) -> None:
         """Async twin of `group_send`, for where nothing is buffered."""
-        await super().agroup_send(name, cls.encode_json(content), close=close)
+        await super().agroup_send(name, cls.encode_json(content), close=close, **how)
 
     @classmethod
     def decode_json(cls, text: str) -> Any:
@@ -131,6 +144,15 @@ class JsonWebsocketConsumer(WebsocketConsumer):
 def _content(text: str | None, data: bytes | None, close: bool | int) -> dict[str, Any]:
     content: dict[str, Any] = {"close": close} if close is not False else {}
     if text is not None:
+        if not isinstance(text, str):
+            raise TypeError(
+                f"send(text=…) takes a str, not {type(text).__name__}; "
+                + (
+                    "write send(bytes=…)"
+                    if isinstance(text, bytes)
+                    else "a JsonWebsocketConsumer sends other things, as JSON"
+                )
+            )
         content["text"] = text
     elif data is not None:
         content["bytes"] = data

@@ -19,6 +19,7 @@ from django.http.request import split_domain_port, validate_host
 from django_gateway.exceptions import Reject
 from django_gateway.message import Message
 from django_gateway.routing import is_async
+from django_gateway.sessions import message_of
 
 log = logging.getLogger("django.security.DisallowedHost")
 
@@ -37,16 +38,16 @@ def allowed_hosts_only(consumer: Callable[..., Any]) -> Callable[..., Any]:
     if is_async(consumer):
 
         @functools.wraps(consumer)
-        async def achecked(message: Message, *args: Any, **kwargs: Any) -> Any:
-            _check(message)
-            return await consumer(message, *args, **kwargs)
+        async def achecked(*args: Any, **kwargs: Any) -> Any:
+            _check(message_of(args, "allowed_hosts_only"))
+            return await consumer(*args, **kwargs)
 
         return achecked
 
     @functools.wraps(consumer)
-    def checked(message: Message, *args: Any, **kwargs: Any) -> Any:
-        _check(message)
-        return consumer(message, *args, **kwargs)
+    def checked(*args: Any, **kwargs: Any) -> Any:
+        _check(message_of(args, "allowed_hosts_only"))
+        return consumer(*args, **kwargs)
 
     return checked
 

@@ -240,6 +240,17 @@ class Conversation:
         """Async twin of `expect_nothing`."""
         await self._asettled(self._expect_nothing)
 
+    def forget(self) -> None:
+        """Let the next expectation begin with what comes from now on."""
+        self._settled("forget", self._forget)
+
+    async def aforget(self) -> None:
+        """Async twin of `forget`."""
+        await self._asettled(self._forget)
+
+    def _forget(self) -> None:
+        self._expected = len(self.received)
+
     def _next(self, wanted: str) -> Event:
         if self._expected == len(self.received):
             self._fail(f"expected {wanted}, and nothing came: nothing is left to do")

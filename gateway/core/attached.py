@@ -269,6 +269,8 @@ class Connection(Conversation, plugin.Connection):
         except RemoteProtocolError as error:
             self.context.count("peer_errors_total")
             self.context.log.debug("%s: the peer broke the rules: %s", self.reply_channel, error)
+            if (blame := getattr(self.wire, "blame", None)) is not None:
+                blame(str(error))
             self.end(b"" if error.answer is None else error.answer, cause)
         except Exception as error:  # noqa: BLE001 - a fault in a session costs that session only
             self._broken(error)
@@ -389,15 +391,14 @@ class Connection(Conversation, plugin.Connection):
         except InvalidReply as error:
             self.invalid(str(error))
             return
-        session = self.session
         if (
-            session.frames_replies
+            self.session.frames_replies
             and self.direct
             and not self._busy
             and (len(reply) == 1 or reply.keys().isdisjoint(OURS))
         ):
             try:
-                frame = session.frame(reply) if conversation is self else None
+                frame = self.session.frame(reply) if conversation is self else None
             except Exception:  # noqa: BLE001 - `send` says the same, where it is answered
                 frame = None
             if frame is not None:

@@ -86,6 +86,7 @@ def _sheet(started: Boot, loaded: Loaded, served: str) -> Iterator[str]:
             ("served", served),
             ("requires", ", ".join(kind.requires) or "no other plugin"),
             ("hooks", ", ".join(sorted(hooks_of(loaded.module)))),
+            ("commands", ", ".join(sorted(started.registry.commands(name))) or "none"),
             ("reads", ", ".join(kind.reads) or "no channel"),
             ("listens", ", ".join(_listens(started, name)) or "nowhere itself"),
         ]

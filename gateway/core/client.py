@@ -451,6 +451,7 @@ class Outgoing(StreamProtocol):
         super().__init__(dial)
         self._dial = dial
         self.ended = asyncio.Event()
+        self._blamed = ""
 
     def connectionMade(self) -> None:  # noqa: N802 - Twisted's name
         """Begin a session."""
@@ -462,10 +463,14 @@ class Outgoing(StreamProtocol):
     def _attach(self, session: Session, peer: Peer) -> Connection:
         return self._context.attach(session, self, peer, names=self._dial.name_of)
 
+    def blame(self, reason: str) -> None:
+        """Hear that it will be closed for a fault of the peer's."""
+        self._blamed = reason
+
     def close(self, data: bytes, *, abort: bool) -> None:
         """End it; nothing is replied to any more."""
         self._dial.connection = None
-        self._dial.link.error = "it was closed from this side"
+        self._dial.link.error = self._blamed or "it was closed from this side"
         super().close(data, abort=abort)
 
     def connectionLost(self, reason: Failure | None = None) -> None:  # noqa: N802 - Twisted's name

@@ -72,12 +72,14 @@ from gateway.core.layers.edge import (
     Edge,
     Item,
 )
+from gateway.core.listen import Listen
 from gateway.core.metrics import Drop, Metrics
 from gateway.core.outbox import GONE
 from gateway.core.plugin import Message, ProtocolPlugin
 from gateway.core.reply import ack_of
 from gateway.core.singletons import Singletons
 from gateway.core.tls import Tls
+from gateway.core.web import Claim
 
 log = logging.getLogger(__name__)
 
@@ -138,8 +140,8 @@ class Engine:
         plugin_class: type[ProtocolPlugin],
         config: Any,
         *,
-        listeners: Sequence[Any] = (),
-        claims: Sequence[Any] = (),
+        listeners: Sequence[Listen] = (),
+        claims: Sequence[Claim] = (),
         tls: Tls | None = None,
     ) -> PluginContext:
         """Return the context of a plugin to start. ``claims`` may grow until it is started.

@@ -17,6 +17,7 @@ from gateway.core.emission import branch
 from gateway.core.errors import ConfigError, PluginError
 from gateway.core.flow import Kind
 from gateway.core.layers import codec
+from gateway.core.listen import Listen
 from gateway.core.metrics import Drop, Histogram
 from gateway.core.names import escape, process_of
 from gateway.core.outbox import GONE
@@ -25,7 +26,7 @@ from gateway.core.recorded import Recorded
 from gateway.core.reply import ReplyReader, is_ack_channel
 from gateway.core.singletons import Held
 from gateway.core.tls import Offer, Tls
-from gateway.core.web import Exchange
+from gateway.core.web import Claim, Exchange
 
 if TYPE_CHECKING:
     from gateway.core.connection import Engine
@@ -49,12 +50,14 @@ class PluginContext(plugin.Context):
         engine: Engine,
         plugin_class: type[ProtocolPlugin],
         config: Any,
-        listeners: Sequence[Any],
-        claims: Sequence[Any],
+        listeners: Sequence[Listen],
+        claims: Sequence[Claim],
         tls: Tls | None,
     ) -> None:
         self.engine = engine
         self.name = plugin_class.name
+        self.prefix = f"{self.name}."
+        """What the names of its channels begin with."""
         self.log = logging.getLogger(f"gateway.plugins.{self.name}")
         self.loop = engine.loop
         self.deadlines = engine.deadlines
@@ -210,8 +213,8 @@ class PluginContext(plugin.Context):
         """The most bytes of one encoded message that the layer takes."""
         return self.engine.edge.options.message_bytes
 
-    def endpoints(self) -> list[Any]:
-        """Return the plugin's listeners (`gateway.core.listen.Listen`), bound or to bind."""
+    def endpoints(self) -> list[Listen]:
+        """Return the plugin's listeners, bound or to bind."""
         return list(self._listeners)
 
     def tls(self, alpn: Sequence[str] = ()) -> Offer:
@@ -223,7 +226,7 @@ class PluginContext(plugin.Context):
             )
         return self._tls.offer(alpn)
 
-    def claims(self) -> list[Any]:
+    def claims(self) -> list[Claim]:
         """Return the claims on requests of the http port, highest priority first."""
         return sorted(self._claims, key=lambda claim: -claim.priority)
 

@@ -85,7 +85,15 @@ class DatagramPlugin(ProtocolPlugin):
                 raise listen.error(f"{self.name!r} speaks in datagrams; write 'udp:' before it")
             # At a spare the peers are another process's, which has their sessions.
             if not listen.spare:
-                self._endpoints.append(Endpoint(self, bind(listen)))
+                self.receive_at(bind(listen))
+
+    def receive_at(self, sock: socket.socket) -> None:
+        """Take what comes by a bound socket that does not block, until the stop closes it."""
+        self._endpoints.append(Endpoint(self, sock))
+
+    def knows(self, address: tuple[str, int]) -> bool:
+        """Return whether there is a session for that peer address."""
+        return any(address in endpoint.peers for endpoint in self._endpoints)
 
     async def stop(self) -> None:
         """Take no new peer; return when the last one's session has ended."""

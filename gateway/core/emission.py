@@ -23,19 +23,33 @@ _encode = msgspec.msgpack.Encoder().encode
 def emit(connection: Connection, action: Emit) -> None:
     """Send a message of a session on its way, or tell the session why not."""
     context = connection.context
-    message = action.message
+    message: Message = action.message  # type: ignore[assignment] # a dict, as told
     token = action.token
     if connection.abandoned:
         context.drop(Drop.CLOSED)
         return
     if action.channel is not None:
+        if not action.channel.startswith(context.prefix) or "?" not in action.channel:
+            context.log.error(
+                "%s: a plugin emits on single-reader channels of its own, '%s…?…', not on %r",
+                connection.reply_channel,
+                context.prefix,
+                action.channel,
+            )
+            connection.refuse(token, Refusal.BROKEN, Drop.INVALID)
+            return
         payload = _encoded(connection, message, token)
         if payload is not None:
             context.engine.flow.post_loose(connection, action.channel, payload, token)
         return
     kind = context.kinds.get(action.kind)
     if kind is None:
-        context.log.error("%s: there is no kind %r", connection.reply_channel, action.kind)
+        context.log.error(
+            "%s: there is no kind %r; what a plugin emits is in the KINDS of its messages: %s",
+            connection.reply_channel,
+            action.kind,
+            ", ".join(context.kinds),
+        )
         connection.refuse(token, Refusal.BROKEN, Drop.INVALID)
         return
     conversation: Conversation = connection

@@ -211,7 +211,7 @@ class Groups:
             return reply, cohort.session_class.frame(reply) if cohort.framed else None
         except (InvalidReply, LocalProtocolError) as error:
             context.drop(Drop.INVALID)
-            context.log.warning("group %s: invalid message dropped: %s", group, error)
+            context.log.warning("group %s: invalid reply dropped: %s", group, error)
         except Exception:
             context.count("session_errors_total")
             context.drop(Drop.INVALID)

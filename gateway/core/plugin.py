@@ -29,7 +29,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 import msgspec
 import pluggy
@@ -66,7 +66,11 @@ from gateway.core.session import (
 )
 from gateway.core.singletons import Held
 from gateway.core.uniform import UniformReply
-from gateway.core.web import Exchange
+from gateway.core.web import Claim, Exchange
+
+if TYPE_CHECKING:
+    from gateway.core.listen import Listen
+    from gateway.core.tls import Offer
 
 __all__ = [
     "ACCEPTED",
@@ -93,6 +97,7 @@ __all__ = [
     "LineSession",
     "LocalProtocolError",
     "Message",
+    "Messages",
     "NoConfig",
     "Outcome",
     "Peer",
@@ -131,7 +136,9 @@ class Wire(Protocol):
 
     Bytes that pass are counted for the access log. A wire whose input or output is something
     else may have an attribute ``traffic``, a `Traffic` that it counts in while
-    `Context.recording`, or None where its sessions tell it in their `Summary`.
+    `Context.recording`, or None where its sessions tell it in their `Summary`. One that tells
+    operators of its end may have a method ``blame(reason)``, which is called before ``close``
+    where a `RemoteProtocolError` ends it.
     """
 
     def write(self, output: Any) -> None:
@@ -254,12 +261,12 @@ class Context(ABC):
         """Return whether a living worker routes ``NAME.kind``; None while no worker lives."""
 
     @abstractmethod
-    def endpoints(self) -> list[Any]:
-        """Return the plugin's listeners (`gateway.core.listen.Listen`), bound or to bind."""
+    def endpoints(self) -> list[Listen]:
+        """Return the plugin's listeners, bound or to bind (`gateway.core.listen.bind`)."""
 
     @abstractmethod
-    def tls(self, alpn: Sequence[str] = ()) -> Any:
-        """Return what connections of ``tls:`` endpoints begin with (`gateway.core.tls.Offer`).
+    def tls(self, alpn: Sequence[str] = ()) -> Offer:
+        """Return what connections of ``tls:`` endpoints begin with.
 
         ``alpn`` are the protocols to agree on, the best first. Raises ConfigError where the
         site has no certificate.
@@ -306,7 +313,7 @@ class Context(ABC):
         """
 
     @abstractmethod
-    def claims(self) -> list[Any]:
+    def claims(self) -> list[Claim]:
         """Return the claims on requests of the http port, highest priority first."""
 
     @abstractmethod
@@ -329,6 +336,18 @@ class Context(ABC):
         """
 
 
+class Messages(Protocol):
+    """A plugin's messages module, or whatever has the same two names."""
+
+    @property
+    def KINDS(self) -> Mapping[str, Any]:  # noqa: N802 - a constant of the module
+        """What it emits: kind -> TypedDict."""
+
+    @property
+    def REPLY(self) -> Any:  # noqa: N802 - as above
+        """What it understands: a TypedDict."""
+
+
 class ProtocolPlugin(ABC):
     """A protocol. One instance per gateway process.
 
@@ -340,7 +359,8 @@ class ProtocolPlugin(ABC):
 
     name: ClassVar[str]
     Config: ClassVar[type[msgspec.Struct]] = NoConfig
-    messages: ClassVar[Any]
+    messages: Messages
+    """Said as ``messages = messages``, of the class."""
     requires: ClassVar[tuple[str, ...]] = ()
     """Plugins that this one brings with it."""
     reads: ClassVar[tuple[str, ...]] = ()
@@ -381,7 +401,10 @@ class ProtocolPlugin(ABC):
         """
 
     def health(self) -> Mapping[str, Any]:
-        """Return facts for a health check; ``{"ok": False, …}`` marks the gateway unhealthy."""
+        """Return facts for a health check; ``{"ok": False, …}`` marks the gateway unhealthy.
+
+        Asked whenever somebody looks (`gateway_healthy` in ``gateway stats``); cheap, no I/O.
+        """
         return {"ok": True}
 
 
@@ -445,8 +468,8 @@ def gateway_plugin() -> type[ProtocolPlugin]:  # type: ignore[empty-body]
 
 
 @hookspec
-def gateway_http_claims(config: Any, context: Context) -> list[Any]:  # type: ignore[empty-body]
-    """Return claims (`gateway.core.web.Claim`) on requests of the http port. Once, at start.
+def gateway_http_claims(config: Any, context: Context) -> list[Claim]:  # type: ignore[empty-body]
+    """Return claims on requests of the http port. Once, at start.
 
     ``config`` is the plugin's settings, ``context`` its context.
     """

@@ -30,6 +30,7 @@ from gateway.core.plugin import Application, Context, ProtocolPlugin
 from gateway.core.pluginfiles import PluginFile, plugin_files
 from gateway.core.project import Project
 from gateway.core.sources import CORE
+from gateway.core.web import Claim
 
 PLUGINS = "gateway.plugins"
 APPLICATIONS = "gateway.applications"
@@ -118,9 +119,9 @@ class Registry:
         self._add_layers()
         return cast("Application | None", self._manager.hook.gateway_application(config=project))
 
-    def claims(self, plugins: Mapping[str, tuple[msgspec.Struct, Context]]) -> list[Any]:
+    def claims(self, plugins: Mapping[str, tuple[msgspec.Struct, Context]]) -> list[Claim]:
         """Return all claims on requests of the http port, highest priority first."""
-        found: list[Any] = []
+        found: list[Claim] = []
         for name, (config, context) in plugins.items():
             own = self._manager.get_plugin(self._loaded[name].module.__name__)
             others = [other for other in self._manager.get_plugins() if other is not own]

@@ -18,6 +18,7 @@ from gateway.core.metrics import Metrics
 from gateway.core.plugin import ProtocolPlugin
 from gateway.core.registry import Loaded
 from gateway.core.tls import Tls
+from gateway.core.web import Claim
 
 log = logging.getLogger("gateway.server")
 
@@ -67,7 +68,7 @@ class Server:
         A failure stops what has started, in reverse, and is raised as ConfigError or
         PluginError that names the plugin; nothing runs or listens then.
         """
-        claims: list[Any] = []
+        claims: list[Claim] = []
         tables = self._boot.settings.tables
         try:
             self._load_tls()
@@ -92,7 +93,7 @@ class Server:
         tls.warn()
         self._watching = asyncio.create_task(tls.watch())
 
-    def _make(self, loaded: Loaded, claims: list[Any]) -> None:
+    def _make(self, loaded: Loaded, claims: list[Claim]) -> None:
         name = loaded.name
         config = self._boot.settings.tables[name]
         try:
@@ -104,6 +105,7 @@ class Server:
                 tls=self._tls,
             )
             self.plugins[name] = loaded.kind(config, self._contexts[name])
+            self.metrics.gauge("gateway_healthy", lambda: float(self._is_well(name)), plugin=name)
         except Exception as error:
             raise _cannot_start(name, error) from error
 
@@ -178,15 +180,19 @@ class Server:
 
     def health(self) -> Mapping[str, Any]:
         """Return ``{"ok": …, "layer": facts, "plugins": {name: facts}}``."""
-        facts: dict[str, Mapping[str, Any]] = {}
-        for name, plugin in self.plugins.items():
-            try:
-                facts[name] = plugin.health()
-            except Exception as error:  # noqa: BLE001 - a broken check is an unhealthy plugin
-                facts[name] = {"ok": False, "error": f"{type(error).__name__}: {error}"}
+        facts = {name: self._facts(name) for name in self.plugins}
         layer = {"ok": self.engine.edge.available}
         ok = self.started and layer["ok"] and all(f.get("ok", True) for f in facts.values())
         return {"ok": ok, "layer": layer, "plugins": facts}
+
+    def _facts(self, name: str) -> Mapping[str, Any]:
+        try:
+            return self.plugins[name].health()
+        except Exception as error:  # noqa: BLE001 - a broken check is an unhealthy plugin
+            return {"ok": False, "error": f"{type(error).__name__}: {error}"}
+
+    def _is_well(self, name: str) -> bool:
+        return self.started and bool(self._facts(name).get("ok", True))
 
 
 async def _ended(name: str, stop: Coroutine[Any, Any, None], seconds: float) -> None:

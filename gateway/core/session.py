@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import enum
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Literal
 
 import msgspec
@@ -34,7 +34,8 @@ class Emit(msgspec.Struct, frozen=True, gc=False):
     """
 
     kind: str
-    message: Message
+    message: Mapping[str, Any]
+    """A dict of the kind's TypedDict; the core completes it, so a new one each time."""
     token: Any = None
     conversation: str | None = None
     channel: str | None = None
@@ -170,7 +171,7 @@ class Session(ABC):
     def received(self, data: Any) -> Iterable[Action]:
         """Take input: any cutting of the bytes must give the same messages."""
 
-    def ended(self) -> Message:
+    def ended(self) -> Mapping[str, Any]:
         """Return the content of the disconnect message, as things stand. Changes nothing.
 
         Called when it is due; and at acceptance, for the disconnect that the layer offers if

@@ -44,15 +44,20 @@ _TEMPLATES: Final = files(__name__) / "templates"
 
 
 def new_plugin(
-    name: str, flavour: str, directory: Path | None = None, installed: Collection[str] = ()
+    name: str,
+    flavour: str,
+    directory: Path | None = None,
+    installed: Collection[str] = (),
+    commands: Collection[str] = (),
 ) -> Path:
     """Write the project of a plugin; return its directory, ``gateway-NAME`` unless told.
 
-    ``installed`` are the names of plugins that exist. Either all files are written or none.
+    ``installed`` are the names of plugins that exist, ``commands`` those of the gateway's own
+    commands, which go before a plugin's. Either all files are written or none.
     Raises ConfigError that names the fix.
     """
     check_flavour(flavour)
-    check_name(name, installed)
+    check_name(name, installed, commands)
     target = Path(f"gateway-{name.replace('_', '-')}") if directory is None else directory
     if target.exists() or target.is_symlink():
         raise ConfigError(
@@ -132,7 +137,7 @@ def check_flavour(flavour: str) -> None:
     raise ConfigError(f"--flavour: there is no flavour {flavour!r}{hint}; there are {known}")
 
 
-def check_name(name: str, installed: Collection[str]) -> None:
+def check_name(name: str, installed: Collection[str], commands: Collection[str] = ()) -> None:
     """Raise ConfigError for what cannot be the name of a new plugin.
 
     It becomes part of channels, of a settings table, of variables, metrics, a module and a
@@ -151,6 +156,11 @@ def check_name(name: str, installed: Collection[str]) -> None:
         raise ConfigError(
             f"{name!r} cannot be a plugin's name: the table [{name}] of the settings is the "
             f"gateway's own; choose another, as in {name}_protocol"
+        )
+    if name in commands:
+        raise ConfigError(
+            f"{name!r} cannot be a plugin's name: 'gateway {name}' is the gateway's own command; "
+            f"choose another, as in {name}_protocol"
         )
     if name in installed:
         raise ConfigError(

@@ -31,12 +31,14 @@ import msgspec
 from gateway.core.boot import Boot
 from gateway.core.config import GatewaySettings, LayerSettings, Settings
 from gateway.core.connection import Engine
+from gateway.core.datagram import DatagramPlugin
 from gateway.core.layers.base import OK, Delivery, Outcome, send
 from gateway.core.metrics import Metrics
 from gateway.core.plugin import Context, Message, ProtocolPlugin, Session, hookimpl
 from gateway.core.project import Project
 from gateway.core.registry import PLUGINS, Registry
 from gateway.core.sources import Sources
+from gateway.testing.datagrams import DatagramDoor
 from gateway.testing.failing import FailingLayer
 from gateway.testing.memory import MemoryGateway
 
@@ -171,6 +173,7 @@ class Rig:
         self.heard: Counter[str] = Counter()
         """How many messages the worker has heard, by kind."""
         self._sessions: weakref.WeakSet[Session] = weakref.WeakSet()
+        self._datagrams: DatagramDoor | None = None
 
     def __enter__(self) -> Self:
         self.gateway = MemoryGateway(self.boot, FailingLayer)
@@ -189,6 +192,8 @@ class Rig:
     ) -> None:
         self.worker.close()
         self.gateway.close()
+        if self._datagrams is not None:
+            self._datagrams.close()
 
     # ------------------------------------------------ its parts
 
@@ -237,8 +242,13 @@ class Rig:
 
     # ------------------------------------------------ the client's side
 
-    def connect(self, door: str | None = None) -> LineClient:
+    def connect(self, door: str | None = None) -> Client:
         """Return a new client of the plugin ``door``: itself, or the http port it claims at."""
+        plugin = self.plugin
+        if door is None and isinstance(plugin, DatagramPlugin):
+            if self._datagrams is None:
+                self._datagrams = DatagramDoor(plugin, self.gateway.loop)
+            return self._datagrams.client()
         if door is None:
             own = getattr(self.plugin, "serve", None) is not None
             door = "http" if not own and "http" in self.gateway.server.plugins else self.plugin.name

@@ -256,6 +256,7 @@ def test_one_plugin(gateway, toys):
         "served    no; add it to --plugins or 'plugins'",
         "requires  no other plugin",
         "hooks     gateway_plugin",
+        "commands  none",
         "reads     no channel",
         "listens   0",
         "  toy.receive",

@@ -14,7 +14,7 @@ import pytest
 
 from gateway.core import client
 from gateway.core.client import ClientPlugin, Target, target
-from gateway.core.errors import ConfigError
+from gateway.core.errors import ConfigError, RemoteProtocolError
 from gateway.core.layers.base import OK
 from gateway.core.names import address
 from gateway.core.plugin import Accepted, Close, Emit, LineSession, Write
@@ -42,7 +42,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Chat(LineSession):
-    """A line is ``ROOM text``; ``!`` breaks; a reply to a room is a line."""
+    """A line is ``ROOM text``; ``!`` breaks, ``?`` is wrong; a reply to a room is a line."""
 
     def opened(self, peer):
         return [Write(b"HELLO\n")]
@@ -50,6 +50,8 @@ class Chat(LineSession):
     def line(self, line):
         if line == b"!":
             raise RuntimeError("a bug")
+        if line == b"?":
+            raise RemoteProtocolError("it asks", b"NO\n")
         room, _, text = line.decode().partition(" ")
         return [Emit("receive", {"text": text}, conversation=room or None)]
 
@@ -370,6 +372,18 @@ def test_closed_from_this_side(server):
         staged.worker.send("chat.send!lobby", {"close": True})
         assert lines.readline() == b"BYE\n"
         server.accept()
+
+
+def test_fault_of_the_peer(server):
+    """Why a session finds fault with its peer is what operators read of the connection's end."""
+    with staged_chat(server.where, retry_longest=60.0) as staged:
+        sock, lines = server.accept()
+        server.listener.close()
+        sock.sendall(b"?\n")
+        assert lines.readline() == b"NO\n"
+        sock.close()
+        wait_until(lambda: facts(staged).get("error"))
+        assert facts(staged)["error"] == "it asks"
 
 
 def test_stop(server):

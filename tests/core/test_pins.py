@@ -178,12 +178,12 @@ def test_every_conversation_of_the_connection():
     world.connection.received([Emit("receive", {"text": "b"}, 2, "key")])
     world.connection.received([Emit("receive", {"text": "c"}, 3, "other")])
     world.connection.received([Emit("receive", {"text": "d"}, 4)])
-    world.connection.received([Emit("", {"text": "e"}, 5, channel="talk.odd")])
+    world.connection.received([Emit("", {"text": "e"}, 5, channel="talk.odd?x")])
     assert pins(world) == [
         ("talk.receive", ["b"], HERE),
         ("talk.receive", ["c"], HERE),
         ("talk.receive", ["d"], HERE),
-        ("talk.odd", ["e"], None),
+        ("talk.odd?x", ["e"], None),
     ]
 
 

@@ -167,14 +167,14 @@ WRONG = {
     "no dict": (
         lambda: Channel("a").send("text"),
         TypeError,
-        "a message is a dict, not str",
+        "a message is a dict such as {'text': 'hello'}, not str",
     ),
     "reply of a dict": (
         lambda: Message({"reply_channel": "a"}, "b").reply({"text": "x"}),
         TypeError,
         (
             "message.reply() takes a str, bytes, or keys, not dict; write message.reply(**content) "
-            "for a dict"
+            "for a dict, or a text with json.dumps(…)"
         ),
     ),
     "empty reply": (

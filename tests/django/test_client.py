@@ -27,6 +27,20 @@ def test_what_is_said_is_answered_when_the_verb_returns(client_of, consumer):
         assert ws.expect_nothing() is None
 
 
+def test_what_came_may_be_forgotten(client_of):
+    """The next expectation is of what comes afterwards; `received` has all of it still."""
+    client = client_of(route("websocket.receive", echo))
+    with client.websocket("/chat/") as ws:
+        ws.send_text("one")
+        ws.send_text("two")
+        ws.forget()
+        assert ws.waiting == []
+        ws.expect_nothing()
+        ws.send_text("three")
+        ws.expect_text("three")
+        assert [event.value for event in ws.received] == ["one", "two", "three"]
+
+
 def test_each_kind_of_message_has_its_expectation(client_of):
     """Texts, bytes and JSON are expected as such; a regular expression is searched for."""
 

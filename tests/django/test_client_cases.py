@@ -31,6 +31,7 @@ WITH_SESSIONS = [
 @pytest.fixture(scope="module", autouse=True)
 def _tables():
     call_command("migrate", verbosity=0)
+    User.objects.all().delete()  # those of other modules' tests
 
 
 def user_of(message):
@@ -189,6 +190,7 @@ class UsersTest(GatewayTestMixin, TestCase):
             (lambda: ws.send_text("a"), "await asend_text()"),
             (lambda: ws.expect_text("a"), "await aexpect_text()"),
             (lambda: ws.expect_close(), "await aexpect_close()"),
+            (lambda: ws.forget(), "await aforget()"),
         ):
             with pytest.raises(RuntimeError, match=re.escape(twin)):
                 call()

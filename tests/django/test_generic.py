@@ -555,6 +555,25 @@ def test_group_send(work, peer, kind):
     ]
 
 
+def test_group_send_to_whom_and_when(work, peer):
+    """group_send takes what `Group.send` takes: whom to leave out, when to leave."""
+    work([route_class(Echo)])
+    told, left_out = peer.new_reply_channel(), peer.new_reply_channel()
+    for name in (told, left_out):
+        peer.layer.group_add("everybody", name)
+    Echo.group_send("everybody", text="hi", exclude=[left_out], immediately=True)
+    asyncio.run(AsyncEcho.agroup_send("everybody", text="hi again", exclude=[left_out]))
+    JsonEcho.group_send("everybody", {"a": 1}, exclude=[left_out], on_commit=True)
+    heard = [peer.hear() for _ in range(3)]
+    assert [(place, message["text"]) for place, message in heard] == [
+        (told, "hi"),
+        (told, "hi again"),
+        (told, '{"a": 1}'),
+    ]
+    with pytest.raises(TypeError, match=r"Group.send\(using='other'\) names the database"):
+        Echo.group_send("everybody", text="hi", using="other")
+
+
 def test_a_frame_of_nothing(work, peer, caplog):
     """send() of nothing fails, with a text that says what it takes."""
     work([route_class(Echo)])

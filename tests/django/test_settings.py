@@ -13,7 +13,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
 
 import gateway
-from django_gateway import asgi
+from django_gateway import asgi, route
 from gateway.core.config import Settings
 from gateway.core.errors import ConfigError
 from gateway.core.layers import open_layer
@@ -149,6 +149,18 @@ def test_check_of_the_routing(application, monkeypatch, routing, text):
         (error,) = run_checks(tags=["gateway"])
         assert error.id == "gateway.E002"
         assert error.msg.startswith(text)
+
+
+def test_check_of_protocols(application):
+    """A protocol misspelt in a channel is warned of; one's own channels are not."""
+    routing = [route("websockets.receive", print), route("rooms.digest", print)]
+    with override_settings(CHANNEL_LAYERS={"default": {"ROUTING": routing}}):
+        (warning,) = run_checks(tags=["gateway"])
+    assert warning.id == "gateway.W002"
+    assert warning.msg == (
+        "<route websockets.receive to builtins.print>: there is no protocol 'websockets' here; did "
+        "you mean 'websocket.receive'?"
+    )
 
 
 def test_a_wrong_table_stops_the_start(application):

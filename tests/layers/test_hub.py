@@ -17,7 +17,7 @@ import pytest
 from gateway.core.errors import ChannelFull, LayerUnavailable
 from gateway.core.layers import open_layer, threads, wire
 from gateway.core.layers.base import OK
-from gateway.core.layers.hub import bind
+from gateway.core.layers.hub import Hub, bind
 from gateway.core.layers.journal import LASTING
 from gateway.core.layers.options import LayerOptions
 from gateway.testing.layer_suite import wait_until
@@ -482,3 +482,23 @@ def test_versions(hub, join):
 
     hub.run(cut())
     wait_until(lambda: hub.state.versions() == {"1.0": 1, '2 "quoted"': 1}, 5)
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_held_after_a_kill(tmp_path, killed):
+    """Who lives with a hub is given what it wants at once, but for the successor of a hub that was
+    killed: who held it may come back.
+    """
+    journal = tmp_path / "hub.sock.journal"
+    if killed:
+        journal.write_bytes(b"")
+    now = [0.0]
+    hub = Hub(clock=lambda: now[0])
+    hub.keep_journal(str(journal))
+    layer = hub.layer()
+    assert (layer.acquire("k") is None) == killed
+    assert layer.acquire("l", 7) == 7
+    now[0] += 2.5
+    assert layer.acquire("k") is not None
+    layer.close()
+    hub.journal.close(keep=False)

@@ -40,6 +40,16 @@ def test_its_suite(made):
     assert re.search(r"\b\d+ passed", said)
 
 
+def test_its_conformance(made):
+    """What it calls its suite is found and run outside pytest, too."""
+    if not (made.project / f"gateway_{made.name}" / "conformance.py").exists():
+        assert made.name in {"new_client", "new_datagram"}
+        return
+    said = made.run(made.python, "-m", "gateway", "conformance", made.name)
+    assert re.search(r"^\S.* ok$", said, re.MULTILINE)
+    assert said.endswith(" 0 FAILED\n")
+
+
 @contextlib.contextmanager
 def running(made: Made, *options: str, serves: bool = True) -> Iterator[int]:
     """A gateway that serves the plugin; yields its port."""

@@ -77,6 +77,7 @@ def test_formatted(flavour, name):
         (["plugin", "x" * 21], f"; '{'x' * 20}' can"),
         (["plugin", "layer"], "the table [layer] of the settings is the gateway's own"),
         (["plugin", "plugins"], "'plugins' cannot be a plugin's name"),
+        (["plugin", "run"], "'gateway run' is the gateway's own command"),
         (["plugin", "http"], "there is a plugin 'http' already ('gateway plugins http' shows it)"),
         (["plugin", "there"], "gateway-there is there already, and nothing in it is touched"),
         (["plugin", "lamp", "--directory", "file/lamp"], "file/lamp cannot be written: "),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import msgspec
 
@@ -17,6 +18,9 @@ SCHEMES: dict[str, str] = {
     "unix": "gateway.core.layers.unix:UnixLayer",
 }
 """Layer classes by URL scheme; the hook ``gateway_layers`` adds to them."""
+INSTALLED: Final = "gateway.layers"
+"""The entry points (SCHEME = package.module:Class) of layers that are found by every process,
+whether it loads plugins or not."""
 
 
 def open_layer(url: str, **options: Any) -> Layer:
@@ -29,13 +33,21 @@ def open_layer(url: str, **options: Any) -> Layer:
     Raises ConfigError for an unknown scheme or option, naming it.
     """
     scheme, mark, _ = url.partition("://")
-    target = SCHEMES.get(scheme) if mark else None
+    target = (SCHEMES.get(scheme) or _installed().get(scheme)) if mark else None
     if target is None:
-        known = ", ".join(f"{name}://" for name in sorted(SCHEMES))
+        known = ", ".join(f"{name}://" for name in sorted({*SCHEMES, *_installed()}))
         raise ConfigError(f"layer URL {url!r}: no layer has this scheme; known are {known}")
     try:
         parsed = msgspec.convert(cast("Mapping[str, Any]", options), LayerOptions)
     except msgspec.ValidationError as error:
         raise ConfigError(f"layer {url!r}: {error}") from None
     module, _, name = target.partition(":")
-    return cast("Layer", getattr(importlib.import_module(module), name)(url, parsed))
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"layer {url!r}: {target} cannot be imported: {error}") from error
+    return cast("Layer", found(url, parsed))
+
+
+def _installed() -> dict[str, str]:
+    return {point.name: point.value for point in importlib.metadata.entry_points(group=INSTALLED)}

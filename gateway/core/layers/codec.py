@@ -30,7 +30,8 @@ checked_group = lru_cache(maxsize=2048)(names.check_group)
 def _refuse(value: Any) -> Any:
     raise TypeError(
         f"a message cannot hold {type(value).__name__}: only bytes, str, int, float, list, "
-        "dict with str keys, bool and None"
+        "dict with str keys, bool and None; send what names it, such as a primary key, or "
+        "str(…) of it"
     )
 
 
@@ -44,7 +45,9 @@ def encode(message: dict[str, Any], most: int = MAX_MESSAGE) -> bytes:
     Raises TypeError for a value that messages cannot hold, `MessageTooLarge` over ``most`` bytes.
     """
     if type(message) is not dict:
-        raise TypeError(f"a message is a dict, not {type(message).__name__}")
+        raise TypeError(
+            f"a message is a dict such as {{'text': 'hello'}}, not {type(message).__name__}"
+        )
     for key in message:
         if key.__class__ is not str:
             raise TypeError(f"a message's keys are str, not {type(key).__name__}: {key!r}")

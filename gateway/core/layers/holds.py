@@ -27,6 +27,8 @@ class Holds(Connections):
         super().__init__(options, clock)
         self.held: dict[str, tuple[Process, int]] = {}
         """By key: who holds it, and since which epoch."""
+        self.successor = False
+        """Whether the hub before this one was killed, so that who held something may come back."""
         self._began = clock()
         self._last_epoch = 0
 
@@ -40,8 +42,9 @@ class Holds(Connections):
         if found is not None:
             return found[1] if found[0] is process else None
         if not epoch:
-            # Whoever lives with the hub had its last hold end with the last one.
-            if process.leased and self.clock() - self._began < CLAIMS:
+            # Who lives with a hub that is nobody's successor is the first that there is.
+            waits = process.leased or self.successor
+            if waits and self.clock() - self._began < CLAIMS:
                 return None
             epoch = self._last_epoch + 1
         self._last_epoch = max(self._last_epoch, epoch)

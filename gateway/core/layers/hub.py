@@ -121,9 +121,11 @@ class Hub:
         is logged, and stops nothing.
         """
         found = JournalFile(path, mode=mode, group=group, wake=self._wake)
+        killed = os.path.exists(path)  # noqa: PTH110 - a socket's path stays a str throughout
         left = found.read()
         state = self.shared.state
         with self.shared.lock:
+            state.successor = killed
             # No hub of this machine has given a tag of this millisecond before.
             state.inherit(left, time.time_ns() // 1_000_000 << 20, found)
             found.open(state.to_journal)

@@ -25,7 +25,7 @@ class HttpPlugin(ProtocolPlugin):
 
     name: ClassVar[str] = "http"
     Config: ClassVar[type[HttpConfig]] = HttpConfig
-    messages: ClassVar[Any] = messages
+    messages = messages
 
     def __init__(self, config: HttpConfig, context: Context) -> None:
         super().__init__(config, context)

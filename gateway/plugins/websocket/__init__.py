@@ -31,7 +31,7 @@ The settings stand in the table ``[websocket]``: `WebsocketConfig`.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 from autobahn.websocket import USES_NVX
 
@@ -51,7 +51,7 @@ class WebsocketPlugin(ProtocolPlugin):
 
     name = "websocket"
     Config = WebsocketConfig
-    messages: ClassVar[Any] = messages
+    messages = messages
     requires = ("http",)
 
     @classmethod

@@ -120,6 +120,8 @@ class Ends(Voice):
         """A shutdown ends a client that asks nothing, with a farewell and one disconnect."""
         with self.rig() as rig:
             client = self.opened(rig)
+            if not self.opening:  # who has said nothing may be nobody yet
+                self.take_turn(rig, client, self.conversation[0])
             self._shut(rig, client, rig.drain(), b"")
 
     def _shut(self, rig: Rig, client: Client, over: Callable[[], bool], answer: Answer) -> None:

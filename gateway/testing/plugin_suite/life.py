@@ -21,7 +21,13 @@ class Life(Voice):
 
     def staged(self, **options: Any) -> Staged:
         """Return the plugin, to be started on real sockets."""
-        return Staged(self.plugin, self.config, **{**self.settings, **options})
+        where = {"listen": f"{self._kind}127.0.0.1:0"}
+        return Staged(self.plugin, self.config, **{**where, **self.settings, **options})
+
+    @property
+    def _kind(self) -> str:
+        """What its endpoints begin with."""
+        return "udp:" if self.plugin.datagrams else ""
 
     def dial(self, staged: Staged) -> socket.socket:
         """Return a real connection to it."""
@@ -59,12 +65,14 @@ class Life(Voice):
         self._need_listening()
         with self.staged():
             pass
-        with socket.socket() as taken:
+        kind = socket.SOCK_DGRAM if self.plugin.datagrams else socket.SOCK_STREAM
+        with socket.socket(type=kind) as taken:
             taken.bind(("127.0.0.1", 0))
-            taken.listen()
+            if kind == socket.SOCK_STREAM:
+                taken.listen()
             port = taken.getsockname()[1]
             before = open_sockets()
-            staged = self.staged(listen=f"127.0.0.1:{port}", bound=False)
+            staged = self.staged(listen=f"{self._kind}127.0.0.1:{port}", bound=False)
             try:
                 with staged:
                     pass

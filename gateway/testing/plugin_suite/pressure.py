@@ -37,7 +37,8 @@ class Pressure(Voice):
             rig.send(heard.channel, filler)
             client.send(self.question)
             self.expect(rig, client, self.full, "where the channel is full", LONG)
-            self.that(rig.metrics.dropped().get("full"), "nothing is counted as dropped, full")
+            counted = rig.wait(lambda: rig.metrics.dropped().get("full"), LONG)
+            self.that(counted, "nothing is counted as dropped, full")
             while (rest := rig.hear_any()) is not None:
                 rest.settle(OK)
             client = self.ready(rig, client, "full")
@@ -104,6 +105,8 @@ class Pressure(Voice):
 
     def test_fast_client(self) -> None:
         """A client that asks faster than workers answer is read no further, and loses nothing."""
+        if not self.cuttable:
+            self.skip("datagrams: who is too fast loses some")
         if ACCEPTED in self.closes:
             self.skip("a connection is for one question")
         if not self.pipelined:
