@@ -94,7 +94,8 @@ endef
 
 .PHONY: peers
 peers: $(VENV)/.test
-	$(call install,chromium curl openssl nginx haproxy h2load:nghttp2-client pg_ctlcluster:postgresql node:nodejs)
+	$(call install,chromium curl openssl nginx haproxy h2load:nghttp2-client pg_ctlcluster:postgresql node:nodejs \
+		nc:netcat-openbsd telnet:inetutils-telnet finger prosody go-sendxmpp)
 	@python -m tests.plugins.websocket.suite </dev/null || true
 
 .PHONY: bench

@@ -330,6 +330,18 @@ class ClientPlugin(ProtocolPlugin):
             keeping.cancel()
             await asyncio.wait({keeping})
 
+    def serve(self, arrived: Arrived) -> Bridge:
+        """Return the protocol of a connection that somebody else began, with a peer of its own.
+
+        For tests: the target goes by the port of its client.
+        """
+        host, port = arrived.peer.client or ("", 0)
+        dial = Dial(self, Target(name=str(port), host=host, port=port), None)
+        if not self._dials:
+            self.context.listen(f"{self.name}.{self.verb}!", self._deliver)
+        self._dials[dial.target.name] = dial
+        return Bridge(Outgoing(dial))
+
     def health(self) -> Mapping[str, Any]:
         """Return how each connection is. One that is not there is no illness of the gateway."""
         found = {dial.target.label: dial.link.facts() for dial in self._dials.values()}

@@ -29,6 +29,7 @@ from typing import Any, Final, Protocol, Self, TypeVar
 import msgspec
 
 from gateway.core.boot import Boot
+from gateway.core.client import ClientPlugin, Target
 from gateway.core.config import GatewaySettings, LayerSettings, Settings
 from gateway.core.connection import Engine
 from gateway.core.datagram import DatagramPlugin
@@ -395,6 +396,8 @@ def _boot(
     gateway: Mapping[str, Any],
 ) -> Boot:
     """Return what a gateway of that plugin starts with."""
+    if issubclass(plugin, ClientPlugin):
+        plugin = _waiting(plugin)
     name = plugin.name
     points = [_Given(name, plugin.__module__, PLUGINS)]
     if plugin.requires:
@@ -426,6 +429,17 @@ def _boot(
         settings=settings,
         workers=None,
     )
+
+
+def _waiting(plugin: type[ClientPlugin]) -> type[ClientPlugin]:
+    """Return the plugin as one that connects to nobody: the test is its peer, and begins."""
+
+    class Waiting(plugin):  # type: ignore[misc, valid-type] # whichever it is
+        def targets(self) -> tuple[Target, ...]:
+            """Return none."""
+            return ()
+
+    return Waiting
 
 
 def _module(plugin: type[ProtocolPlugin]) -> ModuleType:

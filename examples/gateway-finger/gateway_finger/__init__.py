@@ -1,7 +1,5 @@
 """Finger (RFC 1288): a query is a message, and the reply is its answer."""
 
-from typing import Any, ClassVar
-
 from gateway.core.plugin import Peer, Session, hookimpl
 from gateway.core.stream import StreamPlugin
 
@@ -15,7 +13,7 @@ class FingerPlugin(StreamPlugin):
 
     name = "finger"
     Config = FingerConfig
-    messages: ClassVar[Any] = messages
+    messages = messages
 
     def session(self, peer: Peer) -> Session:
         """Return the session of a new connection."""

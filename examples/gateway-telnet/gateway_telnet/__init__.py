@@ -1,7 +1,5 @@
 """Telnet: a line that somebody types is a message, and a reply is a line on the screen."""
 
-from typing import Any, ClassVar
-
 from gateway.core.plugin import Peer, Session, hookimpl
 from gateway.core.stream import StreamPlugin
 
@@ -15,7 +13,7 @@ class TelnetPlugin(StreamPlugin):
 
     name = "telnet"
     Config = TelnetConfig
-    messages: ClassVar[Any] = messages
+    messages = messages
 
     def session(self, peer: Peer) -> Session:
         """Return the session of a new connection."""

@@ -1,7 +1,5 @@
 """The protocol udp: a datagram is a message, and a reply is a datagram."""
 
-from typing import Any, ClassVar
-
 from gateway.core.datagram import DatagramPlugin
 from gateway.core.plugin import Peer, Session, hookimpl
 
@@ -15,7 +13,7 @@ class UdpPlugin(DatagramPlugin):
 
     name = "udp"
     Config = UdpConfig
-    messages: ClassVar[Any] = messages
+    messages = messages
 
     def session(self, peer: Peer) -> Session:
         """Return the session of a new peer."""

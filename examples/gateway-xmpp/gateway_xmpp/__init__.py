@@ -15,8 +15,6 @@ asked for one; the reason of a ``Reject``; an error that says whether trying aga
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
-
 from gateway.core.client import ClientPlugin, Target
 from gateway.core.plugin import Session, hookimpl
 
@@ -30,7 +28,7 @@ class XmppPlugin(ClientPlugin):
 
     name = "xmpp"
     Config = XmppConfig
-    messages: ClassVar[Any] = messages
+    messages = messages
 
     def session(self, target: Target) -> Session:
         """Return the session of a new connection."""

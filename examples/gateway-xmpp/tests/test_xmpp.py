@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import socket
 from collections.abc import Iterator
 
 import pytest
-from gateway.core.names import address
+from gateway import address
 from gateway.core.plugin import (
     FAILED,
     OK,
@@ -28,19 +27,19 @@ from gateway.testing.stage import PATIENCE, Staged, wait_until
 
 from gateway_xmpp import XmppPlugin
 from gateway_xmpp.config import XmppConfig
+from gateway_xmpp.conformance import HANDSHAKE, HEAD, XmppSuite
 from gateway_xmpp.translate import XmppSession
 
 SEND = "xmpp.send"
-HEAD = (
-    b"<?xml version='1.0'?><stream:stream xmlns='jabber:component:accept' "
-    b"xmlns:stream='http://etherx.jabber.org/streams' from='bot.localhost' id='a&amp;b'>"
-)
-HANDSHAKE = f"<handshake>{hashlib.sha1(b'a&bshared').hexdigest()}</handshake>".encode()
 HELLO = (
     b"<message from='alice@localhost/phone' to='bot@bot.localhost' id='7' type='chat'>"
     b"<body>1 &lt; 2 \xc3\xa9</body><request xmlns='urn:xmpp:receipts'/></message>"
 )
 CONFIG = XmppConfig(secret="shared")
+
+
+class TestXmpp(XmppSuite):
+    """Everything that holds for every plugin."""
 
 
 def said(actions: list[object]) -> bytes:
