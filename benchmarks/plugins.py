@@ -124,6 +124,13 @@ class Deaf(Numbered):
     heeds_accepted = False
 
 
+class Generating(Plain):
+    """It yields its actions."""
+
+    def line(self, line: bytes) -> Iterable[Action]:
+        yield Emit("receive", {"text": line.decode()})
+
+
 class Conversing(Plain):
     """It has a conversation for every hundredth of its lines."""
 
@@ -337,6 +344,9 @@ CASES: Final[dict[str, Case]] = {
         LINES,
         _of(Plain),
         _of(Conversing),
+    ),
+    "generator": Case(
+        "a message: from a list / from a generator", single, LINES, _of(Plain), _of(Generating)
     ),
     "timer": Case("a message: no timer / set anew", single, LINES, _of(Plain), _of(Timed)),
     "count": Case("a message: not counted / by context.count", single, LINES, _of(Plain), Counting),

@@ -391,14 +391,16 @@ class Connection(Conversation, plugin.Connection):
         except InvalidReply as error:
             self.invalid(str(error))
             return
-        session = self.session
         if (
-            session.frames_replies
+            self.session.frames_replies
             and self.direct
             and not self._busy
             and (len(reply) == 1 or reply.keys().isdisjoint(OURS))
         ):
-            frame = session.frame(reply) if conversation is self else None
+            try:
+                frame = self.session.frame(reply) if conversation is self else None
+            except Exception:  # noqa: BLE001 - `send` says the same, where it is answered
+                frame = None
             if frame is not None:
                 self.wire.write(frame)
                 return

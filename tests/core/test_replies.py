@@ -369,3 +369,35 @@ def test_nothing_left():
     world.connection.lost()
     world.edge.settle(post, OK)
     world.nothing_left()
+
+
+class Framing(Recorder):
+    """Its frames serve replies to one connection as well."""
+
+    frames_replies = True
+
+    @classmethod
+    def frame(cls, reply):
+        if reply.get("text") == "broken":
+            raise RuntimeError("a bug")
+        return super().frame(reply)
+
+
+def test_frames_of_replies():
+    """A reply that a frame serves is written so; what cannot be framed is the session's to refuse."""
+    world = talking()
+    connection, wire = world.attach(Framing([Accepted()]))
+    for text in ("one", "impossible", "answerable", "two"):
+        world.edge.reply(connection.reply_channel, {"text": text})
+    assert wire.written == [("frame", "one"), ("frame", "answerable"), ("frame", "two")]
+    assert world.dropped == {"invalid": 1}
+
+
+def test_a_frame_that_fails():
+    """A fault in a frame costs the connection that the reply was for, and no other."""
+    world = talking()
+    connection, wire = world.attach(Framing([Accepted()]))
+    world.edge.reply(connection.reply_channel, {"text": "broken"})
+    assert wire.closed == (b"", False)
+    assert world.wire.closed is None
+    assert "gateway_errors_total" not in world.metrics.snapshot()
