@@ -112,6 +112,8 @@ class Runserver:
                 stderr=file if out is None else out,
                 text=True,
                 start_new_session=True,
+                # who runs the tests may have it ignored, as shells do for what is in the background
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             )
 
     def text(self) -> str:
