@@ -10,7 +10,7 @@ import msgspec
 
 from gateway.core import plugin
 from gateway.core.conversation import Branch, Conversation
-from gateway.core.emission import branch, emit
+from gateway.core.emission import branch, break_off, emit
 from gateway.core.errors import LocalProtocolError, RemoteProtocolError
 from gateway.core.layers.base import ACCEPTED, Outcome
 from gateway.core.metrics import Drop
@@ -48,7 +48,7 @@ SEND: Final = 1
 OUTCOME: Final = 2
 GATEWAY: Final = 3
 
-OURS: Final = ("ack", "ack_channel", "pin")
+OURS: Final = ("ack", "ack_channel", "pin", "accept", "close")
 """The keys of a reply that are the core's to heed."""
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -196,8 +196,7 @@ class Connection(Conversation, plugin.Connection):
             engine.parting[self.reply_channel] = self
         context.left()
         if self.branches is not None:
-            for one in self.branches.values():
-                del engine.by_channel[one.reply_channel]
+            break_off(self)
         if self._timers is not None:
             self._timers.forget()
             self._timers = None
@@ -492,11 +491,11 @@ class Connection(Conversation, plugin.Connection):
 
     def _accept(self) -> None:
         if self.state == OPEN and not self._due:
-            self.accepted = True
-            self._after = True
+            self.accepted = self._after = True
             if "disconnect" in self.context.kinds:
                 self._due = True
                 self.register()
+            self.context.engine.flow.accepted(self)
 
     def _timer(self, timer: Timer) -> None:
         if self._timers is None:

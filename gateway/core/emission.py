@@ -73,6 +73,10 @@ def emit(connection: Connection, action: Emit) -> None:
         connection.refuse(token, Refusal.TOO_SLOW, Drop.SLOW)
         return
     conversation.order = order + 1
+    if conversation is not connection and not connection.accepted and not kind.opening:
+        # Of the connection itself nothing overtakes its connect; of a conversation it might.
+        context.engine.flow.hold(conversation, (kind, payload, token))
+        return
     if not context.window:
         # Without a window every message stands alone: nothing waits for its outcome.
         conversation = Branch(connection, conversation.key, conversation.reply_channel)
@@ -108,3 +112,12 @@ def branch(connection: Connection, key: str | None) -> Conversation:
         found = branches[key] = Branch(connection, key, channel)
         connection.context.engine.by_channel[channel] = found
     return found
+
+
+def break_off(connection: Connection) -> None:
+    """Have no reply reach the conversations of a lost connection; drop what was held of them."""
+    engine = connection.context.engine
+    for one in (connection.branches or {}).values():
+        del engine.by_channel[one.reply_channel]
+        if not connection.accepted:
+            engine.flow.discard(one)

@@ -131,12 +131,25 @@ class Flow:
                 owner.flights += 1
                 self._post(conversation, owner, kind.channel, [entry], (entry[1],))
                 return
+        self._keep(conversation, entry)
+        self.pump(conversation)
+
+    def hold(self, conversation: Conversation, entry: Entry) -> None:
+        """Keep one message of a conversation until its connection is `accepted`."""
+        entry[0].emitted.value += 1
+        self._keep(conversation, entry)
+
+    def accepted(self, connection: Connection) -> None:
+        """Let leave what was held until then."""
+        for branch in (connection.branches or {}).values():
+            self.pump(branch)
+
+    def _keep(self, conversation: Conversation, entry: Entry) -> None:
         queue = conversation.queue
         if queue is None:
             queue = conversation.queue = deque()
         queue.append(entry)
         conversation.owner.waits(1, len(entry[1]))
-        self.pump(conversation)
 
     def post_loose(self, connection: Connection, channel: str, payload: bytes, token: Any) -> None:
         """Send one message outside every conversation; without a token nobody hears of it."""

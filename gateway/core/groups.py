@@ -208,7 +208,9 @@ class Groups:
             reply = context.reader.read(payload)
             if "pin" in reply:
                 raise InvalidReply("only a direct reply pins")
-            return reply, cohort.session_class.frame(reply) if cohort.framed else None
+            if not cohort.framed or "close" in reply or "accept" in reply:
+                return reply, None  # whatever a frame says, these are the session's to do
+            return reply, cohort.session_class.frame(reply)
         except (InvalidReply, LocalProtocolError) as error:
             context.drop(Drop.INVALID)
             context.log.warning("group %s: invalid reply dropped: %s", group, error)

@@ -234,7 +234,8 @@ class Session(ABC):
         """Return what to write for a group's ``reply``, the same for every member, or None.
 
         Called once per group message and plugin, not once per member; members that are
-        accepted and not congested get it by one write. None: each member's ``send`` is asked.
+        accepted and not congested get it by one write. None: each member's ``send`` is asked,
+        as it is where the reply says ``close`` or ``accept``.
         With ``frames_replies`` it is asked for replies to one connection, too.
         """
         return None

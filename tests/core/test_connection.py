@@ -446,6 +446,40 @@ def test_registered_before_the_accept_is_written():
     assert seen == [1]
 
 
+@pytest.mark.parametrize("yes", [True, False])
+def test_no_conversation_overtakes_the_decision(yes):
+    """What a session says in conversations before its connect is accepted waits; it never reaches
+    a consumer if that is refused.
+    """
+    world = talking(accept=False)
+    [connect] = world.edge.take()
+    early = [Emit("receive", {"text": t}, t, "one") for t in "ab"]
+    world.connection.received([*early, Emit("receive", {"text": "c"}, "c", "two")])
+    assert world.edge.take() == []
+    world.session.on_outcome["connect"] = [Accepted()] if yes else [Close()]
+    world.edge.settle(connect, OK if yes else Outcome("rejected"))
+    posts = world.edge.take()
+    found = [[m["text"] for m in post.messages] for post in posts if post.channel == "talk.receive"]
+    assert found == ([["a", "b"], ["c"]] if yes else [])
+    if not yes:
+        world.connection.lost()
+        assert world.dropped == {"closed": 3}
+        world.nothing_left()
+
+
+def test_what_was_held_for_the_decision_goes_with_its_client():
+    """Who leaves before its connect is decided leaves nothing behind."""
+    world = talking(accept=False)
+    [connect] = world.edge.take()
+    world.connection.received([Emit("receive", {"text": "a"}, "a", "one")])
+    world.connection.lost()
+    assert world.dropped == {"closed": 1}
+    world.edge.settle(connect, OK)
+    assert world.edge.take() == []
+    assert len(world.edge.called("end")) == 1
+    world.nothing_left()
+
+
 def test_refused_connect_has_no_disconnect():
     """A connection that was refused has no disconnect message."""
     world = talking(accept=False)

@@ -44,6 +44,16 @@ def test_members_without_a_frame():
     assert wire.written == [b"a"]
 
 
+def test_a_frame_neither_closes_nor_accepts():
+    """Where a group's message says ``close`` each member's session hears it, frame or not."""
+    world = World()
+    [(connection, _)] = members(world, 1)
+    heard = []
+    connection.session.send = lambda conversation, reply, token: heard.append(reply) or ()
+    world.edge.group_message("g", {"text": "a", "close": True})
+    assert heard == [{"text": "a", "close": True}]
+
+
 def test_keyed_conversations_are_asked():
     """A conversation with a key is a member in its own right, answered by its session."""
     world = World()
