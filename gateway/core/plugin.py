@@ -354,7 +354,8 @@ class ProtocolPlugin(ABC):
     ``name`` is the first part of its channels and its settings table, ``Config`` a frozen
     `msgspec.Struct` that forbids unknown fields and describes each with ``Meta``,
     ``messages`` the plugin's messages module: ``KINDS`` (kind -> TypedDict of what it emits)
-    and ``REPLY`` (TypedDict of what it understands).
+    and ``REPLY`` (TypedDict of what it understands). Its methods have the settings as
+    ``self.config`` and what the core gives it as ``self.context``.
     """
 
     name: ClassVar[str]
