@@ -228,7 +228,7 @@ def test_plugins_that_are_broken(gateway, toys):
         "plugin 'needy': needy cannot be imported: No module named 'no_such_library'",
         "install it with: pip install 'gateway-toy[needy]'\n",
         "plugin 'misspelt': misspelt implements 'gateway_plugins', which is no hook; did you mean",
-        "--plugins: there is no plugin 'zzz'; installed are bad, ",
+        "--plugins: there is no plugin 'zzz'; installed are ",
         "own/http.py: 'http' is gateway ",
     ):
         assert problem in text, text
