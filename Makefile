@@ -62,7 +62,7 @@ demo: $(VENV)/.demo ## run the demo project; DEMO_PORT=8000
 .PHONY: test
 test: $(VENV)/.test peers ## every check and every test
 	@$(call check); \
-	FAILED_CHECKS="$$failed" pytest $(PYTEST); status=$$?; \
+	FAILED_CHECKS="$$failed" pytest -n 2 --dist loadfile $(PYTEST); status=$$?; \
 	test -z "$$failed" && exit $$status || exit 1
 
 .PHONY: lint

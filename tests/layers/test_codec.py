@@ -76,7 +76,7 @@ def test_keys_are_str(key):
 
 
 @pytest.mark.parametrize(
-    "value", [object(), 1j, range(3), 2**64, -(2**63) - 1, "\ud800", ["\ud800"], len], ids=repr
+    "value", [..., 1j, range(3), 2**64, -(2**63) - 1, "\ud800", ["\ud800"], len], ids=repr
 )
 def test_other_values(value):
     """A value that messages cannot hold is a TypeError."""
