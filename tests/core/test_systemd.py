@@ -82,7 +82,7 @@ def test_they_are_not_inherited(sockets):
     [
         ({}, "systemd:", r"LISTEN_FDS is not set\); start the gateway by its \.socket unit"),
         ({"LISTEN_PID": str(os.getpid())}, "systemd:", "LISTEN_FDS is not set"),
-        (environ(pid=1), "systemd:", rf"passed to process 1, and this is {os.getpid()}; .*exec"),
+        (environ(pid=1), "systemd:", r"passed to process 1, and this is [0-9]+; .*exec"),
         (environ(count="many"), "systemd:", "LISTEN_FDS is 'many', which is no number"),
         (environ(count=0, names=None), "systemd:", "LISTEN_FDS is '0'"),
         (environ(count=-1), "systemd:", "LISTEN_FDS is '-1'"),
