@@ -249,7 +249,7 @@ def test_a_client_that_leaves(site: Served, notes: Path, download: Begin, path: 
     begun.close()
     left = time.monotonic()
     wait_until(lambda: notes.exists() and len(notes.read_text().splitlines()) == 2)
-    assert time.monotonic() - left < 1
+    assert time.monotonic() - left < 5  # far below any timeout
     assert sorted(notes.read_text().splitlines()) == ["closed", f"left /transfers/{path}"]
     if path != "file/big":  # its one piece under way may be in the socket already
         assert site.total("gateway_drops_total", cause="gone") > before
