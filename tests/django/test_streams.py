@@ -186,7 +186,7 @@ def test_how_a_client_that_left_ends_an_iterator(work, peer, noted, view, kind):
         place, message = peer.hear()
         assert place is not None
     assert message == Outcome("accepted")
-    assert time.monotonic() - left < 1
+    assert time.monotonic() - left < 5  # far below any timeout
     assert sorted(noted) == sorted(ENDS[kind])
     wait_until(lambda: nothing_left(peer))
 
