@@ -146,6 +146,7 @@ class Worker:
                 elif self._stopping.is_set():
                     return
             except Exception:
+                self.metrics.count("gateway_errors_total")
                 log.exception("the layer failed; the thread goes on")
 
     def _set_aside(self) -> None:
@@ -206,6 +207,7 @@ class Worker:
                 elif self._stopping.is_set():
                     return
             except Exception:
+                self.metrics.count("gateway_errors_total")
                 log.exception("the layer failed; the loop goes on")
 
     async def _finish(self, grace: float) -> bool:

@@ -179,6 +179,7 @@ class Endpoint:
         try:
             session = plugin.session(peer)
         except Exception:
+            self.context.count("session_errors_total")
             self.context.log.exception("the plugin could not make a session")
             place.leave()
             return None

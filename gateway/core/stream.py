@@ -218,6 +218,7 @@ class StreamProtocol(Protocol):
         try:
             session = self._plugin.session(peer)
         except Exception:
+            self._context.count("session_errors_total")
             self._context.log.exception("the plugin could not make a session")
             transport.abortConnection()
             return

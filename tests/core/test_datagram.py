@@ -201,6 +201,7 @@ def test_fault_in_making_a_session():
         client.send(b"a")
         assert asks(staged.connect(), b"a") == b"1 a"
         assert peers(staged) == 1
+        assert "_session_errors_total 1\n" in staged.metrics.text()
 
 
 def test_silent_peer():

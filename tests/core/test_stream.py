@@ -531,6 +531,7 @@ def test_session_that_cannot_be_made(caplog):
             assert staged.connect().recv(1) == b""
         wait_until(lambda: "a bug" in caplog.text)
         wait_until(lambda: staged.plugin.health()["connections"] == 0)
+        assert "_session_errors_total 1\n" in staged.metrics.text()
 
 
 def test_draining():

@@ -678,6 +678,7 @@ def test_an_exception_of_the_layer_ends_no_thread(work, peer, caplog, monkeypatc
     replies, outcomes = peer.settled("a", {"reply_channel": peer.new_reply_channel(), "text": "hi"})
     assert (replies, outcomes) == ([{"text": "hi"}], [OK])
     assert "the layer failed; the thread goes on" in caplog.text
+    assert "gateway_errors_total 1\n" in worker.metrics.text()
 
 
 def test_announcing_is_tried_again(url, monkeypatch):
