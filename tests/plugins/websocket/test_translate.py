@@ -8,6 +8,7 @@ import pytest
 
 from gateway.core.errors import LocalProtocolError
 from gateway.core.metrics import Drop
+from gateway.core.opening import Refuse
 from gateway.core.plugin import (
     ACCEPTED,
     FAILED,
@@ -25,7 +26,7 @@ from gateway.core.plugin import (
 )
 from gateway.plugins.websocket import frames, messages
 from gateway.plugins.websocket.frames import Closed, Fault, Ping, Pong
-from gateway.plugins.websocket.handshake import Accept, Refuse
+from gateway.plugins.websocket.handshake import Accept
 from gateway.plugins.websocket.translate import (
     CLOSED,
     CLOSING,
