@@ -11,11 +11,15 @@ import hashlib
 import re
 from collections.abc import Iterable, Sequence
 from typing import Final
+from urllib.parse import parse_qsl
 
 import msgspec
 
 from gateway.core.errors import LocalProtocolError, RemoteProtocolError
 from gateway.core.web import RETRY_AFTER, Head, Header, plain
+
+LAST_EVENT_ID: Final = "last_event_id"
+"""The key of the query that says where a client was."""
 
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 section 1.3
 _TOKEN: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")  # RFC 9110 section 5.6.2
@@ -191,6 +195,19 @@ def _is_key(value: bytes) -> bool:
         return len(value) == 24 and len(base64.b64decode(value, validate=True)) == 16
     except binascii.Error:
         return False
+
+
+def last_event_id(head: Head) -> str | None:
+    """Return the id of the last message that a client has had, if its query says one.
+
+    A page can give a WebSocket no headers, so that it stands where those of HTML's EventSource
+    put it that can neither.
+    """
+    if LAST_EVENT_ID.encode() not in head.query_string:
+        return None
+    query = head.query_string.decode("utf-8", "replace")
+    found = parse_qsl(query, keep_blank_values=True)
+    return next((value for key, value in found if key == LAST_EVENT_ID), None)
 
 
 def accept_key(key: bytes) -> bytes:

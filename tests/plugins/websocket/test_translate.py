@@ -70,7 +70,27 @@ def test_opened() -> None:
     assert emit.message["path"] == "/chat"
     assert emit.message["scheme"] == "ws"
     assert emit.message["subprotocols"] == ["chat"]
-    assert set(emit.message) == set(messages.Connect.__annotations__)
+    assert set(emit.message) == set(messages.Connect.__annotations__) - {"last_event_id"}
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        (b"last_event_id=1-2f", "1-2f"),
+        (b"a=b&last_event_id=1-2f&last_event_id=no", "1-2f"),
+        (b"last_event_id=", ""),
+        (b"last_event_id", ""),
+        (b"last_event_id=%C3%A9+%ff", "\u00e9 \ufffd"),
+        (b"last_event_id=\xc3\xa9\xff", "\u00e9\ufffd"),
+        (b"my_last_event_id=1", None),
+        (b"a=last_event_id", None),
+    ],
+)
+def test_last_event_id(query: bytes, expected: str | None) -> None:
+    """Where the query says which message was the last, the connect message does."""
+    _, emit = Talk(query=query).opened
+    assert isinstance(emit, Emit)
+    assert emit.message.get("last_event_id") == expected
 
 
 ACCEPT = [Accepted(), Write(Accept(None, []))]
