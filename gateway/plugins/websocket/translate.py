@@ -19,11 +19,19 @@ from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, Final
 
 from gateway.core.errors import LocalProtocolError
+from gateway.core.opening import (
+    UNREACHED,
+    Refuse,
+    checked_headers,
+    last_event_id,
+    refusal,
+    undecided,
+    unreached,
+)
 from gateway.core.plugin import (
     ACCEPTED,
     REJECTED,
     RELEASED,
-    UNROUTED,
     Accepted,
     Action,
     Close,
@@ -37,18 +45,12 @@ from gateway.core.plugin import (
     Timer,
     Write,
 )
-from gateway.core.web import Head
+from gateway.core.web import Head, Header
 from gateway.plugins.websocket import frames
 from gateway.plugins.websocket.config import WebsocketConfig
 from gateway.plugins.websocket.deflate import ContextDeflater, Deflater
 from gateway.plugins.websocket.frames import Closed, Event, Fault, Ping
-from gateway.plugins.websocket.handshake import (
-    Accept,
-    Refuse,
-    checked_headers,
-    last_event_id,
-    refusal,
-)
+from gateway.plugins.websocket.handshake import Accept
 
 CONNECT: Final = "connect"
 RECEIVE: Final = "receive"
@@ -65,16 +67,16 @@ TRY_LATER: Final = 1013
 
 _PING_FRAME: Final = frames.control_frame(frames.PING)
 
-_UNREACHED: Final = {
-    Refusal.FULL: (503, TRY_LATER, "the application is busy"),
-    Refusal.DRAINING: (503, RESTART, "the gateway is shutting down"),
-    Refusal.UNAVAILABLE: (503, RESTART, "the application cannot be reached"),
-    Refusal.TOO_BIG: (431, TOO_BIG, "too big for one message"),
-    Refusal.TOO_SLOW: (503, TRY_LATER, "too much waits to be worked on"),
-    Refusal.TIMEOUT: (503, INTERNAL, "no answer in time"),
-    Refusal.BROKEN: (500, INTERNAL, "the gateway made a mistake"),
+_CLOSES: Final = {
+    Refusal.FULL: TRY_LATER,
+    Refusal.DRAINING: RESTART,
+    Refusal.UNAVAILABLE: RESTART,
+    Refusal.TOO_BIG: TOO_BIG,
+    Refusal.TOO_SLOW: TRY_LATER,
+    Refusal.TIMEOUT: INTERNAL,
+    Refusal.BROKEN: INTERNAL,
 }
-"""What never reached a consumer: HTTP status before acceptance, close code after, words."""
+"""The close codes of what never reached a consumer."""
 
 
 class State(enum.Enum):
@@ -277,7 +279,7 @@ class WebsocketSession(Session):
             raise LocalProtocolError("the client did not offer the subprotocol")
         if "content" in reply:
             raise LocalProtocolError("content goes with a refusal")
-        answer = Accept(subprotocol, checked_headers(reply.get("headers", ())))
+        answer = Accept(subprotocol, _checked(reply))
         self.state = OPEN
         self._offered = []
         actions: list[Action] = [Accepted(), Timer("decision", None), Write(answer)]
@@ -291,7 +293,7 @@ class WebsocketSession(Session):
         if close is not False and close is not True and not frames.may_be_sent(close):
             self._drop(Drop.FOREIGN_CODE)
         status = reply.get("status", 403)
-        headers = checked_headers(reply.get("headers", ()))
+        headers = _checked(reply)
         if "content" in reply:
             return self._refuse(Refuse(status, reply["content"], headers))
         return self._refuse(refusal(status, reply.get("reason", ""), headers))
@@ -324,22 +326,11 @@ class WebsocketSession(Session):
         return ()
 
     def _pending_outcome(self, outcome: Outcome) -> Iterable[Action]:
-        kind = outcome.kind
-        if kind == ACCEPTED:
-            # Where nobody routes connects there is nobody to accept explicitly.
-            implicit = self._config.implicit_accept or outcome.cause == "unannounced"
-            return self._accept({}) if implicit else ()
-        if kind == REJECTED:
-            code = outcome.code
-            if code is not None and not 400 <= code <= 599:
-                self._drop(Drop.FOREIGN_CODE)
-                code = None
-            return self._refuse(refusal(code or 403, outcome.reason))
-        if kind == UNROUTED:
-            return self._refuse(refusal(404, "nothing is here"))
-        if kind == RELEASED:
-            return self._refuse(refusal(503, "nobody was there to answer"))
-        return self._refuse(refusal(500, "the application failed"))
+        if (refuse := undecided(outcome, self._drop)) is not None:
+            return self._refuse(refuse)
+        # Where nobody routes connects there is nobody to accept explicitly.
+        implicit = self._config.implicit_accept or outcome.cause == "unannounced"
+        return self._accept({}) if implicit else ()
 
     def _open_outcome(self, outcome: Outcome) -> Iterable[Action]:
         kind = outcome.kind
@@ -355,11 +346,10 @@ class WebsocketSession(Session):
 
     def refused(self, token: Any, refusal_: Refusal) -> Iterable[Action]:
         """Tell the peer that its message never reached the application."""
-        status, code, reason = _UNREACHED[refusal_]
         if self.state is OPEN:
-            return self._close(code, reason)
+            return self._close(_CLOSES[refusal_], UNREACHED[refusal_][1])
         if self.state is PENDING and token == CONNECT:
-            return self._refuse(refusal(status, reason))
+            return self._refuse(unreached(refusal_))
         return ()
 
     # ------------------------------------------------ time
@@ -398,6 +388,10 @@ class WebsocketSession(Session):
             reason = f"the gateway is shutting down; retry-after={retry_after:.1f}"
             return self._close(RESTART, reason)
         return ()
+
+
+def _checked(reply: Message) -> list[Header]:
+    return checked_headers(reply.get("headers", ()), prefix=b"sec-websocket-")
 
 
 def deflating(kind: type[WebsocketSession], deflater: Deflater) -> type[WebsocketSession]:

@@ -8,6 +8,7 @@ import pytest
 
 from gateway.core.errors import LocalProtocolError
 from gateway.core.metrics import Drop
+from gateway.core.opening import Refuse
 from gateway.core.plugin import (
     ACCEPTED,
     FAILED,
@@ -25,7 +26,7 @@ from gateway.core.plugin import (
 )
 from gateway.plugins.websocket import frames, messages
 from gateway.plugins.websocket.frames import Closed, Fault, Ping, Pong
-from gateway.plugins.websocket.handshake import Accept, Refuse
+from gateway.plugins.websocket.handshake import Accept
 from gateway.plugins.websocket.translate import (
     CLOSED,
     CLOSING,
@@ -74,20 +75,10 @@ def test_opened() -> None:
 
 
 @pytest.mark.parametrize(
-    ("query", "expected"),
-    [
-        (b"last_event_id=1-2f", "1-2f"),
-        (b"a=b&last_event_id=1-2f&last_event_id=no", "1-2f"),
-        (b"last_event_id=", ""),
-        (b"last_event_id", ""),
-        (b"last_event_id=%C3%A9+%ff", "\u00e9 \ufffd"),
-        (b"last_event_id=\xc3\xa9\xff", "\u00e9\ufffd"),
-        (b"my_last_event_id=1", None),
-        (b"a=last_event_id", None),
-    ],
+    ("query", "expected"), [(b"last_event_id=1-2f", "1-2f"), (b"last_event_id=", ""), (b"", None)]
 )
 def test_last_event_id(query: bytes, expected: str | None) -> None:
-    """Where the query says which message was the last, the connect message does."""
+    """Where the client says which message was its last, the connect message does."""
     _, emit = Talk(query=query).opened
     assert isinstance(emit, Emit)
     assert emit.message.get("last_event_id") == expected
