@@ -291,6 +291,10 @@ class FakeEdge(Edge):
         """Keep the call."""
         self.calls.append(("unlisten", channel))
 
+    def watch(self, channel: str, process: str) -> None:
+        """Keep the call."""
+        self.calls.append(("watch", channel, process))
+
     def leave(self) -> None:
         """Keep the call."""
         self.calls.append(("leave",))

@@ -146,5 +146,11 @@ class Edge(ABC):
         """Read a channel no more: what waits there, waits for whoever reads it next."""
 
     @abstractmethod
+    def watch(self, channel: str, process: str) -> None:
+        """Have ``{"closed": True}`` sent to ``channel``, a name of this process, when ``process``
+        ends, or now if there is none: behind all that it has sent.
+        """  # noqa: D205 - one sentence
+
+    @abstractmethod
     def leave(self) -> None:
         """Leave the layer: the lease ends, in order, after all that was posted."""

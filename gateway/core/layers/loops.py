@@ -35,6 +35,7 @@ from gateway.core.layers.verbs import (
     DO_POST,
     DO_REGISTER,
     DO_SEND_GROUP,
+    DO_WATCH,
     DO_WITHDRAW,
     receivable,
 )
@@ -517,6 +518,9 @@ class LoopEdge(Edge):
     def _say(self, code: int, *fields: Any) -> None:
         if self.available:
             self._client.say((code, 0, *fields))
+
+    def watch(self, channel: str, process: str) -> None:
+        self._say(DO_WATCH, checked(channel), process)
 
     def leave(self) -> None:
         self._client.layer.closed = True

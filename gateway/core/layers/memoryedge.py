@@ -124,6 +124,10 @@ class MemoryEdge(Edge):
         with self._lock:
             self._state.unlisten(self._link, channel)
 
+    def watch(self, channel: str, process: str) -> None:
+        with self._lock:
+            self._state.watch(self._link, checked(channel), process)
+
     def leave(self) -> None:
         self._layer.close()
 

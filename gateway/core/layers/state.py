@@ -205,7 +205,11 @@ class State(Holds):
             self._tidy(found)
 
     def _close_channel(self, name: str) -> None:
-        self._offer(name, CLOSED, self.clock() + self.options.expiry, forever=False)
+        owner = names.process_of(name)
+        if owner is None:
+            self._offer(name, CLOSED, self.clock() + self.options.expiry, forever=False)
+        elif (process := self.processes.get(owner)) is not None:
+            self._item(process, (MESSAGE, name, CLOSED), len(CLOSED))
 
     # ---------------------------------------------------------------- numbers
 
