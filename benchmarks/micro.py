@@ -237,20 +237,20 @@ LINES = "".join(f'{{"id": {n}, "price": {n * 7919 % 1000}.25, "side": "buy"}}\n'
 """What is compressed: 1 KiB of JSON."""
 
 
-def _opened(port: Port, clock: ManualClock) -> Any:
+def _opened(port: Port, clock: ManualClock, more: bytes = b"") -> Any:
     """Return what a connection that was accepted is to be told when bytes arrive."""
     protocol, transport = _connected(port)
     head, _, _ = ws_load.handshake("/echo").rpartition(b"\r\n")
-    protocol.data_received(head + OFFER + b"\r\n")
+    protocol.data_received(head + OFFER + more + b"\r\n")
     clock.advance()
     if transport.protocol is None:  # nobody routes the connect: accepted in a turn of its own
         raise RuntimeError("the handshake was not accepted")
     return transport.protocol.data_received
 
 
-def _echo(data: bytes, reply: bytes, **settings: Any) -> Step:
+def _echo(data: bytes, reply: bytes, more: bytes = b"", **settings: Any) -> Step:
     edge, engine, clock, port = _port(**settings)
-    received = _opened(port, clock)
+    received = _opened(port, clock, more)
     channel = f"websocket.send.{engine.process}!{engine.attached:x}"
 
     def step() -> None:
@@ -268,6 +268,12 @@ def websocket_in_out() -> Step:
 def websocket_agreed() -> Step:
     """The same where compression was agreed on, for a message too short for it."""
     return _echo(ws_load.frame(ws_load.TEXT), TEXT_REPLY, compression="deflate")
+
+
+def websocket_objects() -> Step:
+    """The same with a client that speaks gateway.v1: the reply is an object."""
+    offer = b"Sec-WebSocket-Protocol: gateway.v1\r\n"
+    return _echo(ws_load.frame(ws_load.TEXT), TEXT_REPLY, offer)
 
 
 def websocket_large() -> Step:
@@ -503,6 +509,7 @@ STAGES: dict[str, tuple[Callable[[], Step], int]] = {
     "http2": (http2_in_out, 1),
     "websocket": (websocket_in_out, 1),
     "websocket-agreed": (websocket_agreed, 1),
+    "websocket-objects": (websocket_objects, 1),
     "websocket-1k": (websocket_large, 1),
     "websocket-deflate": (websocket_deflate, 1),
     "group": (group, MEMBERS),

@@ -298,11 +298,12 @@ class Connection(Conversation, plugin.Connection):
             self.wire.close(data, abort=abort)
 
     def end(self, data: Any = b"", cause: int = GATEWAY, *, abort: bool = False) -> None:
-        """End it from outside the session's actions; a failing transport is only logged."""
+        """End it from outside the session's actions; of a transport that fails to, tell the log."""
         self.cause = cause
         try:
             self._close(data, abort=abort)
         except Exception:
+            self.context.count("close_errors_total")
             self.context.log.exception("%s: the transport failed to close", self.reply_channel)
 
     def cut_off(self) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
+from urllib.parse import parse_qsl
 
 import msgspec
 
@@ -17,7 +18,7 @@ from gateway.core.errors import LocalProtocolError
 from gateway.core.layers.base import ACCEPTED, REJECTED, RELEASED, UNROUTED, Outcome
 from gateway.core.metrics import Drop
 from gateway.core.session import Refusal
-from gateway.core.web import RETRY_AFTER, Exchange, Header, plain
+from gateway.core.web import RETRY_AFTER, Exchange, Head, Header, plain
 
 UNREACHED: Final = {
     Refusal.FULL: (503, "the application is busy"),
@@ -29,6 +30,9 @@ UNREACHED: Final = {
     Refusal.BROKEN: (500, "the gateway made a mistake"),
 }
 """What never reached a consumer: the status, and words for people."""
+
+LAST_EVENT_ID: Final = "last_event_id"
+"""The key of the query that says where a client was."""
 
 _TOKEN: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")  # RFC 9110 section 5.6.2
 _UNFIT: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")  # RFC 9110 section 5.5; a tab may be
@@ -43,6 +47,22 @@ class Refuse(msgspec.Struct, frozen=True):
     status: int
     content: bytes = b""
     headers: Sequence[Header] = ()
+
+
+def last_event_id(head: Head) -> str | None:
+    """Return the id of the last message that a client has had; None where it says nothing of it.
+
+    It stands in the header that HTML's EventSource sends (as UTF-8), else in the query, for those
+    that can send no headers.
+    """
+    header = head.header(b"last-event-id")
+    if header is not None:
+        return header.decode("utf-8", "replace")
+    if LAST_EVENT_ID.encode() not in head.query_string:
+        return None
+    query = head.query_string.decode("utf-8", "replace")
+    found = parse_qsl(query, keep_blank_values=True)
+    return next((value for key, value in found if key == LAST_EVENT_ID), None)
 
 
 def refusal(

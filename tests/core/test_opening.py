@@ -7,9 +7,16 @@ import pytest
 from gateway.core.errors import LocalProtocolError
 from gateway.core.layers.base import ACCEPTED, FAILED, REJECTED, RELEASED, UNROUTED, Outcome
 from gateway.core.metrics import Drop
-from gateway.core.opening import answer, checked_headers, refusal, undecided, unreached
+from gateway.core.opening import (
+    answer,
+    checked_headers,
+    last_event_id,
+    refusal,
+    undecided,
+    unreached,
+)
 from gateway.core.plugin import Refusal
-from tests.core.asked import Asked
+from tests.core.asked import Asked, head
 
 
 @pytest.mark.parametrize(
@@ -80,3 +87,26 @@ def test_what_cannot_be_sent_is_a_500() -> None:
     asked = Asked()
     assert answer(asked, refusal(403, "no")) is None
     assert (asked.status, asked.content, asked.ended) == (403, b"no\n", True)
+
+
+@pytest.mark.parametrize(
+    ("headers", "query", "expected"),
+    [
+        ([], b"", None),
+        ([], b"last_event_id=1-2f", "1-2f"),
+        ([], b"a=b&last_event_id=1-2f&last_event_id=no", "1-2f"),
+        ([], b"last_event_id=", ""),
+        ([], b"last_event_id", ""),
+        ([], b"last_event_id=%C3%A9+%ff", "\u00e9 \ufffd"),
+        ([], b"last_event_id=\xc3\xa9\xff", "\u00e9\ufffd"),
+        ([], b"my_last_event_id=1", None),
+        ([], b"a=last_event_id", None),
+        ([(b"last-event-id", b"\xc3\xa9")], b"last_event_id=no", "\u00e9"),
+        ([(b"last-event-id", b"")], b"last_event_id=no", ""),
+    ],
+)
+def test_last_event_id(
+    headers: list[tuple[bytes, bytes]], query: bytes, expected: str | None
+) -> None:
+    """What a client has had last stands in the header, else in the query, else nowhere."""
+    assert last_event_id(head(headers, query=query)) == expected

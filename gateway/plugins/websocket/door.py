@@ -11,9 +11,10 @@ from gateway.core.opening import Refuse, refusal
 from gateway.core.pages import Pages
 from gateway.core.plugin import Context, Drop, Peer
 from gateway.core.web import Exchange, Head
-from gateway.plugins.websocket import deflate, handshake
+from gateway.plugins.websocket import deflate, envelope, handshake
 from gateway.plugins.websocket.config import WebsocketConfig
 from gateway.plugins.websocket.deflate import Agreed, ContextDeflater, Deflater, Inflater
+from gateway.plugins.websocket.envelope import ObjectContextSession, ObjectSession
 from gateway.plugins.websocket.handshake import Offer
 from gateway.plugins.websocket.translate import ContextSession, WebsocketSession, deflating
 from gateway.plugins.websocket.transport import WebsocketWire
@@ -36,8 +37,9 @@ class Door:
         """Messages that may come at once."""
         self._context = context
         self._pages = Pages(context, config.origins, "a WebSocket")
-        self._classes: dict[int, type[WebsocketSession]] = {}
-        """The classes of sessions that share compressed frames, by their window."""
+        self._classes: dict[tuple[int, bool], type[WebsocketSession]] = {}
+        """The classes of sessions that share compressed frames: by their window, and whether they
+        speak message objects."""
 
     def matches(self, head: Head) -> bool:
         """Return whether a request is a handshake for one of ``paths``."""
@@ -77,15 +79,19 @@ class Door:
 
     def _session(self, head: Head, offer: Offer, agreed: Agreed | None) -> WebsocketSession:
         config = self.config
+        objects = envelope.NAME in offer.subprotocols
+        kind = ObjectSession if objects else WebsocketSession
         if agreed is None:
-            return WebsocketSession(config, head, offer.subprotocols, self.drop)
+            return kind(config, head, offer.subprotocols, self.drop)
         how = agreed.window, config.compression_level, config.compression_min
         if agreed.context:
+            with_context = ObjectContextSession if objects else ContextSession
             deflater = ContextDeflater(*how)
-            return ContextSession(config, head, offer.subprotocols, self.drop, deflater)
-        found = self._classes.get(agreed.window)
+            return with_context(config, head, offer.subprotocols, self.drop, deflater)
+        key = agreed.window, objects
+        found = self._classes.get(key)
         if found is None:
-            found = self._classes[agreed.window] = deflating(Deflater(*how))
+            found = self._classes[key] = deflating(kind, Deflater(*how))
         return found(config, head, offer.subprotocols, self.drop)
 
     def inflater(self, agreed: Agreed) -> Inflater:

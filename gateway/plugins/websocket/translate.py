@@ -18,11 +18,13 @@ import enum
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, Final
 
+from gateway.core.codes import may_be_sent
 from gateway.core.errors import LocalProtocolError
 from gateway.core.opening import (
     UNREACHED,
     Refuse,
     checked_headers,
+    last_event_id,
     refusal,
     undecided,
     unreached,
@@ -151,10 +153,15 @@ class WebsocketSession(Session):
             "headers": head.headers,
             "subprotocols": self._offered,
         }
+        if (since := self._since(head)) is not None:
+            message["last_event_id"] = since
         return (
             Timer("decision", self._config.decision_timeout),
             Emit("connect", message, CONNECT),
         )
+
+    def _since(self, head: Head) -> str | None:
+        return last_event_id(head)
 
     def received(self, data: list[Event]) -> Iterable[Action]:
         """Take events in order."""
@@ -232,7 +239,7 @@ class WebsocketSession(Session):
         """Do what a reply says. Raises `LocalProtocolError` where it makes no sense now."""
         if self.state is OPEN and (output := self.frame(reply)) is not None:
             return (Write(output),)
-        talks = reply.get("text") is not None or reply.get("bytes") is not None
+        talks = self._talks(reply)
         close = reply.get("close", False)
         actions: list[Action] = []
         if self.state is PENDING:
@@ -255,6 +262,10 @@ class WebsocketSession(Session):
         if close is not False:
             actions += self._close(self._code_of(close, NORMAL), reply.get("reason", ""))
         return actions
+
+    def _talks(self, reply: Message) -> bool:
+        """Return whether a reply has something to be sent."""
+        return reply.get("text") is not None or reply.get("bytes") is not None
 
     def _data(self, reply: Message) -> bytes:
         """Return the frame of a reply's data, which is sure to be sent."""
@@ -280,7 +291,7 @@ class WebsocketSession(Session):
     def _refused_by(self, reply: Message, close: Any, *, talks: bool) -> list[Action]:
         if talks or reply.get("accept") or "subprotocol" in reply:
             raise LocalProtocolError("a reply accepts or refuses, not both")
-        if close is not False and close is not True and not frames.may_be_sent(close):
+        if close is not False and close is not True and not may_be_sent(close):
             self._drop(Drop.FOREIGN_CODE)
         status = reply.get("status", 403)
         headers = _checked(reply)
@@ -300,7 +311,7 @@ class WebsocketSession(Session):
     def _code_of(self, close: Any, default: int) -> int:
         if close is True or close is None:
             return default
-        if frames.may_be_sent(close):
+        if may_be_sent(close):
             return int(close)
         self._drop(Drop.FOREIGN_CODE)
         return default
@@ -384,8 +395,8 @@ def _checked(reply: Message) -> list[Header]:
     return checked_headers(reply.get("headers", ()), prefix=b"sec-websocket-")
 
 
-def deflating(deflater: Deflater) -> type[WebsocketSession]:
-    """Return the class of sessions that agreed on the same parameters of compression.
+def deflating(kind: type[WebsocketSession], deflater: Deflater) -> type[WebsocketSession]:
+    """Return the class of sessions of a kind that agreed on the same parameters of compression.
 
     A group's message is framed once for each class of its members: so it is compressed once for
     each set of parameters.
@@ -395,7 +406,7 @@ def deflating(deflater: Deflater) -> type[WebsocketSession]:
         "text_frame": deflater.text_frame,
         "binary_frame": deflater.binary_frame,
     }
-    return type("DeflatingSession", (WebsocketSession,), namespace)
+    return type(f"Deflating{kind.__name__}", (kind,), namespace)
 
 
 class ContextSession(WebsocketSession):
@@ -417,7 +428,7 @@ class ContextSession(WebsocketSession):
         self._deflater = deflater
 
     @classmethod
-    def frame(cls, reply: Message) -> None:
+    def frame(cls, reply: Message) -> bytes | None:
         """Return None: each session makes its own."""
 
     def _data(self, reply: Message) -> bytes:

@@ -38,6 +38,10 @@ async def aecho(message):
     message.reply(message.text)
 
 
+def mirror(message):
+    message.reply(message.get("text", message.get("bytes")))
+
+
 def connect(message):
     message.accept()
     Group("all").add(message.reply_channel)
@@ -158,6 +162,7 @@ routing = [
     route("websocket.receive", tell, path=r"^/tell$"),
     route("websocket.receive", echo, path=r"^/echo$"),
     route("websocket.receive", aecho, path=r"^/aecho$"),
+    route("websocket.receive", mirror, path=r"^/mirror$"),
     route("websocket.receive", buffered, path=r"^/buffered$"),
     route("websocket.receive", mixed, path=r"^/mixed$"),
     route("websocket.receive", later, path=r"^/later$"),

@@ -71,7 +71,17 @@ def test_opened() -> None:
     assert emit.message["path"] == "/chat"
     assert emit.message["scheme"] == "ws"
     assert emit.message["subprotocols"] == ["chat"]
-    assert set(emit.message) == set(messages.Connect.__annotations__)
+    assert set(emit.message) == set(messages.Connect.__annotations__) - {"last_event_id"}
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"), [(b"last_event_id=1-2f", "1-2f"), (b"last_event_id=", ""), (b"", None)]
+)
+def test_last_event_id(query: bytes, expected: str | None) -> None:
+    """Where the client says which message was its last, the connect message does."""
+    _, emit = Talk(query=query).opened
+    assert isinstance(emit, Emit)
+    assert emit.message.get("last_event_id") == expected
 
 
 ACCEPT = [Accepted(), Write(Accept(None, []))]

@@ -1,0 +1,113 @@
+"""Event streams over the http port: one `SseWire` from the claim to the last byte."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gateway.core.opening import Refuse, refusal
+from gateway.core.plugin import Connection, Drop, Traffic
+from gateway.core.web import Exchange, Piece
+from gateway.plugins.sse.translate import KEEP_ALIVE, Decline, Open
+
+if TYPE_CHECKING:
+    from gateway.plugins.sse.door import Door
+
+
+class SseWire:
+    """One stream's transport: the core's `Wire` over an `Exchange` of any version of HTTP."""
+
+    __slots__ = ("_connection", "_door", "_exchange", "_open", "_spoke", "traffic")
+
+    def __init__(self, door: Door, exchange: Exchange) -> None:
+        self._door = door
+        self._exchange: Exchange | None = exchange
+        self._connection: Connection | None = None
+        self._open = False
+        self._spoke = False
+        self.traffic = Traffic() if door.recording else None
+        """Bytes of events, for the access log."""
+        door.streams += 1
+        door.pending += 1
+
+    def begin(self, connection: Connection) -> None:
+        """Take the connection that this wire carries."""
+        self._connection = connection
+        exchange = self._exchange
+        if exchange is not None:
+            exchange.on_gone(self._over)
+            exchange.on_writable(connection.writable)
+
+    # ------------------------------------------------ what the core calls
+
+    def write(self, output: Piece | Open) -> None:
+        """Send a piece of the stream; or accept: begin the response."""
+        exchange = self._exchange
+        if exchange is None:
+            self._door.drop(Drop.GONE)
+        elif output.__class__ is Open:
+            self._accept(exchange, output)
+        elif output is not KEEP_ALIVE:
+            self._spoke = True
+            self._share(exchange, output)  # type: ignore[arg-type] # a Piece
+        elif self._spoke:
+            self._spoke = False
+        elif not exchange.paused:
+            self._share(exchange, KEEP_ALIVE)
+
+    def close(self, data: bytes | Refuse | Decline, *, abort: bool) -> None:
+        """End: with the stream's last bytes, or with the response that refuses the request."""
+        exchange = self._exchange
+        if exchange is None:
+            return
+        if abort:
+            exchange.abort()
+        elif self._open:
+            if isinstance(data, bytes) and data:
+                self._share(exchange, Piece(data))
+            exchange.end()
+        elif isinstance(data, Decline):
+            self._leave()
+            exchange.decline()
+        elif isinstance(data, Refuse):
+            self._door.refuse(exchange, data)
+        else:
+            self._door.refuse(exchange, refusal(500, "the gateway failed"))
+        self._leave()
+        # In a turn of its own: the core is in the middle of this session's actions.
+        self._door.loop.call_soon(self._over)
+
+    def pause(self) -> None:
+        """Do nothing: a client of a stream only listens."""
+
+    def resume(self) -> None:
+        """Do nothing."""
+
+    # ------------------------------------------------ own
+
+    def _accept(self, exchange: Exchange, answer: Open) -> None:
+        if self._open:
+            return
+        self._open = True
+        self._door.pending -= 1
+        exchange.respond(200, self._door.headers(exchange.head, answer.headers))
+        self._share(exchange, KEEP_ALIVE)
+
+    def _share(self, exchange: Exchange, piece: Piece) -> None:
+        if self.traffic is not None:
+            self.traffic.sent += len(piece.content)
+        exchange.share(piece)
+
+    def _leave(self) -> None:
+        """Let go of the request."""
+        if self._exchange is not None:
+            self._exchange = None
+            self._door.streams -= 1
+            if not self._open:
+                self._door.pending -= 1
+
+    def _over(self) -> None:
+        """Tell the core, once."""
+        self._leave()
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.lost()
