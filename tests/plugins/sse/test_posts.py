@@ -16,7 +16,9 @@ from gateway.plugins.sse.config import SseConfig
 from tests.plugins.sse.serving import Serving, Stream, accept, on_loop, page, wait_until
 
 NEW = "/chat?gateway_connection=new"
-BOTH: dict[str, Any] = dict.fromkeys(("sse.connect", "sse.receive", "sse.disconnect", "http.request"), accept)
+BOTH: dict[str, Any] = dict.fromkeys(
+    ("sse.connect", "sse.receive", "sse.disconnect", "http.request"), accept
+)
 
 
 def waits(event: asyncio.Event) -> Any:
