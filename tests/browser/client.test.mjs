@@ -403,12 +403,23 @@ test("what met an ended connection goes over the next one, once", async () => {
 });
 
 test("when nobody knows whether it arrived, the promise says so", async () => {
-  const { gateway, stream } = await overSse();
+  const { gateway } = await overSse();
   const sent = gateway.send("one");
   await settle();
+  assert.equal(requests[1].headers["Idempotency-Key"], undefined);
   requests[1].fail();
+  await assert.rejects(sent, { unsure: true });
   await settle();
-  stream.cut();
+  assert.equal(requests.length, 2);
+});
+
+test("nor does anybody when the location of a long poll is gone by then", async () => {
+  const { gateway } = await overPoll();
+  const sent = gateway.send("one");
+  await settle();
+  requests[2].fail();
+  await settle();
+  requests[1].answer(404);
   const refused = assert.rejects(sent, { unsure: true });
   await pass(1000);
   await refused;

@@ -87,7 +87,10 @@ def _faults(heard: list[int]) -> list[tuple[int, int]]:
 @contextmanager
 def judged(browser: Browser, served: Served, begin: str = "", **options: Any) -> Iterator[Judge]:
     """Numbers flow to a page while the block cuts what it likes; at its end the page is judged."""
-    with Proxy(served.port) as proxy, browser.open(proxy.url("/page/")) as page:
+    with (
+        Proxy(served.port, options.pop("host", "127.0.0.1")) as proxy,
+        browser.open(proxy.url("/page/")) as page,
+    ):
         page.wait("window.ready")
         numbers = Numbers(served, options.pop("binary", False))
         hostile = options.pop("hostile", None)

@@ -62,8 +62,10 @@ class Proxy:
     ``stalled``, ``lossy`` at will, from any thread.
     """
 
-    def __init__(self, upstream: int) -> None:
+    def __init__(self, upstream: int, host: str = "127.0.0.1") -> None:
+        """``host`` is what the browser calls it."""
         self.upstream = upstream
+        self.host = host
         self.refused: set[str] = set()
         """Kinds that are answered 502 by the proxy itself."""
         self.down: set[str] = set()
@@ -103,7 +105,7 @@ class Proxy:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def url(self, path: str) -> str:
-        return f"http://127.0.0.1:{self.port}{path}"
+        return f"http://{self.host}:{self.port}{path}"
 
     def open(self, kind: str) -> int:
         """How many connections of a kind there are."""
@@ -140,6 +142,8 @@ class Proxy:
                 await self._pass(passing, head, reader)
         except (OSError, asyncio.IncompleteReadError):
             pass
+        except asyncio.CancelledError:
+            pass  # at the end; asyncio would log it as an error of this callback
         finally:
             if passing is not None:
                 self._open.discard(passing)

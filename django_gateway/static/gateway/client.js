@@ -26,7 +26,7 @@ const page = globalThis.document;
 const baseURL = page?.baseURI ?? globalThis.location?.href;
 const sleep = ms => new Promise(done => setTimeout(done, ms));
 const hidden = () => page?.visibilityState === "hidden";
-const isLocal = url => /^(localhost$|127\.|\[::1]$)/.test(new URL(url, baseURL).hostname);
+const isLocal = url => /^(localhost$|127\.|\[::1]$)/.test(new URL(typeof url === "function" ? "" : url, baseURL).hostname);
 const unbase64 = text => Uint8Array.from(atob(text), char => char.charCodeAt(0)).buffer;
 // Codes by which an application ends the connection; the others say that it may be tried again.
 const isFinal = code => code === 1000 || code === 1008 || code >= 3000;
@@ -202,8 +202,8 @@ class RequestLink extends Link {
 
   async post(item, key) {
     const { data, resolve, reject, moved } = item;
-    const headers = { "Idempotency-Key": key };
-    headers["Content-Type"] = typeof data === "string" ? "text/plain;charset=UTF-8" : "application/octet-stream";
+    const headers = { "Content-Type": typeof data === "string" ? "text/plain;charset=UTF-8" : "application/octet-stream" };
+    if (this.repeats) headers["Idempotency-Key"] = key;
     const signal = this.sending.signal;
     let delay = this.owner.options.minDelay;
     for (let unsure = false; ; await sleep(delay)) {
@@ -224,7 +224,7 @@ class RequestLink extends Link {
       } catch {
         unsure = true; // the request was lost, or its answer
       }
-      if (!this.over) continue;
+      if (!this.over && (this.repeats || !unsure)) continue;
       if (unsure) return reject(problem("the connection broke before the answer came", { unsure }));
       return this.owner._keep(item);
     }
@@ -268,6 +268,8 @@ class SseLink extends RequestLink {
 }
 
 class LongpollLink extends RequestLink {
+  repeats = true; // a message that has the key of an earlier one is answered, and not run again
+
   async start() {
     const response = await this.request(this.url, { method: "POST", headers: { Prefer: "respond-async" } });
     if (response.status !== 201) return this.refused(response);
@@ -473,7 +475,7 @@ export class Gateway extends Source {
 
   _bar(name) {
     const bar = this._bars[name];
-    bar.until = Date.now() + Math.min(this.options.probe * 2 ** bar.count++, LONGEST);
+    bar.until = Date.now() + Math.min((this.options.probe || DEFAULTS.probe) * 2 ** bar.count++, LONGEST);
     bar.deaths = 0;
   }
 
