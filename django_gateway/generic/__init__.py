@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from django_gateway.generic.base import BaseConsumer, Consumer
 from django_gateway.generic.http import HttpConsumer
+from django_gateway.generic.sse import JsonSseConsumer, SseConsumer
 from django_gateway.generic.websockets import JsonWebsocketConsumer, WebsocketConsumer
 
 __all__ = [
     "BaseConsumer",
     "Consumer",
     "HttpConsumer",
+    "JsonSseConsumer",
     "JsonWebsocketConsumer",
+    "SseConsumer",
     "WebsocketConsumer",
 ]
