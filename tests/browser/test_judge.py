@@ -7,13 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.browser.judging import PROJECT, judged
+from tests.browser.judging import PLUGINS, PROJECT, judged
 from tests.browser.proxy import Proxy
 from tests.demo.browser import Browser
 from tests.e2e.serving import Served, wait_until
 
 pytestmark = pytest.mark.timeout(60)  # a gateway that imports Django, and a browser
-PLUGINS = ("--plugins", "http,websocket,sse")
 KINDS = ("page", "websocket", "sse", "open", "poll", "post")
 SPEED = {"latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
 QUICK = ("--set", "websocket.ping_interval=0.4", "--set", "sse.keep_alive=0.4")

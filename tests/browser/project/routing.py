@@ -35,7 +35,11 @@ def answer(message):
 
 routing = [
     *(route(f"{name}.connect", join, path="^/numbers/") for name in PROTOCOLS),
-    *(route(f"{name}.receive", write_down, path="^/numbers/") for name in PROTOCOLS[:2]),
+    *(route(f"{name}.receive", write_down, path="^/numbers/") for name in PROTOCOLS),
     *(route(f"{name}.connect", members_only, path="^/club/") for name in PROTOCOLS),
-    *(route(f"{name}.receive", answer, path="^/talk/") for name in PROTOCOLS[:2]),
+    *(
+        route(f"{name}.connect", lambda message: message.accept(), path="^/talk/")
+        for name in PROTOCOLS
+    ),
+    *(route(f"{name}.receive", answer, path="^/talk/") for name in PROTOCOLS),
 ]
