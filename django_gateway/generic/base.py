@@ -264,7 +264,7 @@ class Consumer(BaseConsumer):
         _check_names(cls, {kind for several in kinds.values() for kind in several})
         for protocol, several in kinds.items():
             taken = [kind for kind in several if cls._takes(kind, several)]
-            if not any(_own(cls, kind) for kind in taken) and not (_joins(cls) and taken):
+            if not any(cls._has(kind) for kind in taken) and not (_joins(cls) and taken):
                 raise ImproperlyConfigured(
                     f"{name_of(cls)} has no method for a message of {protocol!r}, which are "
                     f"{', '.join(several)}; write def {_wanted(several)}(self, message)"
@@ -303,6 +303,11 @@ class Consumer(BaseConsumer):
         if kind == "disconnect" and "connect" not in kinds:
             return _own(cls, kind)
         return callable(getattr(cls, kind, None)) and not hasattr(BaseConsumer, kind)
+
+    @classmethod
+    def _has(cls, kind: str) -> bool:
+        """Whether it has more for this kind of message than every consumer has."""
+        return _own(cls, kind)
 
     def _with_groups(
         self,
