@@ -20,6 +20,9 @@ in the page ``new EventSource("/news")``. What happens to a stream:
 * A ``close`` is an event of that name, with ``code`` and ``reason``, and the stream's end; the
   page closes its EventSource then, which would come back otherwise. A page that does come back
   is refused for good by ``status`` 204.
+* A client that asks with ``?gateway_connection=new`` is told a location by the event ``open``. What
+  it posts there, by whichever gateway process, is an ``sse.receive`` of its stream, in order, and
+  the outcome is what the post is answered.
 * One ``disconnect`` follows for each accepted stream.
 
 The settings stand in the table ``[sse]``: `SseConfig`.
@@ -27,13 +30,17 @@ The settings stand in the table ``[sse]``: `SseConfig`.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
-from gateway.core.plugin import Context, ProtocolPlugin, hookimpl
+from gateway.core.errors import ConfigError
+from gateway.core.plugin import Context, LayerOptions, ProtocolPlugin, hookimpl
 from gateway.core.web import Claim
 from gateway.plugins.sse import messages
 from gateway.plugins.sse.config import SseConfig
 from gateway.plugins.sse.door import Door
+
+ENVELOPE: Final = 16384
+"""Bytes of a message beside its text: the path, decoded, is the one part without a fixed size."""
 
 
 class SsePlugin(ProtocolPlugin):
@@ -43,6 +50,17 @@ class SsePlugin(ProtocolPlugin):
     Config = SseConfig
     messages = messages
     requires = ("http",)
+
+    @classmethod
+    def check(cls, config: Any, layer: LayerOptions) -> None:
+        """Raise ConfigError where what is posted may be larger than the layer lets through."""
+        if config.max_message + ENVELOPE > layer.message_bytes:
+            raise ConfigError(
+                f"sse.max_message is {config.max_message}, and the layer lets "
+                f"{layer.message_bytes} bytes through, of which {ENVELOPE} are for path and "
+                f"addresses: set layer.message_bytes to {config.max_message + ENVELOPE} or more "
+                "(and layer.channel_bytes to several times that), or max_message lower"
+            )
 
     async def start(self) -> None:
         """Do nothing: what listens is the http plugin."""

@@ -63,6 +63,23 @@ class SseConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             "having decided. Off, it waits for a direct reply."
         ),
     ] = True
+    max_message: Annotated[
+        int,
+        Meta(
+            ge=1,
+            description="Bytes that a client may post to its stream at once; more are answered "
+            "413. 1,000,000: the layer carries 1 MiB (layer.message_bytes, to be raised first), "
+            "the rest is for path and addresses.",
+        ),
+    ] = 1_000_000
+    timeout: Annotated[
+        float,
+        Meta(
+            gt=0,
+            description="Seconds until what was posted is answered 503 where it has no outcome. "
+            "120: as for an http.request.",
+        ),
+    ] = 120.0
     slow_consumer: Annotated[
         Literal["close", "drop_oldest", "drop_newest"] | None,
         Meta(

@@ -66,6 +66,12 @@ def encoded(reply: Mapping[str, Any]) -> bytes:
     return ("\n".join(lines) + "\n\n").encode()
 
 
+def opening(location: str, keep_alive: float) -> bytes:
+    """Return the event that tells a page where it may post, and how long silence is no news."""
+    data = json.dumps({"location": location, "keep_alive": keep_alive})
+    return f"event: open\ndata: {data}\n\n".encode()
+
+
 def closing(code: int, reason: str) -> bytes:
     """Return the event that tells a page that the application has closed."""
     data = json.dumps({"code": code, "reason": reason})

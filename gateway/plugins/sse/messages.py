@@ -44,6 +44,17 @@ class Connect(TypedDict):
     ]
 
 
+class Receive(TypedDict, total=False):
+    """What the client has posted to the location of its stream: one of ``text`` and ``bytes``.
+
+    The answer to its request is the outcome.
+    """
+
+    path: Annotated[str, Meta(description="The path that the stream was opened for.")]
+    text: Annotated[str, Meta(description="A text: content of any type but that of bytes.")]
+    bytes: Annotated[bytes, Meta(description="Content of the type application/octet-stream.")]
+
+
 class Disconnect(TypedDict):
     """The stream is over, whoever ended it. One for each that was accepted."""
 
@@ -132,7 +143,7 @@ class Reply(TypedDict, total=False):
     ack_channel: Annotated[str, Meta(description="Where to report, a ``?`` channel.")]
 
 
-KINDS: Final = {"connect": Connect, "disconnect": Disconnect}
+KINDS: Final = {"connect": Connect, "receive": Receive, "disconnect": Disconnect}
 """What the plugin emits, by kind."""
 
 REPLY: Final = Reply

@@ -6,7 +6,8 @@
        └──refuse, or hand the request on────────────────────► │
 
 ``Write`` carries a `gateway.core.web.Piece`, or the `Open` that begins the response; ``Close``
-carries the last bytes of a stream, or the `Refuse` of a request, or `DECLINE`.
+carries the last bytes of a stream, or the `Refuse` of a request, or `DECLINE`. What the client
+posts comes as an `Ask`, whose answer is no part of the stream: it is given though that has ended.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ import enum
 import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar, Final
-from urllib.parse import parse_qsl
 
 import msgspec
 
@@ -45,12 +45,16 @@ from gateway.core.plugin import (
     Timer,
     Write,
 )
+from gateway.core.posting import KEY, packed, query, settled, unsettled
+from gateway.core.relay import Ask
 from gateway.core.web import Head, Header, Piece
 from gateway.plugins.sse import events
 from gateway.plugins.sse.config import SseConfig
 
 CONNECT: Final = "connect"
-"""The token of what is emitted."""
+"""The token of a connect; that of a receive is its `Ask`."""
+NEW: Final = b"new"
+"""What stands in a query where a location will: the client wants one."""
 TYPE: Final = b"text/event-stream"
 
 NORMAL: Final = 1000
@@ -75,6 +79,8 @@ class Open(msgspec.Struct, frozen=True):
     """The head of the response that begins a stream."""
 
     headers: Sequence[Header] = ()
+    located: bool = False
+    """Whether the client is told a location first, where it may post."""
 
 
 class Decline(msgspec.Struct, frozen=True):
@@ -126,13 +132,9 @@ def _names(accept: bytes) -> bool:
 def last_event_id(head: Head) -> str:
     """Return what the client has seen last, as UTF-8: the standard encodes the header so."""
     found = head.header(b"last-event-id")
-    if found is not None:
-        return found.decode("utf-8", "replace")
-    if b"last_event_id" in head.query_string:
-        for key, value in parse_qsl(head.query_string.decode("latin-1"), keep_blank_values=True):
-            if key == "last_event_id":
-                return value
-    return ""
+    if found is None:
+        found = query(head, b"last_event_id") or b""
+    return found.decode("utf-8", "replace")
 
 
 def stream_headers(own: Sequence[Header], more: Iterable[Header]) -> list[Header]:
@@ -150,15 +152,15 @@ class SseSession(Session):
     ``drop(cause)`` counts what is dropped or replaced (`Context.drop`).
     """
 
-    __slots__ = ("_config", "_drop", "_head", "_path", "state")
+    __slots__ = ("_config", "_drop", "_head", "_located", "_path", "state")
 
-    heeds_accepted = False
     frames_replies = True
     resumes: ClassVar[bool] = True
 
     def __init__(self, config: SseConfig, head: Head, drop: Callable[[Drop], None]) -> None:
         self._config = config
         self._head: Head | None = head
+        self._located = query(head, KEY) == NEW
         self._path = head.path
         self._drop = drop
         self.state = PENDING
@@ -185,9 +187,9 @@ class SseSession(Session):
             Emit("connect", message, CONNECT),
         )
 
-    def received(self, data: Any) -> Iterable[Action]:
-        """Take nothing: a client of a stream only listens."""
-        return ()
+    def received(self, data: Ask) -> Iterable[Action]:
+        """Take what the client has posted."""
+        return (Emit("receive", {"path": self._path, **data.message}, data),)
 
     def ended(self) -> Message:
         """Return the disconnect."""
@@ -232,7 +234,7 @@ class SseSession(Session):
     def _accept(self, reply: Message) -> list[Action]:
         if "content" in reply:
             raise LocalProtocolError("content goes with a refusal")
-        answer = Open(checked_headers(reply.get("headers", ()), _OURS))
+        answer = Open(checked_headers(reply.get("headers", ()), _OURS), self._located)
         self.state = OPEN
         keep_alive = Timer("due", self._config.keep_alive or None)
         return [Accepted(), keep_alive, Write(answer)]
@@ -268,7 +270,10 @@ class SseSession(Session):
     # ------------------------------------------------ what became of it
 
     def outcome(self, token: Any, outcome: Outcome) -> Iterable[Action]:
-        """Decide what is pending; end what was accepted too early."""
+        """Answer what was posted; decide what is pending; end what was accepted too early."""
+        if token is not CONNECT:
+            token.answer(packed(settled(outcome, self._drop)))
+            return ()
         if self.state is PENDING:
             if outcome.kind == UNROUTED:
                 return self._refuse(DECLINE)
@@ -286,6 +291,9 @@ class SseSession(Session):
 
     def refused(self, token: Any, refusal_: Refusal) -> Iterable[Action]:
         """Tell the client that the application could not be asked."""
+        if token is not CONNECT:
+            token.answer(packed(unsettled(refusal_)))
+            return ()
         if self.state is PENDING:
             return self._refuse(unreached(refusal_))
         self.state = CLOSED

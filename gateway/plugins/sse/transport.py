@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gateway.core.opening import Refuse, refusal
-from gateway.core.plugin import Connection, Drop, Traffic
+from gateway.core.plugin import Connection, Drop, Refusal, Traffic
+from gateway.core.posting import link, packed, unsettled
+from gateway.core.relay import Ask, Location
 from gateway.core.web import Exchange, Piece
+from gateway.plugins.sse import events
 from gateway.plugins.sse.translate import KEEP_ALIVE, Decline, Open
 
 if TYPE_CHECKING:
@@ -16,13 +19,25 @@ if TYPE_CHECKING:
 class SseWire:
     """One stream's transport: the core's `Wire` over an `Exchange` of any version of HTTP."""
 
-    __slots__ = ("_connection", "_door", "_exchange", "_open", "_spoke", "traffic")
+    __slots__ = (
+        "_connection",
+        "_door",
+        "_exchange",
+        "_location",
+        "_open",
+        "_paused",
+        "_spoke",
+        "traffic",
+    )
 
     def __init__(self, door: Door, exchange: Exchange) -> None:
         self._door = door
         self._exchange: Exchange | None = exchange
         self._connection: Connection | None = None
+        self._location: Location | None = None
+        """Where the client may post, if it asked for that."""
         self._open = False
+        self._paused = False
         self._spoke = False
         self.traffic = Traffic() if door.recording else None
         """Bytes of events, for the access log."""
@@ -44,11 +59,11 @@ class SseWire:
         exchange = self._exchange
         if exchange is None:
             self._door.drop(Drop.GONE)
-        elif output.__class__ is Open:
+        elif isinstance(output, Open):
             self._accept(exchange, output)
         elif output is not KEEP_ALIVE:
             self._spoke = True
-            self._share(exchange, output)  # type: ignore[arg-type] # a Piece
+            self._share(exchange, output)
         elif self._spoke:
             self._spoke = False
         elif not exchange.paused:
@@ -77,10 +92,12 @@ class SseWire:
         self._door.loop.call_soon(self._over)
 
     def pause(self) -> None:
-        """Do nothing: a client of a stream only listens."""
+        """Take no more posts for now."""
+        self._paused = True
 
     def resume(self) -> None:
-        """Do nothing."""
+        """Take posts again."""
+        self._paused = False
 
     # ------------------------------------------------ own
 
@@ -91,6 +108,18 @@ class SseWire:
         self._door.pending -= 1
         exchange.respond(200, self._door.headers(exchange.head, answer.headers))
         self._share(exchange, KEEP_ALIVE)
+        if answer.located:
+            self._location = location = self._door.locate(self._posted)
+            where = link(exchange.head, location.text)
+            event = events.opening(where, self._door.config.keep_alive)
+            self._share(exchange, Piece(event))
+
+    def _posted(self, ask: Ask) -> None:
+        """Take what the client has posted to this stream, to whichever process."""
+        if self._connection is None or self._paused:
+            ask.answer(packed(unsettled(Refusal.TOO_SLOW)))
+        else:
+            self._connection.received(ask)
 
     def _share(self, exchange: Exchange, piece: Piece) -> None:
         if self.traffic is not None:
@@ -106,8 +135,11 @@ class SseWire:
                 self._door.pending -= 1
 
     def _over(self) -> None:
-        """Tell the core, once."""
+        """Tell the core, once, and who has posted and is not answered yet."""
         self._leave()
+        if self._location is not None:
+            self._location.close()
+            self._location = None
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.lost()
