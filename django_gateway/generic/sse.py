@@ -7,10 +7,9 @@ from typing import Any, ClassVar, Final, Unpack
 
 from django.core.serializers.json import DjangoJSONEncoder
 
-from django_gateway.channel import Group
+from django_gateway.channel import Group, How
 from django_gateway.exceptions import Reject
 from django_gateway.generic.base import Consumer
-from django_gateway.generic.websockets import How
 from django_gateway.message import Message
 from django_gateway.routing import Call
 
