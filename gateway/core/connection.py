@@ -325,6 +325,7 @@ class Engine:
         waits for that.
         """
         self.draining = True
+        self.relay.drain()
         spread = self.settings.reconnect_spread
         for connection in self._connections():
             connection.drain(random.uniform(0, spread))  # noqa: S311 - it spreads, it hides nothing
