@@ -188,12 +188,15 @@ class Engine:
             except Exception:
                 self.metrics.count("gateway_errors_total")
                 log.exception("what the layer said could not be done")
+        if self.groups.replays.begun:
+            self.groups.replays.begin()
 
     def _seldom(self, code: int, item: Item) -> None:
         if code == GROUP:
-            self.groups.send(item[1], item[2], item[3])
+            self.groups.send(*item[1:])
         elif code == JOIN:
-            self.groups.join(item[1], item[2], item[3], announce=item[4])
+            resumed = item[5] if len(item) > 5 else None
+            self.groups.join(item[1], item[2], item[3], announce=item[4], resumed=resumed)
         elif code == PART:
             self.groups.part(item[1], item[2])
         elif code == FULL:

@@ -118,6 +118,8 @@ class PluginContext(plugin.Context):
             )
         self.replies = metrics.counter("gateway_replies_total", plugin=self.name)
         self.fanned_out = metrics.counter("gateway_group_deliveries_total", plugin=self.name)
+        self.replayed = metrics.counter("gateway_replayed_messages_total", plugin=self.name)
+        self.missed = metrics.counter("gateway_replays_missed_total", plugin=self.name)
         self.disconnect = f"{self.name}.disconnect"
         self.server_lost = _server_lost(kinds.get("disconnect"))
 
