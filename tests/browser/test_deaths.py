@@ -13,7 +13,7 @@ from tests.demo.browser import Browser
 from tests.e2e.serving import Served, wait_until
 
 pytestmark = pytest.mark.timeout(90)  # five processes that start, and are killed and start again
-TRANSPORTS = pytest.mark.parametrize("transport", ["websocket", "sse"])
+TRANSPORTS = pytest.mark.parametrize("transport", ["websocket", "sse", "longpoll"])
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,8 @@ def test_workers_are_killed(browser: Browser, served: Served, transport: str) ->
     with judged(browser, served, transports=[transport]) as judge:
         for pid in served.processes()["worker"]:
             judge.more()
-            judge.proxy.cut()
+            for state in ("frozen", "active"):
+                judge.page.call("Page.setWebLifecycleState", state=state)
             os.kill(pid, signal.SIGKILL)
         lives(judge, 1)
         wait_until(lambda: len(served.processes()["worker"]) == 2, 20)

@@ -98,6 +98,70 @@ def test_event_streams_of_bytes_are_cut(browser: Browser, served: Served) -> Non
         judge.more()
 
 
+def only_requests(proxy: Proxy) -> None:
+    proxy.refused.add("websocket")
+    proxy.stalled.add("sse")
+
+
+def test_event_streams_are_buffered(browser: Browser, served: Served) -> None:
+    """Behind a proxy that keeps a stream until it ends the page polls; and again streams after it."""
+    with judged(browser, served, hostile=only_requests, probe=400) as judge:
+        judge.transport("longpoll")
+        judge.more()
+        judge.proxy.stalled.clear()
+        judge.transport("sse", 15)
+        judge.more()
+
+
+def test_polls_are_cut(browser: Browser, served: Served) -> None:
+    """Reset while they wait, and cut in the middle of an answer."""
+    with judged(browser, served, transports=["longpoll"]) as judge:
+        for number in range(8):
+            judge.more(20)
+            judge.proxy.cut("poll", within=number % 2 == 0)
+        judge.more()
+        assert judge.said == ["open longpoll"]
+
+
+@pytest.mark.parametrize("binary", [False, True])
+def test_answers_to_polls_are_lost(browser: Browser, served: Served, binary: bool) -> None:
+    """The gateway has written them, and the page never gets them: it hears the same again."""
+    with judged(browser, served, transports=["longpoll"], binary=binary) as judge:
+        for _ in range(4):
+            judge.more(20)
+            lost = judge.proxy.lost
+            judge.proxy.lossy.add("poll")
+            wait_until(lambda before=lost: judge.proxy.lost > before)
+            judge.proxy.lossy.clear()
+        judge.more()
+        assert judge.said == ["open longpoll"]
+
+
+def test_all_of_it(browser: Browser, served: Served) -> None:
+    """From one transport to the next and back, each cut where it hurts."""
+    with judged(browser, served, probe=300) as judge:
+        network = judge.proxy
+        judge.more()
+        network.refused.add("websocket")
+        network.cut("websocket", within=True)
+        judge.transport("sse")
+        judge.more()
+        network.stalled.add("sse")
+        judge.transport("longpoll", 15)
+        judge.more()
+        network.lossy.add("poll")
+        wait_until(lambda: network.lost > 1)
+        network.lossy.clear()
+        judge.more()
+        network.stalled.clear()
+        judge.transport("sse", 15)
+        network.cut("sse", within=True)
+        judge.more()
+        network.refused.clear()
+        judge.transport("websocket", 15)
+        judge.more()
+
+
 def test_an_event_stream_is_held_up(browser: Browser, served: Served) -> None:
     """A path that is dead, with nobody to say so, is noticed by its silence."""
     with judged(browser, served, transports=["sse"]) as judge:

@@ -108,7 +108,24 @@ def test_websockets_are_cut(browser: Browser, served: Served) -> None:
     assert len(seen) >= COUNT - 4 * 5
 
 
-@pytest.mark.parametrize("transport", ["websocket", "sse"])
+def test_answers_to_posts_of_long_polling_are_lost(browser: Browser, served: Served) -> None:
+    """Over long-polling each is posted again under its key, and run once: all are accepted."""
+    options = {"transports": ["longpoll"], "queue": COUNT}
+    with page_of(browser, served, "/numbers/", **options) as (page, proxy):
+        page.wait("gateway.status === 'open'")
+        page.run(POUR)
+        for number in range(4):
+            page.wait(f"Object.keys(outcomes).length > {40 * (number + 1)}")
+            lost = proxy.lost
+            proxy.lossy.add("post")
+            wait_until(lambda before=lost: proxy.lost > before)
+            proxy.lossy.clear()
+        outcomes, seen = poured(page, served)
+    assert set(outcomes.values()) == {"sent"}
+    assert seen == list(range(1, COUNT + 1))
+
+
+@pytest.mark.parametrize("transport", ["websocket", "sse", "longpoll"])
 def test_the_application_closes(browser: Browser, served: Served, transport: str) -> None:
     """The page hears its code and its reason, by whatever transport, and does not come back."""
     with page_of(browser, served, "/talk/", transports=[transport]) as (page, proxy):
@@ -116,7 +133,7 @@ def test_the_application_closes(browser: Browser, served: Served, transport: str
         page.run("gateway.send('close').catch(() => {})")
         page.wait("gateway.status === 'closed'")
         assert page.run("said") == [f"open {transport}", "close 4000 enough"]
-        assert proxy.seen["sse"] + proxy.seen["websocket"] == 1
+        assert proxy.seen["sse"] + proxy.seen["websocket"] + proxy.seen["open"] == 1
 
 
 def test_a_message_is_refused(browser: Browser, served: Served) -> None:
