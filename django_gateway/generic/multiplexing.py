@@ -35,9 +35,11 @@ SHAPE: Final = '{"stream": …, "payload": …}'
 
 
 class How(When, total=False):
-    """To whom of a group, and when, as `Group.send` takes it."""
+    """To whom of a group, when, and whether it is kept, as `Group.send` takes it."""
 
     exclude: Iterable[Channel | str]
+    history: int
+    history_seconds: float | None
 
 
 class Frame(msgspec.Struct):

@@ -10,7 +10,7 @@ import msgspec
 
 from gateway.core import plugin
 from gateway.core.conversation import Branch, Conversation
-from gateway.core.emission import branch, break_off, emit
+from gateway.core.emission import branch, break_off, emit, last_words
 from gateway.core.errors import LocalProtocolError, RemoteProtocolError
 from gateway.core.layers.base import ACCEPTED, Outcome
 from gateway.core.metrics import Drop
@@ -174,7 +174,7 @@ class Connection(Conversation, plugin.Connection):
         """Say whether the transport takes more now."""
         self.ready = yes
         if yes:
-            self._catch_up()
+            self.catch_up()
         else:
             self.direct = False
 
@@ -233,7 +233,7 @@ class Connection(Conversation, plugin.Connection):
             if self.state == LOST:
                 self.part()
             else:
-                self._catch_up()
+                self.catch_up()
 
     def _perform(self, cause: int, method: Any, args: tuple[Any, ...]) -> None:
         self.cause = cause
@@ -298,11 +298,12 @@ class Connection(Conversation, plugin.Connection):
             self.wire.close(data, abort=abort)
 
     def end(self, data: Any = b"", cause: int = GATEWAY, *, abort: bool = False) -> None:
-        """End it from outside the session's actions; a failing transport is only logged."""
+        """End it from outside the session's actions; of a transport that fails to, tell the log."""
         self.cause = cause
         try:
             self._close(data, abort=abort)
         except Exception:
+            self.context.count("close_errors_total")
             self.context.log.exception("%s: the transport failed to close", self.reply_channel)
 
     def cut_off(self) -> None:
@@ -452,13 +453,13 @@ class Connection(Conversation, plugin.Connection):
             self.enter(SEND, self._outbox.send, conversation.key, reply, token)
 
     def group_reply(
-        self, conversation: Conversation, reply: Message, frame: Any, size: int
+        self, conversation: Conversation, reply: Message, frame: Any, size: int, place: int = 0
     ) -> None:
         """Take a group's message that could not be written at once."""
         if self.state != OPEN:
             self.context.drop(Drop.GONE)
         elif not self.takes or (self._outbox is not None and self._outbox.waiting):
-            self._wait(Waiting(conversation, reply, None, frame, size))
+            self._wait(Waiting(conversation, reply, None, frame, size, place))
         elif frame is None:
             self.send_now(conversation, reply, None)
         else:
@@ -475,7 +476,17 @@ class Connection(Conversation, plugin.Connection):
             self._outbox = Outbox(self)
         self._outbox.put(entry)
 
-    def _catch_up(self) -> None:
+    def resume(self, missed: list[Waiting], epoch: int, more: Waiting | None) -> None:
+        """Have what a member missed wait, for the next `catch_up`, before what is newer."""
+        if self.state != OPEN:
+            self.context.drop(Drop.GONE, sum(1 for one in missed if one.size))
+            return
+        self.direct = False
+        if self._outbox is None:
+            self._outbox = Outbox(self)
+        self._outbox.resume(missed, epoch, more)
+
+    def catch_up(self) -> None:
         """Send what waited for the client to read, or to be accepted; answer acks."""
         if self._busy:
             self._after = True
@@ -506,21 +517,12 @@ class Connection(Conversation, plugin.Connection):
         """Have the layer offer a disconnect if this process is lost."""
         context = self.context
         if self._due:
-            message = self._last_words()
+            message = last_words(self)
             message.update(context.server_lost)
             edge = context.engine.edge
             edge.register(self.reply_channel, context.disconnect, _encode(message))
             if self.pin is not None:
                 edge.pin(self.reply_channel, self.pin)
-
-    def _last_words(self) -> Message:
-        message = dict(self.session.ended())
-        message["reply_channel"] = branch(self, None).reply_channel
-        message["client"] = self.peer.client
-        message["server"] = self.peer.server
-        if self.peer.identity is not None:
-            message["identity"] = self.peer.identity
-        return message
 
     def timed_out(self, name: str) -> None:
         """Hear that a timer of the session is due."""
@@ -544,7 +546,7 @@ class Connection(Conversation, plugin.Connection):
         disconnect = None
         if self._due:
             try:
-                message = self._last_words()
+                message = last_words(self)
                 message["order"] = branch(self, None).order
                 disconnect = _encode(message)
             except Exception as error:  # noqa: BLE001 - it costs that session's message only

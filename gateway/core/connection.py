@@ -74,8 +74,10 @@ from gateway.core.layers.edge import (
 )
 from gateway.core.listen import Listen
 from gateway.core.metrics import Drop, Metrics
+from gateway.core.names import process_of
 from gateway.core.outbox import GONE
 from gateway.core.plugin import Message, ProtocolPlugin
+from gateway.core.relay import PREFIX, Relay
 from gateway.core.reply import ack_of
 from gateway.core.singletons import Singletons
 from gateway.core.tls import Tls
@@ -116,6 +118,7 @@ class Engine:
         self.singletons = Singletons(layer if isinstance(layer, Layer) else None)
         self.flow = Flow(self.edge, settings, loop, unavailable_timeout)
         self.groups = Groups(self)
+        self.relay = Relay(self)
         self.process = self.edge.process
         self.by_channel: dict[str, Conversation] = {}
         """Every living conversation by its reply channel."""
@@ -180,12 +183,15 @@ class Engine:
             except Exception:
                 self.metrics.count("gateway_errors_total")
                 log.exception("what the layer said could not be done")
+        if self.groups.replays.begun:
+            self.groups.replays.begin()
 
     def _seldom(self, code: int, item: Item) -> None:
         if code == GROUP:
-            self.groups.send(item[1], item[2], item[3])
+            self.groups.send(*item[1:])
         elif code == JOIN:
-            self.groups.join(item[1], item[2], item[3], announce=item[4])
+            resumed = item[5] if len(item) > 5 else None
+            self.groups.join(item[1], item[2], item[3], announce=item[4], resumed=resumed)
         elif code == PART:
             self.groups.part(item[1], item[2])
         elif code == FULL:
@@ -194,6 +200,7 @@ class Engine:
             self.flow.announce(item[1])
         elif code == DOWN:
             self.flow.down()
+            self.relay.down()
         elif code == UP:
             self._up(rejoined=item[1])
         elif code == FENCED:
@@ -211,6 +218,9 @@ class Engine:
             listener = self._listeners.get(channel[: channel.index("!") + 1])
         if listener is not None:
             listener[1](channel, codec.decode(payload))
+            return
+        if channel.startswith(PREFIX) and process_of(channel) is not None:
+            self.relay.heard(channel, payload)
             return
         if (parting := self.parting.get(channel)) is not None and parting.pinned_late(payload):
             return
@@ -241,6 +251,7 @@ class Engine:
         """Close every connection and emit nothing: somebody else speaks for them now."""
         log.error("the lease of %s has ended: every connection is closed", self.process)
         self.singletons.lose()
+        self.relay.fenced()
         self.flow.forget()
         self.groups.clear()
         self.parting.clear()

@@ -23,6 +23,7 @@ from gateway.core.names import escape, process_of
 from gateway.core.outbox import GONE
 from gateway.core.plugin import Emit, Message, Peer, ProtocolPlugin, Session, Summary, Wire
 from gateway.core.recorded import Recorded
+from gateway.core.relay import Ask, Asked, Location, Unanswered
 from gateway.core.reply import ReplyReader, is_ack_channel
 from gateway.core.singletons import Held
 from gateway.core.tls import Offer, Tls
@@ -117,6 +118,8 @@ class PluginContext(plugin.Context):
             )
         self.replies = metrics.counter("gateway_replies_total", plugin=self.name)
         self.fanned_out = metrics.counter("gateway_group_deliveries_total", plugin=self.name)
+        self.replayed = metrics.counter("gateway_replayed_messages_total", plugin=self.name)
+        self.missed = metrics.counter("gateway_replays_missed_total", plugin=self.name)
         self.disconnect = f"{self.name}.disconnect"
         self.server_lost = _server_lost(kinds.get("disconnect"))
 
@@ -200,6 +203,20 @@ class PluginContext(plugin.Context):
         ack, ack_channel = message.get("ack"), message.get("ack_channel")
         if type(ack) is int and isinstance(ack_channel, str) and is_ack_channel(ack_channel):
             self.engine.acknowledge(ack, ack_channel, channel, GONE)
+
+    def locate(self, deliver: Callable[[Ask], None]) -> Location:
+        """Return a new location, at which requests of any gateway process find ``deliver``."""
+        return self.engine.relay.locate(self.name, deliver)
+
+    def ask(
+        self,
+        location: str,
+        message: Message,
+        heard: Callable[[Message | Unanswered], None],
+        seconds: float,
+    ) -> Asked:
+        """Ask what has a location of this plugin, in whatever gateway process."""
+        return self.engine.relay.ask(self.name, location, message, heard, seconds)
 
     def routed(self, kind: str) -> bool | None:
         """Return whether a living worker routes ``NAME.kind``; None while no worker lives."""

@@ -114,6 +114,18 @@ def branch(connection: Connection, key: str | None) -> Conversation:
     return found
 
 
+def last_words(connection: Connection) -> Message:
+    """Return the message that says that a connection has ended, without its order."""
+    peer = connection.peer
+    message = dict(connection.session.ended())
+    message["reply_channel"] = branch(connection, None).reply_channel
+    message["client"] = peer.client
+    message["server"] = peer.server
+    if peer.identity is not None:
+        message["identity"] = peer.identity
+    return message
+
+
 def break_off(connection: Connection) -> None:
     """Have no reply reach the conversations of a lost connection; drop what was held of them."""
     engine = connection.context.engine

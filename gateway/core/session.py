@@ -163,6 +163,13 @@ class Session(ABC):
     """Whether what ``frame`` returns is just what ``send`` would write, so that a reply to one
     connection may take the short road of a group's message."""
 
+    resumes: ClassVar[bool] = False
+    """Whether its peer can come back and say what it got last. True: replies of messages that are
+    kept (``history``) have their ``id``; and a member that joins with ``since`` gets
+    ``{"missed": True}`` where more was missed than is kept, what was, and ``{"id": …}``, the
+    position reached, all as a group's messages are. So ``id`` and ``missed`` stand in the plugin's
+    ``REPLY``. False: what was missed comes without any of that."""
+
     def opened(self, peer: Peer) -> Iterable[Action]:
         """Begin. Called once, before anything else."""
         return ()

@@ -11,7 +11,8 @@ import msgspec
 
 from gateway.core.layers.base import ACCEPTED, OK, Outcome
 from gateway.core.plugin import Message, ProtocolPlugin
-from gateway.testing.rig import PATIENCE, Client, Heard, Rig
+from gateway.testing.heard import Heard
+from gateway.testing.rig import PATIENCE, Client, Rig
 
 Expected = tuple[str, Mapping[str, Any]]
 """The kind of a message, and some of its keys with their values."""
