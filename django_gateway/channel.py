@@ -110,6 +110,14 @@ class When(TypedDict, total=False):
     """The database whose transaction it is, by its alias in ``DATABASES``."""
 
 
+class How(When, total=False):
+    """To whom of a group, when, and whether it is kept, as `Group.send` takes it."""
+
+    exclude: Iterable[Channel | str]
+    history: int
+    history_seconds: float | None
+
+
 def _act(
     action: Send,
     verb: str,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from django_gateway.generic.base import BaseConsumer, Consumer
 from django_gateway.generic.http import HttpConsumer
 from django_gateway.generic.multiplexing import Demultiplexer, Multiplexer
+from django_gateway.generic.sse import JsonSseConsumer, SseConsumer
 from django_gateway.generic.websockets import (
     JsonWebsocketConsumer,
     WebsocketConsumer,
@@ -17,8 +18,10 @@ __all__ = [
     "Consumer",
     "Demultiplexer",
     "HttpConsumer",
+    "JsonSseConsumer",
     "JsonWebsocketConsumer",
     "Multiplexer",
+    "SseConsumer",
     "WebsocketConsumer",
     "WebsocketDemultiplexer",
     "WebsocketMultiplexer",

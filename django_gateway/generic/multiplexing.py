@@ -11,7 +11,7 @@ import functools
 import inspect
 import json
 from asyncio import _get_running_loop
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, ClassVar, Final, Unpack
 
 import msgspec
@@ -19,7 +19,7 @@ from asgiref.sync import sync_to_async
 from django.core.exceptions import ImproperlyConfigured
 from django.core.serializers.json import DjangoJSONEncoder
 
-from django_gateway.channel import Channel, Group, When
+from django_gateway.channel import Channel, Group, How, When
 from django_gateway.exceptions import Reject, SendNotAvailableOnDemultiplexer
 from django_gateway.generic.base import BaseConsumer, Consumer
 from django_gateway.generic.protocols import kinds_of
@@ -32,14 +32,6 @@ NO_STREAM: Final = {"websocket": 1008, "sse": 404, "longpoll": 404}
 """With what each protocol answers a message that no consumer gets: RFC 6455 section 7.4.1, and
 HTTP statuses. Others have their own default."""
 SHAPE: Final = '{"stream": …, "payload": …}'
-
-
-class How(When, total=False):
-    """To whom of a group, when, and whether it is kept, as `Group.send` takes it."""
-
-    exclude: Iterable[Channel | str]
-    history: int
-    history_seconds: float | None
 
 
 class Frame(msgspec.Struct):

@@ -7,10 +7,10 @@ from typing import Any, ClassVar, Final, NoReturn, Unpack
 
 from django.core.serializers.json import DjangoJSONEncoder
 
-from django_gateway.channel import Group
+from django_gateway.channel import Group, How
 from django_gateway.exceptions import Reject, SendNotAvailableOnDemultiplexer
 from django_gateway.generic.base import Consumer
-from django_gateway.generic.multiplexing import Demultiplexer, How, Multiplexer
+from django_gateway.generic.multiplexing import Demultiplexer, Multiplexer
 from django_gateway.message import Message
 from django_gateway.routing import Call
 

@@ -265,9 +265,9 @@ class Context(ABC):
     def locate(self, deliver: Callable[[Ask], None]) -> Location:
         """Return a new location, where ``deliver(ask)`` is called for what is asked of it.
 
-        For what outlives the request that made it. ``location.text`` (letters, digits, ``_`` and
-        ``.``) may stand in a URL: whoever knows it may ask, nobody can guess it, and every gateway
-        process on the layer finds it by `ask`. ``ask.message`` is what was asked;
+        For what outlives the request that made it. ``location.text`` (the plugin's name, letters,
+        digits, ``_`` and ``.``) may stand in a URL: whoever knows it may ask, nobody can guess it,
+        and every gateway process on the layer finds it by `ask`. ``ask.message`` is what was asked;
         ``ask.answer(message)`` answers, once, now or later; ``ask.on_gone(callback)`` calls back if
         nobody wants the answer any more. An exception answers `Unanswered.BROKEN`. Call
         ``location.close()`` when it is over.

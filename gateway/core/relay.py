@@ -4,7 +4,7 @@ A plugin whose connections outlive their requests gives each a location, a part 
 request for it may reach any of several gateway processes; the one that it reaches asks the one
 that has the connection, over the layer, and hears its answer::
 
-    location = context.locate(deliver)             # p_AbCdEfGhIjKl.TOKEN: where it is, a secret
+    location = context.locate(deliver)             # PLUGIN.p_AbCdEfGhIjKl.TOKEN, a secret
     ...
     context.ask(text, {"method": "GET"}, heard)    # in any process; at home without a detour
     ...
@@ -48,7 +48,7 @@ PREFIX: Final = "relay."
 TOKEN: Final = 22
 """Letters and digits of a token: 131 bits, which nobody finds by trying."""
 
-_TEXT: Final = re.compile(rf"(p_[A-Za-z0-9]{{1,40}})\.([A-Za-z0-9]{{{TOKEN}}})").fullmatch
+_TEXT: Final = re.compile(rf"([^.]+)\.(p_[A-Za-z0-9]{{1,40}})\.([A-Za-z0-9]{{{TOKEN}}})").fullmatch
 
 
 class Unanswered(enum.Enum):
@@ -132,7 +132,7 @@ class Location:
         self.plugin = plugin
         self.deliver = deliver
         self.token = random_text(TOKEN)
-        self.text = f"{process}.{self.token}"
+        self.text = f"{plugin}.{process}.{self.token}"
         """What clients are told: letters, digits, ``_`` and ``.``. Who knows it may ask."""
         self.asks: set[Ask] = set()
         """Those that wait for an answer."""
@@ -228,10 +228,10 @@ class Relay:
         """Ask a location of ``plugin``, wherever it is. See `Context.ask`."""
         asked = Asked(self, plugin, partial(self._heard, plugin, heard))
         found = _TEXT(text)
-        if found is None:
+        if found is None or found[1] != plugin:
             asked.end(Unanswered.GONE)
             return asked
-        process, token = found.groups()
+        _, process, token = found.groups()
         # Looked up by its hash: how long that takes tells nothing of any token's characters.
         location = self._locations.get(token)
         if location is not None or process == self._engine.process:

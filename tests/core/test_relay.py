@@ -20,7 +20,7 @@ from gateway.testing.stage import PATIENCE
 from tests.core.toys import Requests, Talks
 
 ELSEWHERE = "p_elsewhere000"
-THERE = f"{ELSEWHERE}.{'t' * 22}"
+THERE = f"{Requests.name}.{ELSEWHERE}.{'t' * 22}"
 
 
 class Process:
@@ -74,14 +74,14 @@ def play():
 
 
 def test_text(play):
-    """A location names its process and an unguessable token; no two are alike."""
+    """A location names plugin, process and an unguessable token; no two are alike."""
 
     async def act(owner, asker):
         texts = {owner.context.locate(owner.asks.append).text for _ in range(100)}
         assert len(texts) == 100
         for text in texts:
-            process, _, token = text.partition(".")
-            assert process == owner.engine.process
+            plugin, process, token = text.split(".")
+            assert (plugin, process) == (Requests.name, owner.engine.process)
             assert len(token) == 22  # 62 ** 22 > 2 ** 130
             assert token.isalnum()
 
@@ -144,7 +144,10 @@ def test_several_at_once(play):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "x", "p_a", "p_a.short", "p_a." + "t" * 23, f"{THERE}\n", "../../etc", "p_é." + "t" * 22],
+    [
+        *("", "x", "p_a", "p_a.short", f"{THERE}t", f"{THERE}\n", "../../etc"),
+        *(THERE.replace("p_", "p_é"), THERE.partition(".")[2], f"other.{THERE}"),
+    ],
 )
 def test_no_location(play, text):
     """What was never a location is answered at once."""
@@ -162,10 +165,11 @@ def test_gone_at_home(play):
     async def act(owner, asker):
         location = owner.context.locate(owner.asks.append)
         owner.ask(location.text, {}, owner.other)
+        owner.ask(location.text.replace(Requests.name, Talks.name), {}, owner.other)
         location.close()
         location.close()
         owner.ask(location.text, {})
-        assert owner.heard == [Unanswered.GONE] * 2
+        assert owner.heard == [Unanswered.GONE] * 3
         assert owner.asks == []
 
     play(act)
@@ -176,8 +180,9 @@ def test_gone_elsewhere(play):
 
     async def act(owner, asker):
         location = owner.context.locate(owner.asks.append)
-        asker.ask(location.text, {}, asker.other)
-        assert await asker.hears() is Unanswered.GONE
+        for text in (location.text, location.text.replace(Requests.name, Talks.name)):
+            asker.ask(text, {}, asker.other)
+            assert await asker.hears() is Unanswered.GONE
         location.close()
         asker.ask(location.text, {})
         assert await asker.hears() is Unanswered.GONE
@@ -331,7 +336,7 @@ def test_secret(play, caplog):
         asker.ask(location.text, {})
         assert await asker.hears() is Unanswered.BROKEN
         [name] = [item[1] for item in names if item[0] == MESSAGE and b"asker" in item[2]]
-        token = location.text.partition(".")[2]
+        token = location.text.rpartition(".")[2]
         assert token not in name
         assert token not in caplog.text
 
@@ -416,7 +421,7 @@ class Alone:
         return self.context.ask(location, {}, self.heard.append, 5.0)
 
     def is_asked(self, number=1):
-        token = self.location.text.partition(".")[2]
+        token = self.location.text.rpartition(".")[2]
         said = {"asker": ELSEWHERE, "number": number, "token": token, "message": {}}
         self.edge.reply(f"relay.ask.{self.edge.process}!{Requests.name}", said)
 
@@ -472,8 +477,8 @@ def test_fenced():
     alone.edge.fence()
     assert alone.heard == [Unanswered.GONE, Unanswered.UNAVAILABLE]
     assert all(ask.over for ask in alone.asks)
-    token = alone.location.text.partition(".")[2]
-    alone.ask(f"{alone.edge.process}.{token}")
+    token = alone.location.text.rpartition(".")[2]
+    alone.ask(f"{Requests.name}.{alone.edge.process}.{token}")
     assert alone.heard[2:] == [Unanswered.GONE]
 
 

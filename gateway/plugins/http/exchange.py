@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from gateway.core.errors import LocalProtocolError
 from gateway.core.plugin import End, Summary
-from gateway.core.web import Exchange, Head, Header
+from gateway.core.web import Exchange, Head, Header, Piece
 from gateway.plugins.http.framing import Stream
 from gateway.plugins.http.head import RequestHead
 from gateway.plugins.http.response import SILENT
@@ -129,6 +129,15 @@ class HttpExchange(Exchange):
         elif not self._over:
             self._send(self._begun().piece(data, more=True))
 
+    def share(self, piece: Piece) -> None:
+        """Send a piece of the response body that others get, too: the road of a broadcast."""
+        if self._stream is None or self._held is not None or self._over:
+            self.write(piece.content)
+            return
+        self._sent += len(piece.content)
+        if output := self._stream.shared(piece):
+            self._service.send(output)
+
     def end(self) -> None:
         """Complete the response."""
         if self._over:
@@ -179,6 +188,8 @@ class HttpExchange(Exchange):
         if self._over:
             return
         self._finish()
+        if self.answer is not None:
+            self.answer.declined = True
         self._service.declined(self, [*self._unread], complete=self._complete)
 
     def upgrade(

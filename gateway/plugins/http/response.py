@@ -17,7 +17,7 @@ from http import HTTPStatus
 from typing import Final
 
 from gateway.core.errors import LocalProtocolError
-from gateway.core.web import Header
+from gateway.core.web import Header, Piece
 from gateway.plugins.http.head import RequestHead
 
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -249,6 +249,15 @@ class Stream:
             if self._left < 0 or (self._left and not more):
                 raise LocalProtocolError("the content is not as long as Content-Length says")
         return content
+
+    def shared(self, piece: Piece) -> bytes:
+        """Return what to write for a piece that goes to others, too: its chunk is made once."""
+        if not self._chunked:
+            return self.piece(piece.content, more=True)
+        chunk = piece.chunk
+        if chunk is None:
+            chunk = piece.chunk = self.piece(piece.content, more=True)
+        return chunk
 
 
 stream = Stream

@@ -18,6 +18,7 @@ import enum
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, Final
 
+from gateway.core.codes import may_be_sent
 from gateway.core.errors import LocalProtocolError
 from gateway.core.opening import (
     UNREACHED,
@@ -290,7 +291,7 @@ class WebsocketSession(Session):
     def _refused_by(self, reply: Message, close: Any, *, talks: bool) -> list[Action]:
         if talks or reply.get("accept") or "subprotocol" in reply:
             raise LocalProtocolError("a reply accepts or refuses, not both")
-        if close is not False and close is not True and not frames.may_be_sent(close):
+        if close is not False and close is not True and not may_be_sent(close):
             self._drop(Drop.FOREIGN_CODE)
         status = reply.get("status", 403)
         headers = _checked(reply)
@@ -310,7 +311,7 @@ class WebsocketSession(Session):
     def _code_of(self, close: Any, default: int) -> int:
         if close is True or close is None:
             return default
-        if frames.may_be_sent(close):
+        if may_be_sent(close):
             return int(close)
         self._drop(Drop.FOREIGN_CODE)
         return default

@@ -224,6 +224,13 @@ class Voice:
         self.settle(heard, kind)
         self.expect(rig, client, self.answers[kind], f"to {shown(self.question)}, {kind},")
 
+    def heard(self, rig: Rig) -> Heard:
+        """Return the question, which the worker hears; where it is the connect, it is accepted."""
+        heard = rig.hear()
+        if heard.kind == "connect":
+            heard.settle(OK)
+        return heard
+
     def settle(self, heard: Heard, kind: str = ACCEPTED) -> None:
         """Settle the question, with the replies that belong to it."""
         heard.settle(Outcome(kind), *(self.replies if kind == ACCEPTED else ()))
