@@ -42,6 +42,9 @@ from gateway.plugins.http.config import HttpConfig
 from gateway.plugins.http.port import PREFACE, Port
 from gateway.plugins.http.server import HttpPlugin
 from gateway.plugins.http.transport import HttpProtocol
+from gateway.plugins.sse import SsePlugin
+from gateway.plugins.sse.config import SseConfig
+from gateway.plugins.sse.door import Door as EventsDoor
 from gateway.plugins.websocket import WebsocketPlugin
 from gateway.plugins.websocket.config import WebsocketConfig
 from gateway.plugins.websocket.door import Door
@@ -318,6 +321,28 @@ def group_context() -> Step:
     return _group(compression="deflate", compression_context=True)
 
 
+def group_events() -> Step:
+    """The same to event streams: an event's chunk, made once for all of them."""
+    _, engine, clock, port = _port()
+    engine.deliver([(ANNOUNCED, frozenset({"sse.connect"}))])
+    door = EventsDoor(SseConfig(keep_alive=0), engine.context(SsePlugin, SseConfig()))
+    port.claims = [Claim(door.matches, door.open)]
+    for _ in range(MEMBERS):
+        protocol, _ = _connected(port)
+        protocol.data_received(b"GET / HTTP/1.1\r\nHost: a\r\nAccept: text/event-stream\r\n\r\n")
+    for channel in list(engine.by_channel):
+        engine.deliver(
+            [(JOIN, "room", channel, None, False), (MESSAGE, channel, codec.encode({"text": "hi"}))]
+        )
+    clock.advance()
+    payload = codec.encode({"text": LINES})
+
+    def step() -> None:
+        engine.deliver([(GROUP, "room", payload, [])])
+
+    return step
+
+
 # ---------------------------------------------------------------- the hub
 
 
@@ -515,6 +540,7 @@ STAGES: dict[str, tuple[Callable[[], Step], int]] = {
     "group": (group, MEMBERS),
     "group-deflate": (group_deflate, MEMBERS),
     "group-context": (group_context, MEMBERS),
+    "group-events": (group_events, MEMBERS),
     "state": (hub_state, 1),
     "visits": (visits, BATCH),
     "visits-journal": (visits_journal, BATCH),

@@ -33,8 +33,12 @@ _UNANSWERED: Final = {
     Unanswered.BUSY: (503, "too many requests for connections are under way"),
     Unanswered.TOO_BIG: (413, "too big for one message"),
     Unanswered.TIMEOUT: (503, "no answer in time"),
+    Unanswered.DRAINING: (503, "the gateway is shutting down"),
     Unanswered.BROKEN: (500, "the gateway made a mistake"),
 }
+
+NO_CONNECTION: Final = refusal(*_UNANSWERED[Unanswered.GONE])
+"""What is answered where there is none."""
 
 
 def located(head: Head, plugin: str) -> str | None:

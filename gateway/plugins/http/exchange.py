@@ -62,7 +62,7 @@ class HttpExchange(Exchange):
         self._status = 0
         self._received = 0
         self._sent = 0
-        self._unread: deque[bytes] = deque()
+        self._unread: deque[bytes] | None = None
         self._unread_bytes = 0
         self._complete = not head.length
         self._cut = False
@@ -119,7 +119,7 @@ class HttpExchange(Exchange):
         )
         self._held = (status, fields, [])
         self._answered(status)
-        asyncio.get_running_loop().call_soon(self._flush)
+        self._service.soon(self._flush)
 
     def write(self, data: bytes) -> None:
         """Send a piece of the response body. Ignored once the client is gone."""
@@ -190,7 +190,7 @@ class HttpExchange(Exchange):
         self._finish()
         if self.answer is not None:
             self.answer.declined = True
-        self._service.declined(self, [*self._unread], complete=self._complete)
+        self._service.declined(self, [*(self._unread or ())], complete=self._complete)
 
     def upgrade(
         self, protocol: bytes, headers: Iterable[Header] = ()
@@ -276,6 +276,8 @@ class HttpExchange(Exchange):
             self._complete = True
         else:
             self._received += len(data)
+            if self._unread is None:
+                self._unread = deque()
             self._unread.append(data)
             self._unread_bytes += len(data)
             if self._unread_bytes > MOST_UNREAD:

@@ -107,6 +107,9 @@ class SseWire:
         self._open = True
         self._door.pending -= 1
         exchange.respond(200, self._door.headers(exchange.head, answer.headers))
+        # Everybody who wants to know has read them, and cookies are most of what an idle stream
+        # would hold.
+        exchange.head.headers.clear()
         self._share(exchange, KEEP_ALIVE)
         if answer.located:
             self._location = location = self._door.locate(self._posted)
