@@ -95,8 +95,9 @@ endef
 .PHONY: peers
 peers: $(VENV)/.test
 	$(call install,chromium curl openssl nginx haproxy h2load:nghttp2-client pg_ctlcluster:postgresql node:nodejs \
-		nc:netcat-openbsd telnet:inetutils-telnet finger prosody go-sendxmpp)
+		npm nc:netcat-openbsd telnet:inetutils-telnet finger prosody go-sendxmpp)
 	@python -m tests.plugins.websocket.suite </dev/null || true
+	@python -m tests.npm </dev/null || true
 
 .PHONY: bench
 bench: $(VENV)/.bench ## speed against the servers that people use
