@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from gateway.core import plugin
+from gateway.core import farewell, pinning, plugin
 from gateway.core.conversation import Branch, Conversation
 from gateway.core.emission import branch, break_off, emit, last_words
 from gateway.core.errors import LocalProtocolError, RemoteProtocolError
@@ -77,6 +77,7 @@ class Connection(Conversation, plugin.Connection):
         "flights",
         "groups",
         "late",
+        "leaving",
         "loose",
         "names",
         "peer",
@@ -129,6 +130,8 @@ class Connection(Conversation, plugin.Connection):
         self._paused = False
         self.late = False
         """Whether the input in hand came although reading was paused."""
+        self.leaving: float | None = None
+        """While `farewell` waits for what is in hand: when the peer had better come back."""
         self._agreed = False
         self._due = False
         self._timers: Timers | None = None
@@ -150,6 +153,11 @@ class Connection(Conversation, plugin.Connection):
     def takes(self) -> bool:
         """Whether what waits may go out now."""
         return self.ready and self.state == OPEN and self.accepted
+
+    @property
+    def clear(self) -> bool:
+        """Whether no consumer has anything of it in hand, and nothing waits to go out."""
+        return not self.flights and (self._outbox is None or not self._outbox.waiting)
 
     @property
     def unsettled(self) -> bool:
@@ -205,6 +213,8 @@ class Connection(Conversation, plugin.Connection):
             self._outbox = None
         if self.loose:
             engine.flow.withdraw(self.loose)
+        if self.leaving is not None:
+            farewell.landed(self)
         if self._agreed and not self.abandoned:
             self._due = True
         if self._busy:
@@ -405,7 +415,7 @@ class Connection(Conversation, plugin.Connection):
                 self.wire.write(frame)
                 return
         if context.pins and "pin" in reply:
-            self._pin(reply.pop("pin"))
+            pinning.pin(self, reply.pop("pin"), registered=self._due)
             if not reply:
                 return
         outbox = self._outbox
@@ -425,25 +435,6 @@ class Connection(Conversation, plugin.Connection):
             self._wait(Waiting(conversation, reply, token, None, len(payload)))
         else:
             self.send_now(conversation, reply, token)
-
-    def _pin(self, pin: str) -> None:
-        """Have its messages go to one process, from the next on; its disconnect too."""
-        self.pin = pin
-        if self._due:
-            self.context.engine.edge.pin(self.reply_channel, pin)
-
-    def pinned_late(self, payload: bytes) -> bool:
-        """Take the pin of a reply that came when the transport was gone: for the disconnect.
-
-        Return whether there was nothing else in the reply.
-        """
-        try:
-            reply = self.context.reader.read(payload)
-        except InvalidReply:
-            return False
-        if "pin" in reply:
-            self.pin = reply.pop("pin")
-        return not reply
 
     def send_now(self, conversation: Conversation, reply: Message, token: int | None) -> None:
         """Hand a reply to the session."""
@@ -497,6 +488,8 @@ class Connection(Conversation, plugin.Connection):
             if self.ready:
                 outbox.written()
         self.direct = self.takes and (outbox is None or not outbox.waiting)
+        if self.leaving is not None:
+            farewell.landed(self)
 
     # ------------------------------------------------ accepting, timers, the end
 

@@ -47,6 +47,7 @@ from typing import Any, Final
 
 import msgspec
 
+from gateway.core import farewell
 from gateway.core.access import AccessLog
 from gateway.core.attached import Connection
 from gateway.core.config import GatewaySettings
@@ -76,6 +77,7 @@ from gateway.core.listen import Listen
 from gateway.core.metrics import Drop, Metrics
 from gateway.core.names import process_of
 from gateway.core.outbox import GONE
+from gateway.core.pinning import pinned_late
 from gateway.core.plugin import Message, ProtocolPlugin
 from gateway.core.relay import PREFIX, Relay
 from gateway.core.reply import ack_of
@@ -87,6 +89,9 @@ log = logging.getLogger(__name__)
 
 _encode = msgspec.msgpack.Encoder().encode
 
+FAREWELL: Final = 1.0
+"""Seconds before the end of the grace at which a peer is answered no more, but told why: a close
+and the peer's own take a round trip or two."""
 LOOK: Final = 0.02
 """Seconds between two looks at what a shutdown waits for."""
 
@@ -222,7 +227,7 @@ class Engine:
         if channel.startswith(PREFIX) and process_of(channel) is not None:
             self.relay.heard(channel, payload)
             return
-        if (parting := self.parting.get(channel)) is not None and parting.pinned_late(payload):
+        if (parting := self.parting.get(channel)) is not None and pinned_late(parting, payload):
             return
         self.metrics.drop(Drop.GONE, where=channel.partition(".")[0])
         ack = ack_of(payload)
@@ -321,14 +326,20 @@ class Engine:
         """Tell every session to end, wait up to ``grace`` seconds, then cut off what is left.
 
         From now on connects and requests are refused ``DRAINING``; nothing must be listening
-        any more. What consumers have in hand may still be unsettled when it returns: `settled`
-        waits for that.
+        any more. Whom a consumer is about to answer hears it after that, or when the grace is
+        about to end. What consumers have in hand may still be unsettled when it returns:
+        `settled` waits for that.
         """
         self.draining = True
+        self.relay.drain()
         spread = self.settings.reconnect_spread
         for connection in self._connections():
-            connection.drain(random.uniform(0, spread))  # noqa: S311 - it spreads, it hides nothing
-        await self._wait(lambda: not self.by_channel, grace)
+            farewell.begin(connection, random.uniform(0, spread))  # noqa: S311 - it spreads, it hides nothing
+        last = min(FAREWELL, grace / 2)
+        await self._wait(lambda: not self.by_channel, grace - last)
+        for connection in self._connections():
+            farewell.say(connection)
+        await self._wait(lambda: not self.by_channel, last)
         for connection in self._connections():
             connection.cut_off()
 

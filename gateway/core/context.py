@@ -214,9 +214,12 @@ class PluginContext(plugin.Context):
         message: Message,
         heard: Callable[[Message | Unanswered], None],
         seconds: float,
+        *,
+        waits: bool = False,
     ) -> Asked:
         """Ask what has a location of this plugin, in whatever gateway process."""
-        return self.engine.relay.ask(self.name, location, message, heard, seconds)
+        relay = self.engine.relay
+        return relay.ask(self.name, location, message, heard, seconds, waits=waits)
 
     def routed(self, kind: str) -> bool | None:
         """Return whether a living worker routes ``NAME.kind``; None while no worker lives."""

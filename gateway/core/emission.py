@@ -73,8 +73,10 @@ def emit(connection: Connection, action: Emit) -> None:
         connection.refuse(token, Refusal.TOO_SLOW, Drop.SLOW)
         return
     conversation.order = order + 1
-    if conversation is not connection and not connection.accepted and not kind.opening:
+    if connection.leaving is not None or (
         # Of the connection itself nothing overtakes its connect; of a conversation it might.
+        conversation is not connection and not connection.accepted and not kind.opening
+    ):
         context.engine.flow.hold(conversation, (kind, payload, token))
         return
     if not context.window:

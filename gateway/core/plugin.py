@@ -280,18 +280,26 @@ class Context(ABC):
         message: Message,
         heard: Callable[[Message | Unanswered], None],
         seconds: float,
+        *,
+        waits: bool = False,
     ) -> Asked:
         """Ask what has a location of this plugin, in whatever gateway process.
 
         ``heard`` is called once, with the answer or with why there is none, perhaps before this
         returns: at once for a text that was never a location, within a round trip of the layer for
         one that is no more, within ``seconds`` in any case. Call ``forget()`` on what it returns
-        when the answer is not wanted any more.
+        when the answer is not wanted any more. ``waits`` says that it waits for something to
+        happen: where another process is asked, a shutdown of this one ends it.
         """
 
     @abstractmethod
     def routed(self, kind: str) -> bool | None:
         """Return whether a living worker routes ``NAME.kind``; None while no worker lives."""
+
+    @property
+    @abstractmethod
+    def message_bytes(self) -> int:
+        """The most bytes of one encoded message that the layer takes."""
 
     @abstractmethod
     def endpoints(self) -> list[Listen]:

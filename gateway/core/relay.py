@@ -64,6 +64,8 @@ class Unanswered(enum.Enum):
     """The ask, or its answer, is larger than the layer lets through."""
     TIMEOUT = "timeout"
     """No answer came in time."""
+    DRAINING = "draining"
+    """This gateway process is shutting down, and the ask waits for something to happen."""
     BROKEN = "broken"
     """What has it raised an exception, which is logged there."""
 
@@ -145,7 +147,7 @@ class Location:
 class Asked:
     """One ask, where it was made. Made by `Context.ask`."""
 
-    __slots__ = ("_deadline", "_heard", "_relay", "ask", "number", "owner", "plugin")
+    __slots__ = ("_deadline", "_heard", "_relay", "ask", "number", "owner", "plugin", "waits")
 
     def __init__(self, relay: Relay, plugin: str, heard: Callable[[Answer], None]) -> None:
         self._relay = relay
@@ -155,6 +157,8 @@ class Asked:
         self.number = 0
         self.owner = ""
         """The process that is asked, "" for this one."""
+        self.waits = False
+        """Whether it waits for something to happen."""
         self.ask: Ask | None = None
         """The ask itself, in this process."""
 
@@ -224,6 +228,8 @@ class Relay:
         message: Message,
         heard: Callable[[Answer], None],
         seconds: float,
+        *,
+        waits: bool,
     ) -> Asked:
         """Ask a location of ``plugin``, wherever it is. See `Context.ask`."""
         asked = Asked(self, plugin, partial(self._heard, plugin, heard))
@@ -237,6 +243,7 @@ class Relay:
         if location is not None or process == self._engine.process:
             self._ask_here(asked, location, message)
         else:
+            asked.waits = waits
             self._ask_there(asked, process, token, message)
         asked.wait(seconds)
         return asked
@@ -260,6 +267,9 @@ class Relay:
         engine = self._engine
         if not engine.available:
             asked.end(Unanswered.UNAVAILABLE)
+            return
+        if engine.draining and asked.waits:
+            asked.end(Unanswered.DRAINING)
             return
         if len(self._away) >= self._most:
             engine.metrics.drop(Drop.LIMITED, where="relay")
@@ -380,6 +390,12 @@ class Relay:
         asks, self._asks = self._asks, {}
         for ask in asks.values():
             ask.forget()
+
+    def drain(self) -> None:
+        """Hear that this process is shutting down: what waits in it for others waits no more."""
+        for asked in [one for one in self._away.values() if one.waits]:
+            self._withdraw(asked)
+            asked.end(Unanswered.DRAINING)
 
     def fenced(self) -> None:
         """Hear that the lease of this process has ended: nobody may find anything here."""

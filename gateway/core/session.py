@@ -159,6 +159,11 @@ class Session(ABC):
     """Whether ``outcome`` does anything for ``accepted``, but for a ``connect``. False saves a
     call a message."""
 
+    drains_itself: ClassVar[bool] = False
+    """Whether ``draining`` is called at once, and the session finishes by itself what it has in
+    hand. False: it is called once nothing that it emitted is in a consumer's hands and its
+    replies have gone out, and what it emits meanwhile is kept back."""
+
     frames_replies: ClassVar[bool] = False
     """Whether what ``frame`` returns is just what ``send`` would write, so that a reply to one
     connection may take the short road of a group's message."""
@@ -230,9 +235,10 @@ class Session(ABC):
         """Hear that the gateway is shutting down: say so in the protocol's words.
 
         ``retry_after`` is when this peer had better come back, in seconds: drawn at random, so
-        that not all come at once (``gateway.reconnect_spread``). The default closes. What is in
-        flight may still finish where a session does not close at once; the core closes it at
-        the end of the grace time.
+        that not all come at once (``gateway.reconnect_spread``). The default closes. What a
+        consumer has in hand was answered before (`drains_itself`), if that did not take the
+        whole grace time; who is not accepted yet hears it at once. The core cuts off at the end
+        of the grace whom the session did not close.
         """
         return (Close(),)
 

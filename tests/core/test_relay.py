@@ -35,9 +35,9 @@ class Process:
         self.asks = []
         self.heard = []
 
-    def ask(self, location, message, context=None, seconds=PATIENCE):
+    def ask(self, location, message, context=None, seconds=PATIENCE, **how):
         context = context or self.context
-        return context.ask(location, message, self.heard.append, seconds)
+        return context.ask(location, message, self.heard.append, seconds, **how)
 
     async def hears(self):
         await until(lambda: self.heard)
@@ -378,6 +378,27 @@ def test_bounded(play):
         third.engine.edge.leave()
 
     play(act, relayed=2)
+
+
+def test_drain(play):
+    """A shutdown ends what waits in this process for another; what does something is finished."""
+
+    async def act(owner, asker):
+        location = owner.context.locate(owner.asks.append)
+        asker.ask(location.text, {"n": 0}, waits=True)
+        asker.ask(location.text, {"n": 1})
+        await until(lambda: len(owner.asks) == 2)
+        waits, does = owner.asks
+        await asker.engine.drain(0)
+        assert asker.heard == [Unanswered.DRAINING]
+        await until(lambda: waits.over)
+        asker.ask(location.text, {}, waits=True)
+        assert asker.heard.pop() is Unanswered.DRAINING
+        does.answer({"done": True})
+        await until(lambda: len(asker.heard) == 2)
+        assert asker.heard[1] == {"done": True}
+
+    play(act)
 
 
 def test_counted(play):

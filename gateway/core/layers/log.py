@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import heapq
 import secrets
+from bisect import bisect_left, bisect_right
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from operator import attrgetter
 from typing import Final
 
 from gateway.core import names
@@ -60,13 +62,16 @@ class Kept:
         self.size = len(payload) + len(key) + KEPT_SIZE
 
 
+_offset = attrgetter("offset")
+
+
 class Log:
-    """What is kept of one key, by offset, and the latest offset that is not any more."""
+    """What is kept of one key, in order, and the latest offset that is not any more."""
 
     __slots__ = ("gone", "kept")
 
     def __init__(self, gone: int) -> None:
-        self.kept: OrderedDict[int, Kept] = OrderedDict()
+        self.kept: list[Kept] = []
         self.gone = gone
 
 
@@ -140,19 +145,20 @@ class Logs(Presence):
         if log is None:
             log = self._logs[key] = Log(self._emptied.pop(key, self._forgotten))
         expires = FOREVER if seconds is None else self.clock() + seconds
-        kept = self.kept[offset] = log.kept[offset] = Kept(key, offset, payload, expires, exclude)
+        kept = self.kept[offset] = Kept(key, offset, payload, expires, exclude)
+        log.kept.append(kept)
         self.kept_bytes += kept.size
         if expires != FOREVER:
             heapq.heappush(self._ends, (expires, offset))
         while len(log.kept) > limit:
-            self._unkeep(next(iter(log.kept.values())))
+            self._unkeep(log.kept[0])
         while self.kept_bytes > self.options.history_bytes:
             self._unkeep(next(iter(self.kept.values())))
             self._drop(None, Drop.EVICTED, 1)
         self._tidy_ends()
         return (self.epoch, offset)
 
-    def _since(self, key: str, since: Sequence[int] | None) -> tuple[Iterator[Kept], bool]:
+    def _since(self, key: str, since: Sequence[int] | None) -> tuple[list[Kept], bool]:
         """Return what is kept after a position, and whether more was.
 
         A position of another state, of the future or of nothing at all is before everything.
@@ -163,16 +169,9 @@ class Logs(Presence):
         gone = self._emptied.get(key, self._forgotten) if log is None else log.gone
         return self._after(key, since[1]), since[1] < gone
 
-    def _after(self, key: str, offset: int) -> Iterator[Kept]:
+    def _after(self, key: str, offset: int) -> list[Kept]:
         log = self._logs.get(key)
-        if log is None:
-            return iter(())
-        found = []
-        for kept in reversed(log.kept.values()):
-            if kept.offset <= offset:
-                break
-            found.append(kept)
-        return reversed(found)
+        return [] if log is None else log.kept[bisect_right(log.kept, offset, key=_offset) :]
 
     def tick_log(self) -> None:
         """Keep no more what has been kept for its time."""
@@ -187,7 +186,7 @@ class Logs(Presence):
         del self.kept[kept.offset]
         self.kept_bytes -= kept.size
         log = self._logs[kept.key]
-        del log.kept[kept.offset]
+        del log.kept[bisect_left(log.kept, kept.offset, key=_offset)]
         log.gone = max(log.gone, kept.offset)
         if not log.kept:
             del self._logs[kept.key]

@@ -1,10 +1,12 @@
 """Message objects: what a client is sent that speaks the subprotocol ``gateway.v1``. Pure.
 
-All is text frames of JSON, but for what the application sends as bytes::
+All is text frames of JSON, but for what the application sends as bytes without an id::
 
     {"keep_alive": 20.0}         first of all: seconds from one heartbeat to the next, 0: none come
     {"text": "…", "id": "…"}     a text message, and its id if it has one
-    binary, {"id": "…"}          a binary message, and its id, if it has one, in the same write
+    binary                       a message of bytes
+    {"bytes": "…", "id": "…"}    one with an id, in base64: a connection that breaks between two
+                                 frames would leave a client with the one and without the other
     {"id": "…"}                  this is where you are
     {"missed": true}             more was missed than is kept
     {}                           a heartbeat: a page sees no pings, and so no path that is dead
@@ -32,8 +34,10 @@ BEAT: Final = "beat"
 
 _encode = msgspec.json.Encoder().encode
 _HEARTBEAT: Final = frames.text_frame("{}")
-_SAYS: Final = frozenset(("text", "bytes", "id", "missed"))
-"""The keys of a reply that is nothing but data."""
+_SAYS: Final = ("text", "bytes", "id", "missed")
+"""The keys of a reply that is nothing but data, as an object has them: msgspec makes base64 of
+bytes."""
+_DATA: Final = frozenset(_SAYS)
 
 
 class ObjectSession(WebsocketSession):
@@ -49,24 +53,18 @@ class ObjectSession(WebsocketSession):
     @classmethod
     def frame(cls, reply: Message) -> bytes | None:
         """Return the frames of a group's message that is nothing but data."""
-        if not reply.keys() <= _SAYS:
+        if not reply.keys() <= _DATA:
             return None
-        if reply.get("text") is not None:
-            return super().frame({"text": _object(reply)})
-        data = reply.get("bytes")
-        if data is None:
-            return _told(reply) or None
-        frame = super().frame({"bytes": data})
-        return None if frame is None else frame + _told(reply)
+        if (told := _told(reply)) is not None:
+            return super().frame({"text": told})
+        return super().frame({"bytes": reply["bytes"]}) if "bytes" in reply else None
 
     def _talks(self, reply: Message) -> bool:
-        return super()._talks(reply) or bool(_told(reply))
+        return super()._talks(reply) or _told(reply) is not None
 
     def _data(self, reply: Message) -> bytes:
-        if reply.get("text") is not None:
-            return super()._data({"text": _object(reply)})
         told = _told(reply)
-        return super()._data(reply) + told if reply.get("bytes") is not None else told
+        return super()._data(reply if told is None else {"text": told})
 
     def _accept(self, reply: Message) -> list[Action]:
         if reply.get("subprotocol", NAME) != NAME:
@@ -95,14 +93,7 @@ class ObjectContextSession(ObjectSession, ContextSession):
     __slots__ = ()
 
 
-def _object(reply: Message, keys: Iterable[str] = ("text", "id", "missed")) -> str:
-    """Return a reply as an object, of those of its ``keys`` that say something."""
-    found = {key: reply[key] for key in keys if reply.get(key, False) is not False}
-    return _encode(found).decode()
-
-
-def _told(reply: Message) -> bytes:
-    """Return the frame of what a reply says beside its data, nothing if that is nothing."""
-    if "id" in reply or reply.get("missed"):
-        return frames.text_frame(_object(reply, ("id", "missed")))
-    return b""
+def _told(reply: Message) -> str | None:
+    """Return what a reply says as an object; None where it says nothing, or bytes alone."""
+    found = {key: value for key in _SAYS if (value := reply.get(key)) not in (None, False)}
+    return _encode(found).decode() if found and found.keys() != {"bytes"} else None

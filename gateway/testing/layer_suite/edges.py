@@ -98,7 +98,7 @@ class Edges(Harness):
         self.dropped(worker, full=2)
         server.silence(worker)
 
-    def test_expiry(self) -> None:
+    def test_expiry_of_a_post(self) -> None:
         """A post that nobody took in its time comes back ``released``, cause ``expired``."""
         server, worker = self.server(expiry=60.0), self.join()
         server.post("x", {}, receipt=1)

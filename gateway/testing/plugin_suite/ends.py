@@ -145,9 +145,9 @@ class Ends(Voice):
             for place in range(len(came) + 1)
         )
         self.that(
-            said or matches(self.farewell, came),
-            f"at a shutdown the client was to hear {shown(self.farewell)} last, and hears "
-            f"{shown(came)}",
+            said,
+            f"at a shutdown the client was to hear {shown(answer)}, and then "
+            f"{shown(self.farewell)}, and hears {shown(came)}",
         )
         client.leave()
         due = 0 if undecided else self.disconnects(len(self.opening) + 1)
