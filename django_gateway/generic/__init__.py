@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django_gateway.generic.base import BaseConsumer, Consumer
 from django_gateway.generic.http import HttpConsumer
+from django_gateway.generic.longpoll import JsonLongpollConsumer, LongpollConsumer
 from django_gateway.generic.multiplexing import Demultiplexer, Multiplexer
 from django_gateway.generic.sse import JsonSseConsumer, SseConsumer
 from django_gateway.generic.websockets import (
@@ -18,8 +19,10 @@ __all__ = [
     "Consumer",
     "Demultiplexer",
     "HttpConsumer",
+    "JsonLongpollConsumer",
     "JsonSseConsumer",
     "JsonWebsocketConsumer",
+    "LongpollConsumer",
     "Multiplexer",
     "SseConsumer",
     "WebsocketConsumer",

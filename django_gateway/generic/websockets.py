@@ -84,15 +84,19 @@ class JsonWebsocketConsumer(WebsocketConsumer):
     `decode_json` for anything else.
     """
 
+    not_valid: ClassVar[int] = NOT_VALID
+    not_taken: ClassVar[int] = NOT_TAKEN
+    """The codes of `Reject` for a text that is no JSON, and for bytes."""
+
     def raw_receive(self, message: Message, **kwargs: Any) -> Any:
         """Call `receive` with what the text holds."""
         text = message.content.get("text")
         if text is None:
-            raise Reject(NOT_TAKEN, "text frames alone")
+            raise Reject(self.not_taken, "text alone")
         try:
             content = self.decode_json(text)
         except (ValueError, RecursionError):
-            raise Reject(NOT_VALID, "not JSON") from None
+            raise Reject(self.not_valid, "not JSON") from None
         return self.receive(content, **kwargs)
 
     def receive(self, content: Any, **kwargs: Any) -> Any:  # type: ignore[override]  # as in Channels 1

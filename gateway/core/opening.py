@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
-from urllib.parse import parse_qsl
+from urllib.parse import unquote_to_bytes
 
 import msgspec
 
@@ -31,7 +31,7 @@ UNREACHED: Final = {
 }
 """What never reached a consumer: the status, and words for people."""
 
-LAST_EVENT_ID: Final = "last_event_id"
+LAST_EVENT_ID: Final = b"last_event_id"
 """The key of the query that says where a client was."""
 
 _TOKEN: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")  # RFC 9110 section 5.6.2
@@ -49,6 +49,17 @@ class Refuse(msgspec.Struct, frozen=True):
     headers: Sequence[Header] = ()
 
 
+def query(head: Head, key: bytes) -> bytes | None:
+    """Return the first value of a key in a request's query, decoded, or None."""
+    if key not in head.query_string:
+        return None
+    for item in head.query_string.split(b"&"):
+        name, _, value = item.partition(b"=")
+        if name == key:
+            return unquote_to_bytes(value.replace(b"+", b" "))
+    return None
+
+
 def last_event_id(head: Head) -> str | None:
     """Return the id of the last message that a client has had; None where it says nothing of it.
 
@@ -58,11 +69,8 @@ def last_event_id(head: Head) -> str | None:
     header = head.header(b"last-event-id")
     if header is not None:
         return header.decode("utf-8", "replace")
-    if LAST_EVENT_ID.encode() not in head.query_string:
-        return None
-    query = head.query_string.decode("utf-8", "replace")
-    found = parse_qsl(query, keep_blank_values=True)
-    return next((value for key, value in found if key == LAST_EVENT_ID), None)
+    found = query(head, LAST_EVENT_ID)
+    return None if found is None else found.decode("utf-8", "replace")
 
 
 def refusal(

@@ -13,12 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any, Final
-from urllib.parse import unquote_to_bytes
 
 from gateway.core.errors import RemoteProtocolError
 from gateway.core.layers.base import ACCEPTED, REJECTED, RELEASED, Outcome
 from gateway.core.metrics import Drop
-from gateway.core.opening import UNREACHED, Refuse, refusal
+from gateway.core.opening import UNREACHED, Refuse, query, refusal
 from gateway.core.relay import Answer, Unanswered
 from gateway.core.session import Message, Refusal
 from gateway.core.web import Exchange, Head
@@ -40,17 +39,6 @@ _UNANSWERED: Final = {
 
 NO_CONNECTION: Final = refusal(*_UNANSWERED[Unanswered.GONE])
 """What is answered where there is none."""
-
-
-def query(head: Head, key: bytes) -> bytes | None:
-    """Return the first value of a key in a request's query, decoded, or None."""
-    if key not in head.query_string:
-        return None
-    for item in head.query_string.split(b"&"):
-        name, _, value = item.partition(b"=")
-        if name == key:
-            return unquote_to_bytes(value.replace(b"+", b" "))
-    return None
 
 
 def located(head: Head, plugin: str) -> str | None:

@@ -55,8 +55,8 @@ class Door:
     def matches(self, head: Head) -> bool:
         """Return whether a request opens a connection at one of ``paths``, or is one of its own.
 
-        Where nobody routes ``longpoll.connect`` nothing is opened; while no worker lives nobody
-        knows, and it waits for one.
+        Where nobody routes ``longpoll.connect`` or ``longpoll.receive`` nothing is opened; while no
+        worker lives nobody knows, and it waits for one.
         """
         if posting.KEY in head.query_string and posting.located(head, self._context.name):
             return True
@@ -68,6 +68,7 @@ class Door:
             return False
         return head.path.startswith(self.config.paths) and (
             self._context.routed("connect") is not False
+            or self._context.routed("receive") is not False
         )
 
     def open(self, exchange: Exchange) -> None:
@@ -135,6 +136,7 @@ class Door:
             key = requests.key_of(head)
             body = await posting.body_of(exchange, self.config.max_message)
             if body is None:
+                self.drop(Drop.TOO_BIG)
                 self.refuse(exchange, refusal(413, f"over {self.config.max_message} bytes"))
                 return
             message = posting.posted(head, body)

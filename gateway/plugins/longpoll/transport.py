@@ -122,6 +122,8 @@ class LongpollWire:
             else:
                 self._door.refuse(exchange, refusal(500, "the gateway failed"))
         elif abort or self._leaving:
+            if self._due:
+                self._answer()
             self._end()
         elif isinstance(data, bytes):
             self._put(data or closing(INTERNAL, "the gateway failed"))

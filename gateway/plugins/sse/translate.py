@@ -24,6 +24,8 @@ from gateway.core.errors import LocalProtocolError
 from gateway.core.opening import (
     Refuse,
     checked_headers,
+    last_event_id,
+    query,
     refusal,
     undecided,
     unreached,
@@ -45,7 +47,7 @@ from gateway.core.plugin import (
     Timer,
     Write,
 )
-from gateway.core.posting import KEY, packed, query, settled, unsettled
+from gateway.core.posting import KEY, packed, settled, unsettled
 from gateway.core.relay import Ask
 from gateway.core.web import Head, Header, Piece
 from gateway.plugins.sse import events
@@ -129,14 +131,6 @@ def _names(accept: bytes) -> bool:
     return False
 
 
-def last_event_id(head: Head) -> str:
-    """Return what the client has seen last, as UTF-8: the standard encodes the header so."""
-    found = head.header(b"last-event-id")
-    if found is None:
-        found = query(head, b"last_event_id") or b""
-    return found.decode("utf-8", "replace")
-
-
 def stream_headers(own: Sequence[Header], more: Iterable[Header]) -> list[Header]:
     """Return the headers of a stream: the application's go before ours of the same name."""
     named = {name for name, _ in own}
@@ -180,7 +174,7 @@ class SseSession(Session):
             "query_string": head.query_string,
             "root_path": head.root_path,
             "headers": head.headers,
-            "last_event_id": last_event_id(head),
+            "last_event_id": last_event_id(head) or "",
         }
         return (
             Timer("due", self._config.decision_timeout),
