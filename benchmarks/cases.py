@@ -368,15 +368,28 @@ def idle_events(plan: Plan) -> Report:
 
 
 def events(plan: Plan) -> Report:
-    """A view tells 500 event streams: by a group, or by django-eventstream within its process."""
+    """A view tells 500 event streams: by a group, or by django-eventstream within its process.
+
+    Once more where the group keeps its last 100 messages, each with an id, for those that come
+    back; the peer keeps nothing.
+    """
     report = Report("events", "broadcast to 500 event streams, CPU a delivery")
-    members = plan.count(500)
-    candidates = [servers.gateway(**EVENTS), servers.eventstream()]
-    load = partial(told, make=Stream, members=members, rounds=plan.count(40), path="/tell")
-    warm = partial(told, make=Stream, members=members, rounds=2, path="/tell")
-    found = interleave(plan, candidates, load, warm)
+    members, rounds = plan.count(500), plan.count(40)
+    candidates = [
+        servers.gateway(**EVENTS),
+        servers.gateway(name="with history", **EVENTS),
+        servers.eventstream(),
+    ]
+
+    async def load(server: Running, rounds: int = rounds) -> Sample:
+        path = "/keep" if server.name == "with history" else "/tell"
+        return await told(server, Stream, members, rounds, path=path)
+
+    found = interleave(plan, candidates, load, partial(load, rounds=2))
     report.rows = _rows(found)
     report.checks = against(found, "django-eventstream", 1 / 7)
+    word = "CPU with history"
+    report.checks += against(found, "django-eventstream", 1 / 7, word=word, name="with history")
     return report
 
 
