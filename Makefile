@@ -47,6 +47,7 @@ define TRY
     curl -d 'curl: hello' http://127.0.0.1:$(DEMO_PORT)/room/
     curl --http2-prior-knowledge -d 'curl: hello over HTTP/2' http://127.0.0.1:$(DEMO_PORT)/room/
     curl -X POST http://127.0.0.1:$(DEMO_PORT)/bell/
+    curl -NH 'Accept: text/event-stream' http://127.0.0.1:$(DEMO_PORT)/room/
     $(BIN)/python -m websockets ws://127.0.0.1:$(DEMO_PORT)/room/
 
   Ctrl-C stops it.

@@ -28,6 +28,7 @@ from benchmarks import servers, ws_load
 from benchmarks.http_load import HEADERS, request
 from gateway.core.access import AccessLog, OpenLog
 from gateway.core.config import LogSettings
+from gateway.core.connection import Engine
 from gateway.core.layers import codec, wire
 from gateway.core.layers.base import OK, Delivery, send
 from gateway.core.layers.edge import ANNOUNCED, GROUP, JOIN, MESSAGE, OUTCOME
@@ -54,6 +55,8 @@ BATCH = 32
 """Messages of one turn, where a stage works on a turn's worth: the credit of a worker."""
 MEMBERS = 100
 """Members of a group."""
+MISSED = 10
+"""Messages that a member missed that comes back."""
 RUNS = 7
 SECONDS = 0.2
 
@@ -346,6 +349,54 @@ def group_events() -> Step:
 # ---------------------------------------------------------------- the hub
 
 
+def group_kept() -> Step:
+    """The same in a group that keeps it, to clients that speak gateway.v1 (gateway)."""
+    _, engine, clock, port = _port()
+    _resuming(engine, clock, port)
+    payload = codec.encode({"text": LINES})
+    offsets = itertools.count(1)
+
+    def step() -> None:
+        engine.deliver([(GROUP, "room", payload, [], (1, next(offsets)))])
+
+    return step
+
+
+def resume() -> Step:
+    """What 100 such clients missed, 10 messages, for each message of each of them (gateway)."""
+    _, engine, clock, port = _port()
+    _resuming(engine, clock, port)
+    channels = list(engine.by_channel)
+    payload = codec.encode({"text": LINES})
+    offsets = itertools.count(1)
+
+    def step() -> None:
+        backlog = [(offset, payload) for offset in itertools.islice(offsets, MISSED)]
+        resumed = (backlog, (1, backlog[-1][0]), False)
+        engine.deliver([(JOIN, "room", channel, None, False, resumed) for channel in channels])
+
+    return step
+
+
+def _resuming(engine: Engine, clock: ManualClock, port: Port) -> None:
+    for _ in range(MEMBERS):
+        _opened(port, clock, b"Sec-WebSocket-Protocol: gateway.v1\r\n")
+    for channel in list(engine.by_channel):
+        engine.deliver([(JOIN, "room", channel, None, False)])
+
+
+def keep() -> Step:
+    """A message of 1 KiB sent to a group that keeps the last 100: the layer's state alone."""
+    state = State(LayerOptions(), time.monotonic)
+    link = state.join(None, leased=False)
+    payload = codec.encode({"text": LINES})
+
+    def step() -> None:
+        state.send_group(link, "room", payload, (), 100, 3600.0)
+
+    return step
+
+
 def hub_state() -> Step:
     """A message posted, given to a reader, answered and settled: the layer's state alone."""
     state = State(LayerOptions(), time.monotonic)
@@ -540,6 +591,9 @@ STAGES: dict[str, tuple[Callable[[], Step], int]] = {
     "group": (group, MEMBERS),
     "group-deflate": (group_deflate, MEMBERS),
     "group-context": (group_context, MEMBERS),
+    "group-kept": (group_kept, MEMBERS),
+    "resume": (resume, MEMBERS * MISSED),
+    "keep": (keep, 1),
     "group-events": (group_events, MEMBERS),
     "state": (hub_state, 1),
     "visits": (visits, BATCH),

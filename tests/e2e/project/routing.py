@@ -8,7 +8,16 @@ from pathlib import Path
 
 from django.dispatch import receiver
 
-from django_gateway import Channel, ConsumeLater, Group, Reject, include, route
+from django_gateway import (
+    Channel,
+    ConsumeLater,
+    Consumer,
+    Group,
+    Reject,
+    include,
+    route,
+    route_class,
+)
 from django_gateway.asgi import channel_layers
 from django_gateway.signals import presence_joined, presence_left
 
@@ -146,7 +155,15 @@ def tell(message):
         Channel(to).send({"text": text})
 
 
+class Feed(Consumer):
+    """Two groups, whose clients come back."""
+
+    protocols = ("websocket",)
+    groups = ("feed-a", "feed-b")
+
+
 routing = [
+    route_class(Feed, path=r"^/feed$"),
     include("transfers.routing"),
     include("deployed.routing"),
     include("keeping.routing"),

@@ -619,6 +619,31 @@ async def test_groups() -> None:
 
 
 @on_loop
+async def test_a_slow_reader_gets_all_that_it_missed() -> None:
+    """A replay of many times what an outbox or a socket holds reaches a client that reads slowly,
+    with what was sent meanwhile behind it.
+    """
+    missed, meanwhile = 3000, 600
+    async with Serving(ECHO) as gateway:
+        peer = await gateway.open()
+        peer.writer.transport.pause_reading()
+        for number in range(missed):
+            text = f"{number} ".ljust(4000, ".")
+            await gateway.layer.asend_group("room", {"text": text}, history=missed)
+        [name] = gateway.engine.by_channel
+        await gateway.layer.agroup_add("room", name, since="0-0")
+        for number in range(missed, missed + meanwhile):
+            text = f"{number} ".ljust(4000, ".")
+            await gateway.layer.asend_group("room", {"text": text}, history=10)
+        await wait_until(lambda: gateway.engine.by_channel[name].wire._congested)
+        peer.writer.transport.resume_reading()
+        for number in range(missed + meanwhile):
+            code, data = await peer.frame()
+            assert (code, data.split()[0]) == (TEXT, b"%d" % number)
+        assert not gateway.metrics.dropped()
+
+
+@on_loop
 async def test_nothing_is_left() -> None:
     """After connections of every fate nothing of them is left."""
     async with Serving(ECHO | {"websocket.disconnect": accept}) as gateway:
