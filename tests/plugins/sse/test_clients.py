@@ -184,7 +184,7 @@ async def test_npm_comes_back() -> None:
 PAGE = b"<!doctype html><title>events</title>"
 LISTEN = """
 window.heard = []; window.source = new EventSource(%s);
-source.onopen = () => heard.push(["open"]);
+source.onopen = event => heard.push(event.data ? ["where", event.data] : ["open"]);
 source.onerror = () => heard.push(["error", source.readyState]);
 for (const name of %s)
   source.addEventListener(name, event => {
@@ -283,8 +283,6 @@ def test_chromium_comes_back(browser: Browser) -> None:
     chromium_comes_back(browser)
 
 
-POST = """fetch(JSON.parse(heard.find(one => one[0] === "open" && one[1])[1]).location,
-  {method: "POST", body: "from the page"}).then(answer => answer.status)"""
 FROM = "fetch(%s, {method: 'POST', headers: {'content-type': 'application/json'}, body: '1'})"
 
 
@@ -296,12 +294,10 @@ async def chromium_of_another_site(browser: Browser) -> None:
         url = f"http://127.0.0.1:{gateway.port}/news?gateway_connection=new"
         async with tab(browser, pages, "localhost") as mine:
             await mine.listen(url)
-            script = "source.addEventListener('open', e => e.data && heard.push(['where', e.data]))"
-            await mine.evaluate(f"{script}; 1")
-            await mine.heard(3)
-            told = dict([one[:2] for one in await mine.evaluate("heard") if len(one) > 1])
-            where = f"http://127.0.0.1:{gateway.port}" + json.loads(told["where"])["location"]
-            asks = FROM % json.dumps(where) + ".then(answer => answer.status)"
+            opened, where, hello = await mine.heard(3)
+            assert (opened, where[0], hello[:2]) == (["open"], "where", ["message", "hello"])
+            location = f"http://127.0.0.1:{gateway.port}" + json.loads(where[1])["location"]
+            asks = FROM % json.dumps(location) + ".then(answer => answer.status)"
             assert await mine.evaluate(asks) == 204  # once its preflight was answered
             assert gateway.messages("receive")[0]["text"] == "1"
         async with tab(browser, pages, "127.0.0.1") as other:
