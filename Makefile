@@ -95,7 +95,7 @@ endef
 .PHONY: peers
 peers: $(VENV)/.test
 	$(call install,chromium curl openssl nginx haproxy h2load:nghttp2-client pg_ctlcluster:postgresql node:nodejs \
-		nc:netcat-openbsd telnet:inetutils-telnet finger prosody go-sendxmpp)
+		nc:netcat-openbsd telnet:inetutils-telnet finger prosody go-sendxmpp mosquitto mosquitto_pub:mosquitto-clients)
 	@python -m tests.plugins.websocket.suite </dev/null || true
 
 .PHONY: bench
