@@ -337,7 +337,7 @@ class Connection(Conversation, plugin.Connection):
 
     def tell(self, token: Any, outcome: Outcome) -> None:
         """Tell the session an outcome, if it wants to know."""
-        if token is not None and self.state < LOST:
+        if token is not None and (self.state < LOST or self.session.heeds_late):
             self.enter(OUTCOME, self.session.outcome, token, outcome)
 
     def refuse(self, token: Any, refusal: Refusal, drop: Drop | None = None) -> None:
@@ -463,6 +463,13 @@ class Connection(Conversation, plugin.Connection):
             self.send_now(conversation, reply, None)
         else:
             self.wire.write(frame)
+
+    def push(self, frame: Any, size: int) -> None:
+        """Write what the plugin itself has for the peer, as a group's ready frame is written."""
+        if self.direct:
+            self.wire.write(frame)
+        else:
+            self.group_reply(self, {}, frame, size)
 
     def invalid(self, reason: str) -> None:
         """Count and log a reply that is not allowed; its values are not logged."""

@@ -17,6 +17,7 @@ from gateway.core.emission import branch
 from gateway.core.errors import ConfigError, PluginError
 from gateway.core.flow import Kind
 from gateway.core.layers import codec
+from gateway.core.layers.base import Outcome
 from gateway.core.listen import Listen
 from gateway.core.metrics import Drop, Histogram
 from gateway.core.names import escape, process_of
@@ -197,9 +198,26 @@ class PluginContext(plugin.Context):
     def undelivered(self, channel: str, message: Message) -> None:
         """Count what came to an address where nobody is, and answer its ``ack``."""
         self.drop(Drop.GONE)
+        self.answer(channel, message, GONE)
+
+    def answer(self, channel: str, message: Message, outcome: Outcome) -> None:
+        """Answer the ``ack`` of a message that came to ``channel``, if it wants one."""
         ack, ack_channel = message.get("ack"), message.get("ack_channel")
         if type(ack) is int and isinstance(ack_channel, str) and is_ack_channel(ack_channel):
-            self.engine.acknowledge(ack, ack_channel, channel, GONE)
+            self.engine.acknowledge(ack, ack_channel, channel, outcome)
+
+    def bus(self, deliver: Callable[[Message], None]) -> Callable[[Message], None]:
+        """Return what tells the same plugin in all gateway processes, this one among them."""
+        engine, group = self.engine, f"{self.name}.gateways"
+        engine.board(group, deliver)
+
+        def tell(message: Message) -> None:
+            payload = codec.encode(message)
+            if len(payload) > self.message_bytes:
+                raise ValueError(f"a message of {len(payload)} bytes is more than the layer takes")
+            engine.edge.group_send(group, payload)
+
+        return tell
 
     def routed(self, kind: str) -> bool | None:
         """Return whether a living worker routes ``NAME.kind``; None while no worker lives."""
@@ -287,6 +305,7 @@ class PluginContext(plugin.Context):
     async def close(self) -> None:
         """End its tasks and its listening. Called after the plugin's ``stop``."""
         self.engine.unlisten(self.name)
+        self.engine.alight(f"{self.name}.gateways")
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()

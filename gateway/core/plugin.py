@@ -185,6 +185,14 @@ class Connection(ABC):
         """Say whether the transport takes more now."""
 
     @abstractmethod
+    def push(self, frame: Any, size: int) -> None:
+        """Write what the plugin itself has for the peer, as a group's ready frame is written.
+
+        At once, or, while the peer takes no more, from the bounded outbox, under its
+        ``slow_consumer``. ``size`` is counted there, in bytes.
+        """
+
+    @abstractmethod
     def eof(self) -> None:
         """Say that the peer will send no more."""
 
@@ -255,6 +263,20 @@ class Context(ABC):
     @abstractmethod
     def undelivered(self, channel: str, message: Message) -> None:
         """Count (``gone``) what came to an address where nobody is, and answer its ``ack``."""
+
+    @abstractmethod
+    def answer(self, channel: str, message: Message, outcome: Outcome) -> None:
+        """Answer the ``ack`` of a message that came to ``channel``, if it wants one."""
+
+    @abstractmethod
+    def bus(self, deliver: Callable[[Message], None]) -> Callable[[Message], None]:
+        """Return what tells the same plugin in all gateway processes, this one among them.
+
+        ``deliver(message)`` is called with what any of them tells, in the order of each. One
+        message of the layer a process, whatever it leads to there. Once, at start; it ends with
+        the plugin. What is told while the layer is away is lost; ValueError for one that is over
+        ``layer.message_bytes``.
+        """
 
     @abstractmethod
     def routed(self, kind: str) -> bool | None:

@@ -159,6 +159,10 @@ class Session(ABC):
     """Whether ``outcome`` does anything for ``accepted``, but for a ``connect``. False saves a
     call a message."""
 
+    heeds_late: ClassVar[bool] = False
+    """Whether ``outcome`` hears of what was emitted by a connection that is lost since. What it
+    returns then is not run."""
+
     frames_replies: ClassVar[bool] = False
     """Whether what ``frame`` returns is just what ``send`` would write, so that a reply to one
     connection may take the short road of a group's message."""
@@ -200,7 +204,8 @@ class Session(ABC):
     def outcome(self, token: Any, outcome: Outcome) -> Iterable[Action]:
         """Hear what became of the Emit with ``token``.
 
-        Exactly one of this or ``refused``; neither once the connection is lost.
+        Exactly one of this or ``refused``; neither once the connection is lost, but for a session
+        that ``heeds_late``, which hears outcomes then, too.
         """
         return ()
 

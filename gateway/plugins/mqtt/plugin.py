@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Final, Protocol
 
-from gateway.core.plugin import Context, Message, ProtocolPlugin
+from gateway.core.arrivals import Arrived
+from gateway.core.errors import ConfigError
+from gateway.core.plugin import Context, LayerOptions, Message, ProtocolPlugin
 from gateway.plugins.mqtt import messages
 from gateway.plugins.mqtt.config import MqttConfig
+from gateway.plugins.mqtt.server.service import Server
 
-PUBLISH = "mqtt.publish"
+PUBLISH: Final = "mqtt.publish"
 """The normal channel; with a ``!`` behind it the addresses."""
+ENVELOPE: Final = 16_384
+"""Bytes of a message beside its payload: topic, properties, addresses."""
 
 
 class Role(Protocol):
@@ -25,7 +31,7 @@ class Role(Protocol):
     def health(self) -> Mapping[str, Any]:
         """Return facts; ``ok`` False marks the gateway unhealthy."""
 
-    def publish(self, channel: str, message: Message) -> None:
+    def published(self, channel: str, message: Message) -> None:
         """Publish what was sent to ``mqtt.publish`` or an address (``channel``)."""
 
 
@@ -39,12 +45,41 @@ class MqttPlugin(ProtocolPlugin):
 
     def __init__(self, config: MqttConfig, context: Context) -> None:
         super().__init__(config, context)
+        self._server = Server(config, context)
         self._roles: dict[str, Role] = {}
+        if config.listen:
+            self._roles["server"] = self._server
+
+    @classmethod
+    def check(cls, config: Any, layer: LayerOptions) -> None:
+        """Raise ConfigError where packets may be larger than the layer lets through."""
+        if config.max_packet + ENVELOPE > layer.message_bytes:
+            raise ConfigError(
+                f"mqtt.max_packet is {config.max_packet}, and the layer lets "
+                f"{layer.message_bytes} bytes through, of which {ENVELOPE} are for topic and "
+                f"addresses: set layer.message_bytes to {config.max_packet + ENVELOPE} or more "
+                "(and layer.channel_bytes to several times that), or max_packet lower"
+            )
 
     async def start(self) -> None:
         """Start the roles that the settings name."""
         for role in self._roles.values():
             await role.start()
+        self.context.listen(PUBLISH, self._published)
+        self.context.listen(f"{PUBLISH}!", self._published)
+
+    def serve(self, arrived: Arrived) -> asyncio.Protocol:
+        """Return the protocol of a device's connection that is there, whoever accepted it."""
+        return self._server.serve(arrived)
+
+    def _published(self, channel: str, message: Message) -> None:
+        """Hand what was sent to ``mqtt.publish``, or to an address, to the role that it is for."""
+        broker = message.get("broker") or self.config.default
+        role = self._roles.get("client" if broker else "server")
+        if role is None:
+            self.context.undelivered(channel, message)
+        else:
+            role.published(channel, message)
 
     async def stop(self) -> None:
         """Stop them, those that take connections first."""
