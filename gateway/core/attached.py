@@ -10,7 +10,7 @@ import msgspec
 
 from gateway.core import plugin
 from gateway.core.conversation import Branch, Conversation
-from gateway.core.emission import branch, break_off, emit
+from gateway.core.emission import branch, break_off, emit, seldom
 from gateway.core.errors import LocalProtocolError, RemoteProtocolError
 from gateway.core.layers.base import ACCEPTED, Outcome
 from gateway.core.metrics import Drop
@@ -252,12 +252,12 @@ class Connection(Conversation, plugin.Connection):
                 elif kind is Timer:
                     self._timer(action)
                 elif kind is Accepted:
-                    self._accept()
+                    self._accept(registered=action.registered)
                 elif kind is Done:
                     if self._outbox is not None:
                         self._outbox.answer(action.token, action.outcome)
                 else:
-                    raise TypeError(f"not an action: {action!r}")
+                    seldom(self, action)
         except LocalProtocolError as error:
             if cause == SEND:
                 self.invalid(str(error))
@@ -489,10 +489,10 @@ class Connection(Conversation, plugin.Connection):
 
     # ------------------------------------------------ accepting, timers, the end
 
-    def _accept(self) -> None:
+    def _accept(self, *, registered: bool) -> None:
         if self.state == OPEN and not self._due:
             self.accepted = self._after = True
-            if "disconnect" in self.context.kinds:
+            if registered and "disconnect" in self.context.kinds:
                 self._due = True
                 self.register()
             self.context.engine.flow.accepted(self)
