@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Protocol
 
-from gateway.core.plugin import Context, Message, ProtocolPlugin
+from gateway.core.errors import PluginError
+from gateway.core.plugin import Context, LayerOptions, Message, ProtocolPlugin
 from gateway.plugins.mqtt import messages
+from gateway.plugins.mqtt.client.check import check as check_brokers
 from gateway.plugins.mqtt.config import MqttConfig
 
 PUBLISH = "mqtt.publish"
@@ -35,11 +37,18 @@ class MqttPlugin(ProtocolPlugin):
     name: ClassVar[str] = "mqtt"
     Config = MqttConfig
     messages = messages
-    reads: ClassVar[tuple[str, ...]] = (PUBLISH, f"{PUBLISH}!")
+    reads: ClassVar[tuple[str, ...]] = (PUBLISH, f"{PUBLISH}!", "mqtt.at!")
 
     def __init__(self, config: MqttConfig, context: Context) -> None:
         super().__init__(config, context)
         self._roles: dict[str, Role] = {}
+        if config.brokers:
+            self._roles["client"] = _client_role(config, context)
+
+    @classmethod
+    def check(cls, config: MqttConfig, layer: LayerOptions) -> None:  # noqa: ARG003 - the contract's
+        """Raise ConfigError where the settings do not fit each other."""
+        check_brokers(config)
 
     async def start(self) -> None:
         """Start the roles that the settings name."""
@@ -55,3 +64,15 @@ class MqttPlugin(ProtocolPlugin):
         """Return the facts of both roles."""
         facts = {name: role.health() for name, role in self._roles.items()}
         return {"ok": all(found.get("ok", True) for found in facts.values()), **facts}
+
+
+def _client_role(config: MqttConfig, context: Context) -> Role:
+    try:
+        from gateway.plugins.mqtt.client.role import ClientRole  # noqa: PLC0415 - only then
+    except ModuleNotFoundError as error:
+        if error.name != "paho":
+            raise
+        raise PluginError(
+            "mqtt.brokers: to join brokers takes paho-mqtt; run: pip install 'gateway[mqtt]'"
+        ) from None
+    return ClientRole(config, context)
