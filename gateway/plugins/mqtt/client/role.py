@@ -43,9 +43,10 @@ class ClientRole:
         check(self._config)
         for name, broker in self._config.brokers.items():
             tls_of(f"mqtt.brokers.{name}", broker)
-            gauge, one = self._context.gauge, partial(self._gauge, name)
-            gauge("broker_connected", partial(one, Membership.is_connected), broker=name)
-            gauge("broker_unsent", partial(one, Membership.waiting), broker=name)
+            connected = partial(self._gauge, name, Membership.is_connected)
+            unsent = partial(self._gauge, name, Membership.waiting)
+            self._context.gauge("broker_connected", connected, broker=name)
+            self._context.gauge("broker_unsent", unsent, broker=name)
         spawn = self._context.spawn
         self._keeping += [spawn(self._share(name)) for name in self._shared]
         if self._single:
