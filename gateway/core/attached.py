@@ -10,7 +10,7 @@ import msgspec
 
 from gateway.core import plugin
 from gateway.core.conversation import Branch, Conversation
-from gateway.core.emission import branch, break_off, emit
+from gateway.core.emission import branch, break_off, emit, seldom
 from gateway.core.errors import LocalProtocolError, RemoteProtocolError
 from gateway.core.layers.base import ACCEPTED, Outcome
 from gateway.core.metrics import Drop
@@ -252,12 +252,12 @@ class Connection(Conversation, plugin.Connection):
                 elif kind is Timer:
                     self._timer(action)
                 elif kind is Accepted:
-                    self._accept()
+                    self._accept(registered=action.registered)
                 elif kind is Done:
                     if self._outbox is not None:
                         self._outbox.answer(action.token, action.outcome)
                 else:
-                    raise TypeError(f"not an action: {action!r}")
+                    seldom(self, action)
         except LocalProtocolError as error:
             if cause == SEND:
                 self.invalid(str(error))
@@ -436,13 +436,9 @@ class Connection(Conversation, plugin.Connection):
 
         Return whether there was nothing else in the reply.
         """
-        try:
-            reply = self.context.reader.read(payload)
-        except InvalidReply:
-            return False
-        if "pin" in reply:
-            self.pin = reply.pop("pin")
-        return not reply
+        pin, alone = self.context.reader.pin_of(payload)
+        self.pin = pin or self.pin
+        return alone
 
     def send_now(self, conversation: Conversation, reply: Message, token: int | None) -> None:
         """Hand a reply to the session."""
@@ -478,8 +474,7 @@ class Connection(Conversation, plugin.Connection):
 
     def _wait(self, entry: Waiting) -> None:
         self.direct = False
-        if self._outbox is None:
-            self._outbox = Outbox(self)
+        self._outbox = self._outbox or Outbox(self)
         self._outbox.put(entry)
 
     def _catch_up(self) -> None:
@@ -496,10 +491,10 @@ class Connection(Conversation, plugin.Connection):
 
     # ------------------------------------------------ accepting, timers, the end
 
-    def _accept(self) -> None:
+    def _accept(self, *, registered: bool) -> None:
         if self.state == OPEN and not self._due:
             self.accepted = self._after = True
-            if "disconnect" in self.context.kinds:
+            if registered and "disconnect" in self.context.kinds:
                 self._due = True
                 self.register()
             self.context.engine.flow.accepted(self)

@@ -125,6 +125,8 @@ class Engine:
         """The names of those that have a context."""
         self.attached = 0
         """How many connections there have been; the last one's number."""
+        self.branches = 0
+        """How many conversations within connections there have been; the last one's number."""
         self.acks = 0
         """How many acknowledgements were asked for; the last one's token."""
         self.draining = False

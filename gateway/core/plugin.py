@@ -52,10 +52,12 @@ from gateway.core.metrics import Drop, Histogram
 from gateway.core.session import (
     Accepted,
     Action,
+    Again,
     Close,
     Done,
     Emit,
     End,
+    Forget,
     Message,
     Peer,
     Refusal,
@@ -81,6 +83,7 @@ __all__ = [
     "UNROUTED",
     "Accepted",
     "Action",
+    "Again",
     "Application",
     "Close",
     "ConfigError",
@@ -90,6 +93,7 @@ __all__ = [
     "Drop",
     "Emit",
     "End",
+    "Forget",
     "Held",
     "Histogram",
     "LayerOptions",
@@ -254,10 +258,18 @@ class Context(ABC):
         """Read a channel no more: what comes waits for whoever reads it next. Idempotent."""
 
     @abstractmethod
-    def reply(self, connection: Connection, conversation: str | None, message: Message) -> None:
+    def reply(
+        self,
+        connection: Connection,
+        conversation: str | None,
+        message: Message,
+        channel: str | None = None,
+    ) -> None:
         """Hand a message that came to an address to a connection, as a reply of the application.
 
         It is checked by the plugin's ``REPLY`` and comes to ``session.send(conversation, …)``.
+        With ``channel``, the address that it came to, that is what its ``ack`` names, and no
+        conversation is begun for it.
         """
 
     @abstractmethod
@@ -281,6 +293,13 @@ class Context(ABC):
     @abstractmethod
     def routed(self, kind: str) -> bool | None:
         """Return whether a living worker routes ``NAME.kind``; None while no worker lives."""
+
+    @abstractmethod
+    def wanted(self, kind: str) -> frozenset[str] | None:
+        """Return what living workers want of ``NAME.kind`` (topics, say), as their routes say it.
+
+        None while no worker lives. The same object until something has changed.
+        """
 
     @abstractmethod
     def endpoints(self) -> list[Listen]:

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Final, Protocol
 
 from gateway.core.arrivals import Arrived
-from gateway.core.errors import ConfigError
+from gateway.core.errors import ConfigError, PluginError
 from gateway.core.plugin import Context, LayerOptions, Message, ProtocolPlugin
 from gateway.plugins.mqtt import messages
+from gateway.plugins.mqtt.client.check import check as check_brokers
 from gateway.plugins.mqtt.config import MqttConfig
 from gateway.plugins.mqtt.server.service import Server
 
@@ -31,7 +32,7 @@ class Role(Protocol):
     def health(self) -> Mapping[str, Any]:
         """Return facts; ``ok`` False marks the gateway unhealthy."""
 
-    def published(self, channel: str, message: Message) -> None:
+    def publish(self, channel: str, message: Message) -> None:
         """Publish what was sent to ``mqtt.publish`` or an address (``channel``)."""
 
 
@@ -41,7 +42,7 @@ class MqttPlugin(ProtocolPlugin):
     name: ClassVar[str] = "mqtt"
     Config = MqttConfig
     messages = messages
-    reads: ClassVar[tuple[str, ...]] = (PUBLISH, f"{PUBLISH}!")
+    reads: ClassVar[tuple[str, ...]] = (PUBLISH, f"{PUBLISH}!", "mqtt.at!")
 
     def __init__(self, config: MqttConfig, context: Context) -> None:
         super().__init__(config, context)
@@ -49,10 +50,13 @@ class MqttPlugin(ProtocolPlugin):
         self._roles: dict[str, Role] = {}
         if config.listen:
             self._roles["server"] = self._server
+        if config.brokers:
+            self._roles["client"] = _client_role(config, context)
 
     @classmethod
-    def check(cls, config: Any, layer: LayerOptions) -> None:
-        """Raise ConfigError where packets may be larger than the layer lets through."""
+    def check(cls, config: MqttConfig, layer: LayerOptions) -> None:
+        """Raise ConfigError where the settings do not fit each other, or those of the layer."""
+        check_brokers(config)
         if config.max_packet + ENVELOPE > layer.message_bytes:
             raise ConfigError(
                 f"mqtt.max_packet is {config.max_packet}, and the layer lets "
@@ -65,21 +69,21 @@ class MqttPlugin(ProtocolPlugin):
         """Start the roles that the settings name."""
         for role in self._roles.values():
             await role.start()
-        self.context.listen(PUBLISH, self._published)
-        self.context.listen(f"{PUBLISH}!", self._published)
+        if "server" in self._roles and not self.config.default:
+            self.context.listen(PUBLISH, self._publish)
+            self.context.listen(f"{PUBLISH}!", self._publish)
 
     def serve(self, arrived: Arrived) -> asyncio.Protocol:
         """Return the protocol of a device's connection that is there, whoever accepted it."""
         return self._server.serve(arrived)
 
-    def _published(self, channel: str, message: Message) -> None:
-        """Hand what was sent to ``mqtt.publish``, or to an address, to the role that it is for."""
-        broker = message.get("broker") or self.config.default
-        role = self._roles.get("client" if broker else "server")
-        if role is None:
-            self.context.undelivered(channel, message)
+    def _publish(self, channel: str, message: Message) -> None:
+        """Hand what came to ``mqtt.publish``, or an address of it, to the role that it is for."""
+        client = self._roles.get("client")
+        if client is not None and message.get("broker"):
+            client.publish(channel, message)
         else:
-            role.published(channel, message)
+            self._server.publish(channel, message)
 
     async def stop(self) -> None:
         """Stop them, those that take connections first."""
@@ -90,3 +94,15 @@ class MqttPlugin(ProtocolPlugin):
         """Return the facts of both roles."""
         facts = {name: role.health() for name, role in self._roles.items()}
         return {"ok": all(found.get("ok", True) for found in facts.values()), **facts}
+
+
+def _client_role(config: MqttConfig, context: Context) -> Role:
+    try:
+        from gateway.plugins.mqtt.client.role import ClientRole  # noqa: PLC0415 - only then
+    except ModuleNotFoundError as error:
+        if error.name != "paho":
+            raise
+        raise PluginError(
+            "mqtt.brokers: to join brokers takes paho-mqtt; run: pip install 'gateway[mqtt]'"
+        ) from None
+    return ClientRole(config, context)

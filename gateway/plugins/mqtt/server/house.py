@@ -28,7 +28,7 @@ class House(Protocol):
     def routed(self, kind: str) -> bool:
         """Return whether the application hears of such things."""
 
-    def publish(self, publication: Publication) -> None:
+    def relay(self, publication: Publication) -> None:
         """Publish to the subscribers of all gateway processes; ``expires`` is in seconds."""
 
     def subscribe(self, device: Device, found: str, subscription: Subscription) -> bool:

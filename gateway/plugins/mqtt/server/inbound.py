@@ -22,11 +22,11 @@ from gateway.core.plugin import (
     ACCEPTED,
     REJECTED,
     Action,
+    Again,
     Drop,
     Emit,
     Message,
     Outcome,
-    Timer,
     Write,
 )
 from gateway.plugins.mqtt import codec, reasons, translate
@@ -37,17 +37,17 @@ from gateway.plugins.mqtt.server.publication import Publication, kept
 
 SMALL: Final = 256
 """Bytes of a payload that an idle device may keep of what it published last."""
-RETRY: Final = "retry"
-"""The timer of what is tried again."""
 
 
 class Incoming:
     """One PUBLISH of a device; the token of its Emit."""
 
-    __slots__ = ("again", "attempt", "code", "dead", "done", "packet", "reason", "topic")
+    __slots__ = ("again", "attempt", "code", "dead", "done", "message", "packet", "reason", "topic")
 
     def __init__(self, packet: Publish, topic: str) -> None:
         self.packet = packet
+        self.message: Message = {}
+        """What was emitted; the core has completed it."""
         self.topic = topic
         self.attempt = 1
         self.done = False
@@ -75,7 +75,6 @@ class Inbound:
         "_pending",
         "_protocol",
         "_relay",
-        "_retries",
         "_unsettled",
     )
 
@@ -94,7 +93,6 @@ class Inbound:
         self._drop = drop
         self._pending: deque[Incoming] = deque()
         """QoS 1 and 2, not yet acknowledged, in the order of receipt."""
-        self._retries: list[Incoming] = []
         self._unsettled: deque[Incoming] = deque()
         """All that consumers have, or will have, in their order."""
         self._last: Incoming | None = None
@@ -135,7 +133,8 @@ class Inbound:
                     return []
                 in_hand[packet.packet_id] = entry
         self._unsettled.append(entry)
-        return [Emit("receive", self._message(entry), entry)]
+        entry.message = self._message(entry)
+        return [Emit("receive", entry.message, entry)]
 
     def refuse(self, packet: Publish, code: int) -> list[Action]:
         """Acknowledge what nobody is asked about, with an error where there are any."""
@@ -187,19 +186,15 @@ class Inbound:
         if entry.attempt < self._config.attempts:
             wait = self._config.retry_wait * (1 << entry.attempt - 1)
             entry.attempt += 1
-            self._retries.append(entry)
-            return [Timer(RETRY, wait)] if len(self._retries) == 1 else []
+            self._unsettled.appendleft(entry)
+            entry.message["attempt"] = entry.attempt
+            entry.message["duplicate"] = True
+            return [Again("receive", entry.message, entry, seconds=wait)]
         if self._config.on_failure == "close":
             raise Failed(entry.reason)
         entry.dead = True
-        self._unsettled.append(entry)
+        self._unsettled.appendleft(entry)
         return [Emit("failed", {**self._message(entry), "reason": entry.reason}, entry)]
-
-    def retry(self) -> list[Action]:
-        """Hand in again what failed."""
-        retries, self._retries = self._retries, []
-        self._unsettled += retries
-        return [Emit("receive", self._message(entry), entry) for entry in retries]
 
     def _code(self, code: int | None) -> int:
         if code is None:
@@ -224,6 +219,7 @@ class Inbound:
 
     def _finish(self, entry: Incoming) -> list[Action]:
         entry.done = True
+        entry.message = {}
         packet = entry.packet
         if len(packet.payload) > SMALL:
             entry.packet = msgspec.structs.replace(packet, payload=b"")

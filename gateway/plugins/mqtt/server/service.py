@@ -161,7 +161,7 @@ class Server:
 
     # ------------------------------------------------ what is published
 
-    def published(self, channel: str, message: Message) -> None:
+    def publish(self, channel: str, message: Message) -> None:
         """Publish what was sent to ``mqtt.publish`` or to an address."""
         try:
             publication = self._publication(channel, message)
@@ -170,7 +170,7 @@ class Server:
             self.context.log.warning("%s: invalid publish dropped: %s", channel, error)
             self.context.answer(channel, message, INVALID)
             return
-        self.publish(publication)
+        self.relay(publication)
         self.context.answer(channel, message, OK)
 
     @staticmethod
@@ -192,7 +192,7 @@ class Server:
             expires=message.get("expiry"),
         )
 
-    def publish(self, publication: Publication) -> None:
+    def relay(self, publication: Publication) -> None:
         """Publish to the subscribers of all gateway processes; ``expires`` is in seconds."""
         if publication.expires is not None:
             publication.expires += self.now()
@@ -366,7 +366,7 @@ class Server:
 
     def _publish_will(self, client_id: str, will: Will, peer: Peer) -> None:
         """Hand a will to the application, and what it accepts to subscribers."""
-        relay = self.publish if self.config.relay == "accepted" else None
+        relay = self.relay if self.config.relay == "accepted" else None
         attached: list[Connection] = []
 
         def gone() -> None:

@@ -64,7 +64,7 @@ from gateway.plugins.mqtt.packets import (
 from gateway.plugins.mqtt.server import answers, hello
 from gateway.plugins.mqtt.server.device import Device, Line
 from gateway.plugins.mqtt.server.house import House
-from gateway.plugins.mqtt.server.inbound import RETRY, Failed, Inbound, Incoming
+from gateway.plugins.mqtt.server.inbound import Failed, Inbound, Incoming
 from gateway.plugins.mqtt.server.requests import Asked, Requests
 
 CONNECT: Final = "connect"
@@ -72,7 +72,7 @@ CONNECT: Final = "connect"
 DECISION: Final = "decision"
 ALIVE: Final = "alive"
 ASKED: Final = "asked"
-"""Timers, beside `RETRY`."""
+"""Timers."""
 EARLY: Final = 256
 """Packets that may wait for the decision: more than a client sends before it was let in."""
 SILENCES: Final = 3
@@ -400,7 +400,7 @@ class MqttSession(Session):
         self.will = first.will
         config = self._config
         device.expiry = hello.expiry(first, config)
-        relay = self._house.publish if config.relay == "accepted" else None
+        relay = self._house.relay if config.relay == "accepted" else None
         self._inbound = Inbound(config, device, self.protocol, relay, self._house.drop)
         self._requests = Requests(config, device, self.protocol, self._house)
         self._keepalive = first.keepalive
@@ -506,15 +506,13 @@ class MqttSession(Session):
     # ------------------------------------------------ time
 
     def timeout(self, name: str) -> Iterable[Action]:
-        """Refuse what nobody decided, try again what failed, end who is silent."""
+        """Refuse what nobody decided, end who is silent."""
         if name == DECISION:
             if self.state in {PENDING, CLAIMING}:
                 return self._refuse(reasons.UNAVAILABLE, "nobody decided in time")
             return ()
         if self.state is not OPEN:
             return ()
-        if name == RETRY:
-            return () if self._inbound is None else self._inbound.retry()
         if name == ASKED:
             return () if self._requests is None else self._requests.overdue()
         if self.paused:
