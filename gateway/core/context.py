@@ -25,6 +25,7 @@ from gateway.core.names import escape, process_of, wanted_of
 from gateway.core.outbox import GONE
 from gateway.core.plugin import Emit, Message, Peer, ProtocolPlugin, Session, Summary, Wire
 from gateway.core.recorded import Recorded
+from gateway.core.relay import Ask, Asked, Location, Unanswered
 from gateway.core.reply import ReplyReader, is_ack_channel
 from gateway.core.singletons import Held
 from gateway.core.tls import Offer, Tls
@@ -120,6 +121,8 @@ class PluginContext(plugin.Context):
             )
         self.replies = metrics.counter("gateway_replies_total", plugin=self.name)
         self.fanned_out = metrics.counter("gateway_group_deliveries_total", plugin=self.name)
+        self.replayed = metrics.counter("gateway_replayed_messages_total", plugin=self.name)
+        self.missed = metrics.counter("gateway_replays_missed_total", plugin=self.name)
         self.disconnect = f"{self.name}.disconnect"
         self.server_lost = _server_lost(kinds.get("disconnect"))
 
@@ -229,6 +232,23 @@ class PluginContext(plugin.Context):
             engine.edge.group_send(group, payload)
 
         return tell
+
+    def locate(self, deliver: Callable[[Ask], None]) -> Location:
+        """Return a new location, at which requests of any gateway process find ``deliver``."""
+        return self.engine.relay.locate(self.name, deliver)
+
+    def ask(
+        self,
+        location: str,
+        message: Message,
+        heard: Callable[[Message | Unanswered], None],
+        seconds: float,
+        *,
+        waits: bool = False,
+    ) -> Asked:
+        """Ask what has a location of this plugin, in whatever gateway process."""
+        relay = self.engine.relay
+        return relay.ask(self.name, location, message, heard, seconds, waits=waits)
 
     def routed(self, kind: str) -> bool | None:
         """Return whether a living worker routes ``NAME.kind``; None while no worker lives."""

@@ -49,6 +49,7 @@ from gateway.core.layers.base import (
 )
 from gateway.core.layers.options import LayerOptions
 from gateway.core.metrics import Drop, Histogram
+from gateway.core.relay import Ask, Asked, Location, Unanswered
 from gateway.core.session import (
     Accepted,
     Action,
@@ -85,6 +86,8 @@ __all__ = [
     "Action",
     "Again",
     "Application",
+    "Ask",
+    "Asked",
     "Close",
     "ConfigError",
     "Connection",
@@ -100,6 +103,7 @@ __all__ = [
     "LengthSession",
     "LineSession",
     "LocalProtocolError",
+    "Location",
     "Message",
     "Messages",
     "NoConfig",
@@ -113,6 +117,7 @@ __all__ = [
     "Summary",
     "Timer",
     "Traffic",
+    "Unanswered",
     "UniformReply",
     "Wire",
     "Write",
@@ -291,8 +296,44 @@ class Context(ABC):
         """
 
     @abstractmethod
+    def locate(self, deliver: Callable[[Ask], None]) -> Location:
+        """Return a new location, where ``deliver(ask)`` is called for what is asked of it.
+
+        For what outlives the request that made it. ``location.text`` (the plugin's name, letters,
+        digits, ``_`` and ``.``) may stand in a URL: whoever knows it may ask, nobody can guess it,
+        and every gateway process on the layer finds it by `ask`. ``ask.message`` is what was asked;
+        ``ask.answer(message)`` answers, once, now or later; ``ask.on_gone(callback)`` calls back if
+        nobody wants the answer any more. An exception answers `Unanswered.BROKEN`. Call
+        ``location.close()`` when it is over.
+        """
+
+    @abstractmethod
+    def ask(
+        self,
+        location: str,
+        message: Message,
+        heard: Callable[[Message | Unanswered], None],
+        seconds: float,
+        *,
+        waits: bool = False,
+    ) -> Asked:
+        """Ask what has a location of this plugin, in whatever gateway process.
+
+        ``heard`` is called once, with the answer or with why there is none, perhaps before this
+        returns: at once for a text that was never a location, within a round trip of the layer for
+        one that is no more, within ``seconds`` in any case. Call ``forget()`` on what it returns
+        when the answer is not wanted any more. ``waits`` says that it waits for something to
+        happen: where another process is asked, a shutdown of this one ends it.
+        """
+
+    @abstractmethod
     def routed(self, kind: str) -> bool | None:
         """Return whether a living worker routes ``NAME.kind``; None while no worker lives."""
+
+    @property
+    @abstractmethod
+    def message_bytes(self) -> int:
+        """The most bytes of one encoded message that the layer takes."""
 
     @abstractmethod
     def wanted(self, kind: str) -> frozenset[str] | None:

@@ -45,14 +45,6 @@ class ReplyReader:
             raise InvalidReply("both 'text' and 'bytes'")
         return reply
 
-    def pin_of(self, payload: bytes) -> tuple[str | None, bool]:
-        """Return the pin that a reply says, if any, and whether it says nothing else."""
-        try:
-            reply = self.read(payload)
-        except InvalidReply:
-            return None, False
-        return reply.pop("pin", None), not reply
-
     def _check_keys(self, payload: bytes, reply: Message) -> None:
         head = payload[0]
         if head == 0xDE:
