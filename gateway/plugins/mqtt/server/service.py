@@ -76,6 +76,7 @@ class Server:
         self._fans: deque[tuple[Publication, Targets, int]] = deque()
         """What has not reached all its subscribers yet, and how many it has."""
         self._shares = Shares(context.loop.time)
+        self._telling = Deadline(self._tell_again)
         self._number = secrets.randbits(32)
         """The number of the last publish of this process, for whose turn it is."""
         limits = Limits(config.max_queued, config.max_queued_bytes, self.now, context.drop)
@@ -92,7 +93,6 @@ class Server:
         """Listen at every endpoint. Raises ConfigError that names the setting."""
         self._bus = self.context.bus(self._hear)
         self.context.spawn(self._homes.release())
-        self.context.spawn(self._tell_shares())
         self._tell({"shares?": self._homes.name})
         self.context.gauge("sessions", lambda: len(self._homes.here))
         self.context.gauge("subscriptions", lambda: self._subscriptions.count)
@@ -169,19 +169,22 @@ class Server:
         if not found.startswith(SHARE):
             return
         members = self._subscriptions.sharing(found)
+        if not self._shares.own:
+            self.context.deadlines.set(self._telling, TELL_EVERY)
         if members:
             self._shares.own.add(found)
         else:
             self._shares.own.discard(found)
+            if not self._shares.own:
+                self.context.deadlines.forget(self._telling)
         there = sum(1 for device in members if device.line is not None)
         self._tell({"share": found, "from": self._homes.name, "members": [there, len(members)]})
 
-    async def _tell_shares(self) -> None:
-        """Tell it again, for ever: who is not heard of any more is not counted on."""
-        while True:
-            await asyncio.sleep(TELL_EVERY)
-            for found in self._shares:
-                self._share(found)
+    def _tell_again(self) -> None:
+        """Tell it again, now and then: who is not heard of any more is not counted on."""
+        self.context.deadlines.set(self._telling, TELL_EVERY)
+        for found in self._shares:
+            self._share(found)
 
     def retained(self, found: str) -> list[Publication]:
         """Return the retained messages that a filter matches."""
