@@ -19,19 +19,21 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from django_gateway.channel import Channel, Group
     from django_gateway.exceptions import ConsumeLater, Reject, ResponseLater
-    from django_gateway.filters import path
+    from django_gateway.filters import mqtt_topic, path
     from django_gateway.generic import (
         Consumer,
         Demultiplexer,
         HttpConsumer,
         JsonSseConsumer,
         JsonWebsocketConsumer,
+        MqttConsumer,
         Multiplexer,
         SseConsumer,
         WebsocketConsumer,
         WebsocketDemultiplexer,
         WebsocketMultiplexer,
     )
+    from django_gateway.idempotency import idempotent
     from django_gateway.message import Message
     from django_gateway.routing import include, route, route_class
 
@@ -45,6 +47,7 @@ __all__ = [
     "JsonSseConsumer",
     "JsonWebsocketConsumer",
     "Message",
+    "MqttConsumer",
     "Multiplexer",
     "Reject",
     "ResponseLater",
@@ -52,7 +55,9 @@ __all__ = [
     "WebsocketConsumer",
     "WebsocketDemultiplexer",
     "WebsocketMultiplexer",
+    "idempotent",
     "include",
+    "mqtt_topic",
     "path",
     "route",
     "route_class",
@@ -68,6 +73,7 @@ _HOME = {
     "JsonSseConsumer": "generic",
     "JsonWebsocketConsumer": "generic",
     "Message": "message",
+    "MqttConsumer": "generic",
     "Multiplexer": "generic",
     "Reject": "exceptions",
     "ResponseLater": "exceptions",
@@ -75,7 +81,9 @@ _HOME = {
     "WebsocketConsumer": "generic",
     "WebsocketDemultiplexer": "generic",
     "WebsocketMultiplexer": "generic",
+    "idempotent": "idempotency",
     "include": "routing",
+    "mqtt_topic": "filters",
     "path": "filters",
     "route": "routing",
     "route_class": "routing",

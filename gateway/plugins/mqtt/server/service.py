@@ -66,7 +66,7 @@ class Server:
         self.burst = config.message_burst if config.message_rate else math.inf
         self.now = time.time
         self.drop = context.drop
-        self._places = Places(config.max_connections, config.max_connections_per_address)
+        self.places = Places(config.max_connections, config.max_connections_per_address)
         self._acceptors: list[Acceptor] = []
         self._arrivals: list[Arrivals] = []
         self._dirty: list[MqttWire] = []
@@ -106,7 +106,7 @@ class Server:
                     "or without"
                 )
             tls = self.context.tls(ALPN) if endpoint.tls else None
-            arrivals = Arrivals(self.context, self.serve, self._places, tls=tls)
+            arrivals = Arrivals(self.context, self.serve, self.places, tls=tls)
             self._arrivals.append(arrivals)
             self._acceptors.append(
                 Acceptor(bind(endpoint), arrivals.take, self.context, spare=endpoint.spare)
@@ -130,7 +130,7 @@ class Server:
         """Return how much there is."""
         return {
             "ok": True,
-            "connections": self._places.open,
+            "connections": self.places.open,
             "sessions": len(self._homes.here),
             "subscriptions": self._subscriptions.count,
             "retained": len(self._retained),
