@@ -47,6 +47,7 @@ define TRY
     curl -d 'curl: hello' http://127.0.0.1:$(DEMO_PORT)/room/
     curl --http2-prior-knowledge -d 'curl: hello over HTTP/2' http://127.0.0.1:$(DEMO_PORT)/room/
     curl -X POST http://127.0.0.1:$(DEMO_PORT)/bell/
+    curl -NH 'Accept: text/event-stream' http://127.0.0.1:$(DEMO_PORT)/room/
     $(BIN)/python -m websockets ws://127.0.0.1:$(DEMO_PORT)/room/
 
   Ctrl-C stops it.
@@ -95,8 +96,10 @@ endef
 .PHONY: peers
 peers: $(VENV)/.test
 	$(call install,chromium curl openssl nginx haproxy h2load:nghttp2-client pg_ctlcluster:postgresql node:nodejs \
-		nc:netcat-openbsd telnet:inetutils-telnet finger prosody go-sendxmpp mosquitto mosquitto_pub:mosquitto-clients)
+		npm nc:netcat-openbsd telnet:inetutils-telnet finger prosody go-sendxmpp \
+		mosquitto mosquitto_pub:mosquitto-clients)
 	@python -m tests.plugins.websocket.suite </dev/null || true
+	@python -m tests.npm </dev/null || true
 
 .PHONY: bench
 bench: $(VENV)/.bench ## speed against the servers that people use

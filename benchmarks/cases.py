@@ -16,7 +16,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import uvloop
 
@@ -24,11 +24,13 @@ from benchmarks import servers
 from benchmarks.crowd import gathered
 from benchmarks.h2_load import h2_load, missing
 from benchmarks.http_load import handshakes, http_load, request
+from benchmarks.members import Member, idle_bytes
 from benchmarks.report import Check, Report, Row
 from benchmarks.sample import Sample, Spread
 from benchmarks.servers import Running, Server, running
+from benchmarks.sse_load import Stream, event_load
 from benchmarks.stream import hub, rate
-from benchmarks.ws_load import echo_load, group_load, idle_bytes
+from benchmarks.ws_load import Socket, echo_load, group_load
 
 CONNECTIONS = 64
 """Clients at once: enough to keep a worker busy, few enough for one thread to serve fairly."""
@@ -40,6 +42,9 @@ the latency would only say how busy the machine is."""
 SLEEP_SECONDS = 0.02
 SLEEP_EVERY = 20
 THREADS = 4
+
+EVENTS: Final[dict[str, Any]] = {"consumers": "events", "plugins": "http,sse"}
+"""What a gateway is to have for event streams."""
 
 
 @dataclass(frozen=True)
@@ -103,13 +108,13 @@ def against(
     target: float,
     figure: Callable[[Sample], float] = _cpu,
     word: str = "CPU",
+    name: str = "gateway",
 ) -> list[Check]:
     """Return the check of the gateway's figure as a ratio to a peer's, if both were measured."""
-    if "gateway" not in found or peer not in found:
+    if name not in found or peer not in found:
         return []
     ratios = [
-        figure(ours) / figure(theirs)
-        for ours, theirs in zip(found["gateway"], found[peer], strict=True)
+        figure(ours) / figure(theirs) for ours, theirs in zip(found[name], found[peer], strict=True)
     ]
     return [Check(f"{word} / {peer}", Spread.of(ratios), target)]
 
@@ -330,22 +335,47 @@ def group(plan: Plan) -> Report:
     return report
 
 
-def idle(plan: Plan) -> Report:
-    """What a WebSocket that says nothing costs in memory, in the process that holds it."""
-    report = Report("idle", "memory of an idle WebSocket")
-    candidates = [servers.gateway(), servers.uvicorn(consumers="async_echo")]
-    load = partial(idle_bytes, count=plan.count(2000))
-    wanted = [server for server in candidates if plan.wants(server)]
-    for server in wanted:
+def _idle(plan: Plan, report: Report, make: Callable[[], Member], *candidates: Server) -> Report:
+    """Measure what each connection that says nothing adds to the process that holds it."""
+    for server in candidates:
+        if not plan.wants(server):
+            continue
         figures = []
         # A fresh server each time: memory that the last round left free would be used again.
         for _ in range(min(plan.pairs, 3)):
             with running(server) as started:
-                figures.append(uvloop.run(load(started)) / 1024)
+                load = idle_bytes(started, make, plan.count(2000))
+                figures.append(uvloop.run(load) / 1024)
         spread = Spread.of(figures)
-        report.rows.append(Row(server.name, {"KiB a socket": spread}))
+        report.rows.append(Row(server.name, {"KiB each": spread}))
         if server.name == "gateway":
-            report.checks.append(Check("resident memory a socket", spread, 12.0, unit="KiB"))
+            report.checks.append(Check("resident memory of each", spread, 12.0, unit="KiB"))
+    return report
+
+
+def idle(plan: Plan) -> Report:
+    """What a WebSocket that says nothing costs in memory, in the process that holds it."""
+    report = Report("idle", "memory of an idle WebSocket")
+    peer = servers.uvicorn(consumers="async_echo")
+    return _idle(plan, report, lambda: Socket("/echo"), servers.gateway(), peer)
+
+
+def idle_events(plan: Plan) -> Report:
+    """The same of an event stream."""
+    report = Report("idle-events", "memory of an idle event stream")
+    return _idle(plan, report, Stream, servers.gateway(**EVENTS), servers.eventstream())
+
+
+def events(plan: Plan) -> Report:
+    """A view tells 500 event streams: by a group, or by django-eventstream within its process."""
+    report = Report("events", "broadcast to 500 event streams, CPU a delivery")
+    members = plan.count(500)
+    candidates = [servers.gateway(**EVENTS), servers.eventstream()]
+    load = partial(event_load, members=members, rounds=plan.count(40), path="/tell")
+    warm = partial(event_load, members=members, rounds=2, path="/tell")
+    found = interleave(plan, candidates, load, warm)
+    report.rows = _rows(found)
+    report.checks = against(found, "django-eventstream", 1 / 7)
     return report
 
 
@@ -377,6 +407,8 @@ CASES: dict[str, Callable[[Plan], Report]] = {
     "one": one_connection,
     "group": group,
     "idle": idle,
+    "events": events,
+    "idle-events": idle_events,
     "layer": layer,
     "sleep": sleep,
     "tls": tls,

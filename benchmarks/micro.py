@@ -28,6 +28,7 @@ from benchmarks import servers, ws_load
 from benchmarks.http_load import HEADERS, request
 from gateway.core.access import AccessLog, OpenLog
 from gateway.core.config import LogSettings
+from gateway.core.connection import Engine
 from gateway.core.layers import codec, wire
 from gateway.core.layers.base import OK, Delivery, send
 from gateway.core.layers.edge import ANNOUNCED, GROUP, JOIN, MESSAGE, OUTCOME
@@ -42,6 +43,9 @@ from gateway.plugins.http.config import HttpConfig
 from gateway.plugins.http.port import PREFACE, Port
 from gateway.plugins.http.server import HttpPlugin
 from gateway.plugins.http.transport import HttpProtocol
+from gateway.plugins.sse import SsePlugin
+from gateway.plugins.sse.config import SseConfig
+from gateway.plugins.sse.door import Door as EventsDoor
 from gateway.plugins.websocket import WebsocketPlugin
 from gateway.plugins.websocket.config import WebsocketConfig
 from gateway.plugins.websocket.door import Door
@@ -51,6 +55,8 @@ BATCH = 32
 """Messages of one turn, where a stage works on a turn's worth: the credit of a worker."""
 MEMBERS = 100
 """Members of a group."""
+MISSED = 10
+"""Messages that a member missed that comes back."""
 RUNS = 7
 SECONDS = 0.2
 
@@ -237,20 +243,20 @@ LINES = "".join(f'{{"id": {n}, "price": {n * 7919 % 1000}.25, "side": "buy"}}\n'
 """What is compressed: 1 KiB of JSON."""
 
 
-def _opened(port: Port, clock: ManualClock) -> Any:
+def _opened(port: Port, clock: ManualClock, more: bytes = b"") -> Any:
     """Return what a connection that was accepted is to be told when bytes arrive."""
     protocol, transport = _connected(port)
     head, _, _ = ws_load.handshake("/echo").rpartition(b"\r\n")
-    protocol.data_received(head + OFFER + b"\r\n")
+    protocol.data_received(head + OFFER + more + b"\r\n")
     clock.advance()
     if transport.protocol is None:  # nobody routes the connect: accepted in a turn of its own
         raise RuntimeError("the handshake was not accepted")
     return transport.protocol.data_received
 
 
-def _echo(data: bytes, reply: bytes, **settings: Any) -> Step:
+def _echo(data: bytes, reply: bytes, more: bytes = b"", **settings: Any) -> Step:
     edge, engine, clock, port = _port(**settings)
-    received = _opened(port, clock)
+    received = _opened(port, clock, more)
     channel = f"websocket.send.{engine.process}!{engine.attached:x}"
 
     def step() -> None:
@@ -268,6 +274,12 @@ def websocket_in_out() -> Step:
 def websocket_agreed() -> Step:
     """The same where compression was agreed on, for a message too short for it."""
     return _echo(ws_load.frame(ws_load.TEXT), TEXT_REPLY, compression="deflate")
+
+
+def websocket_objects() -> Step:
+    """The same with a client that speaks gateway.v1: the reply is an object."""
+    offer = b"Sec-WebSocket-Protocol: gateway.v1\r\n"
+    return _echo(ws_load.frame(ws_load.TEXT), TEXT_REPLY, offer)
 
 
 def websocket_large() -> Step:
@@ -312,7 +324,77 @@ def group_context() -> Step:
     return _group(compression="deflate", compression_context=True)
 
 
+def group_events() -> Step:
+    """The same to event streams: an event's chunk, made once for all of them."""
+    _, engine, clock, port = _port()
+    engine.deliver([(ANNOUNCED, frozenset({"sse.connect"}))])
+    door = EventsDoor(SseConfig(keep_alive=0), engine.context(SsePlugin, SseConfig()))
+    port.claims = [Claim(door.matches, door.open)]
+    for _ in range(MEMBERS):
+        protocol, _ = _connected(port)
+        protocol.data_received(b"GET / HTTP/1.1\r\nHost: a\r\nAccept: text/event-stream\r\n\r\n")
+    for channel in list(engine.by_channel):
+        engine.deliver(
+            [(JOIN, "room", channel, None, False), (MESSAGE, channel, codec.encode({"text": "hi"}))]
+        )
+    clock.advance()
+    payload = codec.encode({"text": LINES})
+
+    def step() -> None:
+        engine.deliver([(GROUP, "room", payload, [])])
+
+    return step
+
+
 # ---------------------------------------------------------------- the hub
+
+
+def group_kept() -> Step:
+    """The same in a group that keeps it, to clients that speak gateway.v1 (gateway)."""
+    _, engine, clock, port = _port()
+    _resuming(engine, clock, port)
+    payload = codec.encode({"text": LINES})
+    offsets = itertools.count(1)
+
+    def step() -> None:
+        engine.deliver([(GROUP, "room", payload, [], (1, next(offsets)))])
+
+    return step
+
+
+def resume() -> Step:
+    """What 100 such clients missed, 10 messages, for each message of each of them (gateway)."""
+    _, engine, clock, port = _port()
+    _resuming(engine, clock, port)
+    channels = list(engine.by_channel)
+    payload = codec.encode({"text": LINES})
+    offsets = itertools.count(1)
+
+    def step() -> None:
+        backlog = [(offset, payload) for offset in itertools.islice(offsets, MISSED)]
+        resumed = (backlog, (1, backlog[-1][0]), False)
+        engine.deliver([(JOIN, "room", channel, None, False, resumed) for channel in channels])
+
+    return step
+
+
+def _resuming(engine: Engine, clock: ManualClock, port: Port) -> None:
+    for _ in range(MEMBERS):
+        _opened(port, clock, b"Sec-WebSocket-Protocol: gateway.v1\r\n")
+    for channel in list(engine.by_channel):
+        engine.deliver([(JOIN, "room", channel, None, False)])
+
+
+def keep() -> Step:
+    """A message of 1 KiB sent to a group that keeps the last 100: the layer's state alone."""
+    state = State(LayerOptions(), time.monotonic)
+    link = state.join(None, leased=False)
+    payload = codec.encode({"text": LINES})
+
+    def step() -> None:
+        state.send_group(link, "room", payload, (), 100, 3600.0)
+
+    return step
 
 
 def hub_state() -> Step:
@@ -503,11 +585,16 @@ STAGES: dict[str, tuple[Callable[[], Step], int]] = {
     "http2": (http2_in_out, 1),
     "websocket": (websocket_in_out, 1),
     "websocket-agreed": (websocket_agreed, 1),
+    "websocket-objects": (websocket_objects, 1),
     "websocket-1k": (websocket_large, 1),
     "websocket-deflate": (websocket_deflate, 1),
     "group": (group, MEMBERS),
     "group-deflate": (group_deflate, MEMBERS),
     "group-context": (group_context, MEMBERS),
+    "group-kept": (group_kept, MEMBERS),
+    "resume": (resume, MEMBERS * MISSED),
+    "keep": (keep, 1),
+    "group-events": (group_events, MEMBERS),
     "state": (hub_state, 1),
     "visits": (visits, BATCH),
     "visits-journal": (visits_journal, BATCH),

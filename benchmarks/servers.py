@@ -181,6 +181,7 @@ def gateway(
     tls: bool = False,
     name: str = "gateway",
     workers: int = 1,
+    plugins: str = "http,websocket",
 ) -> Server:
     """``gateway run`` with one worker process: supervisor, gateway with its hub, worker."""
     listen = "127.0.0.1:0"
@@ -189,7 +190,7 @@ def gateway(
         found, key = certificate.files()
         options += ("--set", f"tls.certificate={found}", "--set", f"tls.key={key}")
     argv = (
-        *(str(BIN / "gateway"), "run", "--plugins", "http,websocket"),
+        *(str(BIN / "gateway"), "run", "--plugins", plugins),
         *("--workers", str(workers)),
         *("--listen", listen, "--log-level", "warning", *options),
     )
@@ -209,14 +210,24 @@ def gunicorn(*, middleware: str = "none", threads: int = 0) -> Server:
 
 def uvicorn(*, middleware: str = "none", consumers: str = "", tls: bool = False) -> Server:
     """uvicorn with uvloop, httptools and websockets, in one process; Channels for consumers."""
-    argv = (
+    variant = _variant("settings", middleware, consumers)
+    argv = _uvicorn(_asgi(consumers), tls=tls)
+    return Server("uvicorn", argv, variant, redis=consumers == "group", tls=tls)
+
+
+def eventstream() -> Server:
+    """django-eventstream under uvicorn: from a view to the streams of the same process."""
+    name = "django-eventstream"
+    return Server(name, _uvicorn(_asgi("")), _variant("settings_eventstream", "none"))
+
+
+def _uvicorn(application: str, *, tls: bool = False) -> tuple[str, ...]:
+    return (
         *(str(BIN / "uvicorn"), "--host", "127.0.0.1", "--port", "0", "--loop", "uvloop"),
         *("--http", "httptools", "--no-access-log", "--log-level", "warning"),
         *(_files("--ssl-certfile", "--ssl-keyfile") if tls else ()),
-        _asgi(consumers),
+        application,
     )
-    variant = _variant("settings", middleware, consumers)
-    return Server("uvicorn", argv, variant, redis=consumers == "group", tls=tls)
 
 
 def hypercorn() -> Server:

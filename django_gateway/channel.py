@@ -110,6 +110,14 @@ class When(TypedDict, total=False):
     """The database whose transaction it is, by its alias in ``DATABASES``."""
 
 
+class How(When, total=False):
+    """To whom of a group, when, and whether it is kept, as `Group.send` takes it."""
+
+    exclude: Iterable[Channel | str]
+    history: int
+    history_seconds: float | None
+
+
 def _act(
     action: Send,
     verb: str,
@@ -237,14 +245,18 @@ class Group:
         meta: dict[str, Any] | None = None,
         *,
         announce: bool = False,
+        since: str | None = None,
         **when: Unpack[When],
     ) -> None:
         """Make ``channel`` a member, until it is discarded or its connection ends.
 
         ``meta`` is what `members` tells of it (64 KiB at most); added again, it has the latest.
         With ``announce`` its join and its leave are told: see `presence_joined`.
+
+        ``since`` is the id that its client got last, ``message.last_event_id``: what was kept
+        after it (``history`` of `send`) comes first, in the same step, then whatever is new.
         """
-        adding = base.group_add(self.name, _name(channel), meta, announce=announce)
+        adding = base.group_add(self.name, _name(channel), meta, announce=announce, since=since)
         _act(adding, "Group.add", **when)
 
     async def aadd(
@@ -253,10 +265,11 @@ class Group:
         meta: dict[str, Any] | None = None,
         *,
         announce: bool = False,
+        since: str | None = None,
         **when: Unpack[When],
     ) -> None:
         """Async twin of `add`."""
-        adding = base.group_add(self.name, _name(channel), meta, announce=announce)
+        adding = base.group_add(self.name, _name(channel), meta, announce=announce, since=since)
         await _aact(adding, "Group.add", **when)
 
     def discard(self, channel: Channel | str, **when: Unpack[When]) -> None:
@@ -272,28 +285,46 @@ class Group:
         content: dict[str, Any],
         *,
         exclude: Iterable[Channel | str] = (),
+        history: int = 0,
+        history_seconds: float | None = None,
         **when: Unpack[When],
     ) -> None:
-        """Send to every member that is not in ``exclude``."""
-        _act(self._sending(content, exclude), "Group.send", **when)
+        """Send to every member that is not in ``exclude``.
+
+        With ``history`` the group keeps it, among its last ``history`` messages, for
+        ``history_seconds`` (an hour), for members that come back: they are added with ``since``.
+        """
+        _act(self._sending(content, exclude, history, history_seconds), "Group.send", **when)
 
     async def asend(
         self,
         content: dict[str, Any],
         *,
         exclude: Iterable[Channel | str] = (),
+        history: int = 0,
+        history_seconds: float | None = None,
         **when: Unpack[When],
     ) -> None:
         """Async twin of `send`."""
-        await _aact(self._sending(content, exclude), "Group.send", **when)
+        await _aact(self._sending(content, exclude, history, history_seconds), "Group.send", **when)
 
-    def _sending(self, content: dict[str, Any], exclude: Iterable[Channel | str]) -> Send:
+    def _sending(
+        self,
+        content: dict[str, Any],
+        exclude: Iterable[Channel | str],
+        history: int,
+        seconds: float | None,
+    ) -> Send:
         if isinstance(exclude, Channel | str):
             raise TypeError(
                 f"Group.send(exclude=…) takes several channels: write exclude=[{exclude!r}]"
             )
         left_out = [_name(channel) for channel in exclude]
-        return base.group_send(self.name, content, left_out, _most())
+        if history and isinstance(content, dict):
+            _check_kept(content)
+        return base.group_send(
+            self.name, content, left_out, _most(), history=history, history_seconds=seconds
+        )
 
     def channels(self) -> list[str]:
         """Return the members' names, in no order. Reads at once: what is buffered is not in it."""
@@ -333,6 +364,22 @@ class Group:
 
     def __hash__(self) -> int:
         return hash((Group, self.name))
+
+
+def _check_kept(content: dict[str, Any]) -> None:
+    """Refuse what a message that is kept cannot say: it is for everybody who comes back."""
+    if "id" in content or "missed" in content:
+        key = "id" if "id" in content else "missed"
+        raise ValueError(
+            f"Group.send(history=…): {key!r} is the gateway's to say, so that clients can come "
+            "back; leave it out, and put a number of your own into the text"
+        )
+    for key in ("close", "accept", "ack", "pin"):
+        if key in content:
+            raise ValueError(
+                f"Group.send(history=…) with {key!r} would do that again with each member that "
+                "comes back: send it without history"
+            )
 
 
 def _name(channel: Channel | str) -> str:

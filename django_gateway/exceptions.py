@@ -56,3 +56,7 @@ class RequestAborted(OSError):  # noqa: N818 - Django's name for it
     Reading ``request.body`` or ``request.read()`` then raises Django's
     ``UnreadablePostError`` from it.
     """
+
+
+class SendNotAvailableOnDemultiplexer(Exception):  # noqa: N818 - the name that Channels 1 gave it
+    """Something was sent on a connection of streams that belongs to none: the text says how."""

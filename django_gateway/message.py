@@ -139,6 +139,11 @@ class Message:
         except UnicodeDecodeError:
             return None
 
+    @property
+    def last_event_id(self) -> str:
+        """The id of the last message that the client got before it came back; "" of a new one."""
+        return str(self.content.get("last_event_id") or "")
+
     def reply(self, data: str | bytes | None = None, /, **content: Any) -> None:
         """Answer: a text, or bytes, or any keys of the protocol's reply; text and keys together.
 

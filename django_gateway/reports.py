@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import re
+import traceback
 from typing import Any, Final
 
 from django.core.signals import got_request_exception
@@ -45,14 +46,17 @@ def report(error: BaseException, route: str, subject: Message | Delivery) -> Non
     request = None if message is None else getattr(message, "request", None)
     if request is not None:
         extra["request"] = request  # what Django's handlers look for
-    log.error(
-        "%s failed, on %s for %s: %s",
-        route,
-        channel,
-        connection,
-        type(error).__name__,
-        exc_info=error,
-        extra=extra,
-    )
+    try:
+        log.error(
+            "%s failed, on %s for %s: %s",
+            route,
+            channel,
+            connection,
+            type(error).__name__,
+            exc_info=error,
+            extra=extra,
+        )
+    except Exception:  # noqa: BLE001 - a handler that fails, a mail's for one, changes no outcome
+        traceback.print_exc()
     # robust: who does not expect that there is no request changes no outcome
     got_request_exception.send_robust(sender=Message, request=request, message=message)

@@ -47,6 +47,13 @@ class Call(NamedTuple):
     """Its arguments by position; a method's begin with ``self``."""
     named: tuple[str, ...] = ()
     """Its arguments by name, one of them at a time."""
+    always: tuple[str, ...] = ()
+    """Its arguments by name, all of them."""
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """The names of all."""
+        return (*self.given, *self.named, *self.always)
 
 
 class Route:
@@ -452,7 +459,7 @@ def _check_arguments(one: Route) -> None:
     if twice is not None:
         raise ImproperlyConfigured(f"{one!r}: its filters capture {twice!r} twice; rename one")
     for call in one.calls:
-        taken = next((name for name in captured if name in (*call.given, *call.named)), None)
+        taken = next((name for name in captured if name in call.arguments), None)
         if taken is not None:
             raise ImproperlyConfigured(
                 f"{one!r}: its filters capture {taken!r}, which the consumer is given anyway; "
@@ -468,12 +475,13 @@ def _check_call(one: Route, call: Call, captured: list[str]) -> None:
         return
     try:
         for named in call.named or (None,):
-            by_name = captured if named is None else [named, *captured]
+            by_name = [*call.always, *captured, *([] if named is None else [named])]
             signature.bind(*call.given, **dict.fromkeys(by_name))
     except TypeError:
         inner = getattr(call.function, "__name__", "consumer")
         wanted = [*call.given, *(f"{named}=None" for named in call.named)]
-        wanted += ["*"] if call.named and captured else []
+        wanted += ["*"] if call.named and (call.always or captured) else []
+        wanted += call.always
         raise ImproperlyConfigured(
             f"{one!r}: {inner}{signature} cannot be called with what the route gives it; "
             f"write def {inner}({', '.join([*wanted, *captured])})"

@@ -186,6 +186,7 @@ class Worker:
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
+            self.metrics.count("gateway_errors_total")
             log.error("the layer failed; the loop goes on", exc_info=error)
 
     def _serve(self) -> None:

@@ -260,7 +260,8 @@ def keys_table(schema: Any) -> Iterator[str]:
         note = described(metas)
         if any((meta.extra or {}).get("secret") for meta in metas):
             note += " Secret: redacted in logs."
-        need = "" if key in schema.__required_keys__ else ", optional"
+        needed = key in schema.__required_keys__ and typing.get_origin(hint) is not NotRequired
+        need = "" if needed else ", optional"
         rows.append((f"`{key}`", f"`{spell(kind)}`{need}", note))
     yield from table(("key", "type", "meaning"), rows)
 

@@ -13,3 +13,4 @@ group = [
     route("websocket.connect", consumers.join),
     route("websocket.receive", consumers.tell),
 ]
+events = [route("sse.connect", consumers.join)]

@@ -6,3 +6,4 @@ from settings import *  # noqa: F403 - a settings module extends another
 
 INSTALLED_APPS = [*INSTALLED_APPS, "django_gateway"]  # noqa: F405 - from settings
 CHANNEL_LAYERS = {"default": {"ROUTING": "routing." + os.environ["BENCH_CONSUMERS"]}}
+ROOT_URLCONF = "urls_gateway"

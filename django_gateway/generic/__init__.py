@@ -4,12 +4,28 @@ from __future__ import annotations
 
 from django_gateway.generic.base import BaseConsumer, Consumer
 from django_gateway.generic.http import HttpConsumer
-from django_gateway.generic.websockets import JsonWebsocketConsumer, WebsocketConsumer
+from django_gateway.generic.longpoll import JsonLongpollConsumer, LongpollConsumer
+from django_gateway.generic.multiplexing import Demultiplexer, Multiplexer
+from django_gateway.generic.sse import JsonSseConsumer, SseConsumer
+from django_gateway.generic.websockets import (
+    JsonWebsocketConsumer,
+    WebsocketConsumer,
+    WebsocketDemultiplexer,
+    WebsocketMultiplexer,
+)
 
 __all__ = [
     "BaseConsumer",
     "Consumer",
+    "Demultiplexer",
     "HttpConsumer",
+    "JsonLongpollConsumer",
+    "JsonSseConsumer",
     "JsonWebsocketConsumer",
+    "LongpollConsumer",
+    "Multiplexer",
+    "SseConsumer",
     "WebsocketConsumer",
+    "WebsocketDemultiplexer",
+    "WebsocketMultiplexer",
 ]

@@ -19,6 +19,8 @@ from django_gateway.message import Message
 from django_gateway.routing import Call, Include, Route, check_runs, is_async, name_of, route_class
 from gateway.core import names
 
+Membership = Callable[[Group, Message], None]
+"""What is done with a connection and each of its groups."""
 DECORATORS: Final = (
     ("channel_session", "sessions", "channel_session"),
     ("http_session", "sessions", "http_session"),
@@ -231,7 +233,8 @@ class Consumer(BaseConsumer):
     """Whose messages it takes: ``["websocket"]``."""
     groups: Any = ()
     """What a connection is in from its connect on until its disconnect: names of groups, or a
-    method that returns them, called with what the filters capture."""
+    method that returns them, called with what the filters capture. A client that comes back gets
+    what they kept since (``history`` of `Group.send`)."""
 
     def connection_groups(self, **kwargs: Any) -> Any:
         """Return the groups of the connection: `groups`, where it is not overridden."""
@@ -246,12 +249,12 @@ class Consumer(BaseConsumer):
         """Do nothing."""
 
     def raw_connect(self, message: Message, **kwargs: Any) -> Any:
-        """Join the groups, then `connect`."""
-        return self._with_groups(Group.add, self.connect, message, kwargs)
+        """Join the groups, from where the client was last, then `connect`."""
+        return self._with_groups(_join, self.connect, message, kwargs)
 
     def raw_disconnect(self, message: Message, **kwargs: Any) -> Any:
         """Leave the groups, then `disconnect`."""
-        return self._with_groups(Group.discard, self.disconnect, message, kwargs)
+        return self._with_groups(_leave, self.disconnect, message, kwargs)
 
     @classmethod
     def methods(cls) -> dict[str, str]:
@@ -261,7 +264,7 @@ class Consumer(BaseConsumer):
         _check_names(cls, {kind for several in kinds.values() for kind in several})
         for protocol, several in kinds.items():
             taken = [kind for kind in several if cls._takes(kind, several)]
-            if not any(_own(cls, kind) for kind in taken) and not (_joins(cls) and taken):
+            if not any(cls._has(kind) for kind in taken) and not (_joins(cls) and taken):
                 raise ImproperlyConfigured(
                     f"{name_of(cls)} has no method for a message of {protocol!r}, which are "
                     f"{', '.join(several)}; write def {_wanted(several)}(self, message)"
@@ -301,8 +304,17 @@ class Consumer(BaseConsumer):
             return _own(cls, kind)
         return callable(getattr(cls, kind, None)) and not hasattr(BaseConsumer, kind)
 
+    @classmethod
+    def _has(cls, kind: str) -> bool:
+        """Whether it has more for this kind of message than every consumer has."""
+        return _own(cls, kind)
+
     def _with_groups(
-        self, act: Callable[..., None], method: Any, message: Message, kwargs: dict[str, Any]
+        self,
+        act: Callable[[Group, Message], None],
+        method: Any,
+        message: Message,
+        kwargs: dict[str, Any],
     ) -> Awaitable[None] | None:
         kind = type(self)
         asked = _asked(kind)
@@ -313,7 +325,11 @@ class Consumer(BaseConsumer):
         return None
 
     async def _awith_groups(
-        self, act: Callable[..., None], method: Any, message: Message, kwargs: dict[str, Any]
+        self,
+        act: Callable[[Group, Message], None],
+        method: Any,
+        message: Message,
+        kwargs: dict[str, Any],
     ) -> None:
         kind = type(self)
         asked = _asked(kind)
@@ -344,9 +360,17 @@ async def _either(function: Callable[..., Any], awaited: bool, *args: Any, **kwa
     return await sync_to_async(function)(*args, **kwargs)
 
 
-def _act(kind: type[Consumer], act: Callable[..., None], groups: Any, message: Message) -> None:
+def _join(group: Group, message: Message) -> None:
+    group.add(message.reply_channel, since=message.content.get("last_event_id"))
+
+
+def _leave(group: Group, message: Message) -> None:
+    group.discard(message.reply_channel)
+
+
+def _act(kind: type[Consumer], act: Membership, groups: Any, message: Message) -> None:
     for group in _groups(kind, groups):
-        act(group, message.reply_channel)
+        act(group, message)
 
 
 def _groups(kind: type[Consumer], groups: Any) -> Iterator[Group]:

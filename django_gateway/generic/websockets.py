@@ -1,16 +1,16 @@
-"""`WebsocketConsumer` and `JsonWebsocketConsumer`: frames instead of messages."""
+"""`WebsocketConsumer` and its kin: frames instead of messages."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from typing import Any, ClassVar, Final, Unpack
+from typing import Any, ClassVar, Final, NoReturn, Unpack
 
 from django.core.serializers.json import DjangoJSONEncoder
 
-from django_gateway.channel import Channel, Group, When
-from django_gateway.exceptions import Reject
+from django_gateway.channel import Group, How
+from django_gateway.exceptions import Reject, SendNotAvailableOnDemultiplexer
 from django_gateway.generic.base import Consumer
+from django_gateway.generic.multiplexing import Demultiplexer, Multiplexer
 from django_gateway.message import Message
 from django_gateway.routing import Call
 
@@ -18,12 +18,6 @@ NOT_TAKEN: Final = 1003
 """RFC 6455 section 7.4.1: "it has received a type of data it cannot accept"."""
 NOT_VALID: Final = 1007
 """RFC 6455 section 7.4.1: "data within a message that was not consistent with the type"."""
-
-
-class How(When, total=False):
-    """To whom of a group, and when, as `Group.send` takes it."""
-
-    exclude: Iterable[Channel | str]
 
 
 class WebsocketConsumer(Consumer):
@@ -90,15 +84,19 @@ class JsonWebsocketConsumer(WebsocketConsumer):
     `decode_json` for anything else.
     """
 
+    not_valid: ClassVar[int] = NOT_VALID
+    not_taken: ClassVar[int] = NOT_TAKEN
+    """The codes of `Reject` for a text that is no JSON, and for bytes."""
+
     def raw_receive(self, message: Message, **kwargs: Any) -> Any:
         """Call `receive` with what the text holds."""
         text = message.content.get("text")
         if text is None:
-            raise Reject(NOT_TAKEN, "text frames alone")
+            raise Reject(self.not_taken, "text alone")
         try:
             content = self.decode_json(text)
         except (ValueError, RecursionError):
-            raise Reject(NOT_VALID, "not JSON") from None
+            raise Reject(self.not_valid, "not JSON") from None
         return self.receive(content, **kwargs)
 
     def receive(self, content: Any, **kwargs: Any) -> Any:  # type: ignore[override]  # as in Channels 1
@@ -139,6 +137,37 @@ class JsonWebsocketConsumer(WebsocketConsumer):
         if method == "raw_receive" and cls.raw_receive is JsonWebsocketConsumer.raw_receive:
             found.append(Call(cls.receive, ("self", "content")))
         return found
+
+
+class WebsocketMultiplexer(Multiplexer):
+    """A stream of a WebSocket: how a consumer behind a `WebsocketDemultiplexer` answers."""
+
+
+class WebsocketDemultiplexer(Demultiplexer):
+    """A `Demultiplexer` of WebSockets, with the names of Channels 1.
+
+    A message that is no ``{"stream": …, "payload": …}`` closes the connection with 1007, one of an
+    unknown stream with 1008, a binary one with 1003.
+    """
+
+    protocols: ClassVar[Any] = ("websocket",)
+    multiplexer_class: ClassVar[type[Multiplexer]] = WebsocketMultiplexer
+
+    def send(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Raise `SendNotAvailableOnDemultiplexer`."""
+        raise SendNotAvailableOnDemultiplexer(
+            "a demultiplexer has no stream of its own: the consumer of one answers with "
+            "multiplexer.send(payload), and WebsocketMultiplexer(stream, self.reply_channel) is "
+            "one of any"
+        )
+
+    @classmethod
+    def group_send(cls, *args: Any, **kwargs: Any) -> NoReturn:  # noqa: ARG003 - whatever it is
+        """Raise `SendNotAvailableOnDemultiplexer`."""
+        raise SendNotAvailableOnDemultiplexer(
+            "a demultiplexer has no stream of its own: write WebsocketMultiplexer.group_send(name, "
+            "stream, payload)"
+        )
 
 
 def _content(text: str | None, data: bytes | None, close: bool | int) -> dict[str, Any]:

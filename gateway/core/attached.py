@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from gateway.core import plugin
+from gateway.core import farewell, pinning, plugin
 from gateway.core.conversation import Branch, Conversation
-from gateway.core.emission import branch, break_off, emit, seldom
+from gateway.core.emission import branch, break_off, emit, last_words, seldom
 from gateway.core.errors import LocalProtocolError, RemoteProtocolError
 from gateway.core.layers.base import ACCEPTED, Outcome
 from gateway.core.metrics import Drop
@@ -77,6 +77,7 @@ class Connection(Conversation, plugin.Connection):
         "flights",
         "groups",
         "late",
+        "leaving",
         "loose",
         "names",
         "peer",
@@ -129,6 +130,8 @@ class Connection(Conversation, plugin.Connection):
         self._paused = False
         self.late = False
         """Whether the input in hand came although reading was paused."""
+        self.leaving: float | None = None
+        """While `farewell` waits for what is in hand: when the peer had better come back."""
         self._agreed = False
         self._due = False
         self._timers: Timers | None = None
@@ -150,6 +153,11 @@ class Connection(Conversation, plugin.Connection):
     def takes(self) -> bool:
         """Whether what waits may go out now."""
         return self.ready and self.state == OPEN and self.accepted
+
+    @property
+    def clear(self) -> bool:
+        """Whether no consumer has anything of it in hand, and nothing waits to go out."""
+        return not self.flights and (self._outbox is None or not self._outbox.waiting)
 
     @property
     def unsettled(self) -> bool:
@@ -174,7 +182,7 @@ class Connection(Conversation, plugin.Connection):
         """Say whether the transport takes more now."""
         self.ready = yes
         if yes:
-            self._catch_up()
+            self.catch_up()
         else:
             self.direct = False
 
@@ -205,6 +213,8 @@ class Connection(Conversation, plugin.Connection):
             self._outbox = None
         if self.loose:
             engine.flow.withdraw(self.loose)
+        if self.leaving is not None:
+            farewell.landed(self)
         if self._agreed and not self.abandoned:
             self._due = True
         if self._busy:
@@ -233,7 +243,7 @@ class Connection(Conversation, plugin.Connection):
             if self.state == LOST:
                 self.part()
             else:
-                self._catch_up()
+                self.catch_up()
 
     def _perform(self, cause: int, method: Any, args: tuple[Any, ...]) -> None:
         self.cause = cause
@@ -298,11 +308,12 @@ class Connection(Conversation, plugin.Connection):
             self.wire.close(data, abort=abort)
 
     def end(self, data: Any = b"", cause: int = GATEWAY, *, abort: bool = False) -> None:
-        """End it from outside the session's actions; a failing transport is only logged."""
+        """End it from outside the session's actions; of a transport that fails to, tell the log."""
         self.cause = cause
         try:
             self._close(data, abort=abort)
         except Exception:
+            self.context.count("close_errors_total")
             self.context.log.exception("%s: the transport failed to close", self.reply_channel)
 
     def cut_off(self) -> None:
@@ -337,7 +348,7 @@ class Connection(Conversation, plugin.Connection):
 
     def tell(self, token: Any, outcome: Outcome) -> None:
         """Tell the session an outcome, if it wants to know."""
-        if token is not None and self.state < LOST:
+        if token is not None and (self.state < LOST or self.session.heeds_late):
             self.enter(OUTCOME, self.session.outcome, token, outcome)
 
     def refuse(self, token: Any, refusal: Refusal, drop: Drop | None = None) -> None:
@@ -404,7 +415,7 @@ class Connection(Conversation, plugin.Connection):
                 self.wire.write(frame)
                 return
         if context.pins and "pin" in reply:
-            self._pin(reply.pop("pin"))
+            pinning.pin(self, reply.pop("pin"), registered=self._due)
             if not reply:
                 return
         outbox = self._outbox
@@ -425,25 +436,6 @@ class Connection(Conversation, plugin.Connection):
         else:
             self.send_now(conversation, reply, token)
 
-    def _pin(self, pin: str) -> None:
-        """Have its messages go to one process, from the next on; its disconnect too."""
-        self.pin = pin
-        if self._due:
-            self.context.engine.edge.pin(self.reply_channel, pin)
-
-    def pinned_late(self, payload: bytes) -> bool:
-        """Take the pin of a reply that came when the transport was gone: for the disconnect.
-
-        Return whether there was nothing else in the reply.
-        """
-        try:
-            reply = self.context.reader.read(payload)
-        except InvalidReply:
-            return False
-        if "pin" in reply:
-            self.pin = reply.pop("pin")
-        return not reply
-
     def send_now(self, conversation: Conversation, reply: Message, token: int | None) -> None:
         """Hand a reply to the session."""
         if token is None or self._outbox is None:
@@ -452,17 +444,24 @@ class Connection(Conversation, plugin.Connection):
             self.enter(SEND, self._outbox.send, conversation.key, reply, token)
 
     def group_reply(
-        self, conversation: Conversation, reply: Message, frame: Any, size: int
+        self, conversation: Conversation, reply: Message, frame: Any, size: int, place: int = 0
     ) -> None:
         """Take a group's message that could not be written at once."""
         if self.state != OPEN:
             self.context.drop(Drop.GONE)
         elif not self.takes or (self._outbox is not None and self._outbox.waiting):
-            self._wait(Waiting(conversation, reply, None, frame, size))
+            self._wait(Waiting(conversation, reply, None, frame, size, place))
         elif frame is None:
             self.send_now(conversation, reply, None)
         else:
             self.wire.write(frame)
+
+    def push(self, frame: Any, size: int) -> None:
+        """Write what the plugin itself has for the peer, as a group's ready frame is written."""
+        if self.direct:
+            self.wire.write(frame)
+        else:
+            self.group_reply(self, {}, frame, size)
 
     def invalid(self, reason: str) -> None:
         """Count and log a reply that is not allowed; its values are not logged."""
@@ -471,11 +470,19 @@ class Connection(Conversation, plugin.Connection):
 
     def _wait(self, entry: Waiting) -> None:
         self.direct = False
-        if self._outbox is None:
-            self._outbox = Outbox(self)
+        self._outbox = self._outbox or Outbox(self)
         self._outbox.put(entry)
 
-    def _catch_up(self) -> None:
+    def resume(self, missed: list[Waiting], epoch: int, more: Waiting | None) -> None:
+        """Have what a member missed wait, for the next `catch_up`, before what is newer."""
+        if self.state != OPEN:
+            self.context.drop(Drop.GONE, sum(1 for one in missed if one.size))
+            return
+        self.direct = False
+        self._outbox = self._outbox or Outbox(self)
+        self._outbox.resume(missed, epoch, more)
+
+    def catch_up(self) -> None:
         """Send what waited for the client to read, or to be accepted; answer acks."""
         if self._busy:
             self._after = True
@@ -486,6 +493,8 @@ class Connection(Conversation, plugin.Connection):
             if self.ready:
                 outbox.written()
         self.direct = self.takes and (outbox is None or not outbox.waiting)
+        if self.leaving is not None:
+            farewell.landed(self)
 
     # ------------------------------------------------ accepting, timers, the end
 
@@ -506,21 +515,12 @@ class Connection(Conversation, plugin.Connection):
         """Have the layer offer a disconnect if this process is lost."""
         context = self.context
         if self._due:
-            message = self._last_words()
+            message = last_words(self)
             message.update(context.server_lost)
             edge = context.engine.edge
             edge.register(self.reply_channel, context.disconnect, _encode(message))
             if self.pin is not None:
                 edge.pin(self.reply_channel, self.pin)
-
-    def _last_words(self) -> Message:
-        message = dict(self.session.ended())
-        message["reply_channel"] = branch(self, None).reply_channel
-        message["client"] = self.peer.client
-        message["server"] = self.peer.server
-        if self.peer.identity is not None:
-            message["identity"] = self.peer.identity
-        return message
 
     def timed_out(self, name: str) -> None:
         """Hear that a timer of the session is due."""
@@ -544,7 +544,7 @@ class Connection(Conversation, plugin.Connection):
         disconnect = None
         if self._due:
             try:
-                message = self._last_words()
+                message = last_words(self)
                 message["order"] = branch(self, None).order
                 disconnect = _encode(message)
             except Exception as error:  # noqa: BLE001 - it costs that session's message only

@@ -256,6 +256,15 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
             "reconnects and asks anew; dropping suits data that ages."
         ),
     ] = "close"
+    relayed: Annotated[
+        Count,
+        Meta(
+            description="Requests for connections of other gateway processes (polls of "
+            "long-polling, most of them waiting) that one process hands on at once, and as many "
+            "that it takes; more are answered 503. 20,000: half of what tens of thousands of "
+            "clients have waiting, where two processes share them."
+        ),
+    ] = 20_000
     start_timeout: Annotated[
         Seconds,
         Meta(

@@ -47,6 +47,7 @@ from typing import Any, Final
 
 import msgspec
 
+from gateway.core import farewell
 from gateway.core.access import AccessLog
 from gateway.core.attached import Connection
 from gateway.core.config import GatewaySettings
@@ -74,8 +75,11 @@ from gateway.core.layers.edge import (
 )
 from gateway.core.listen import Listen
 from gateway.core.metrics import Drop, Metrics
+from gateway.core.names import process_of
 from gateway.core.outbox import GONE
+from gateway.core.pinning import pinned_late
 from gateway.core.plugin import Message, ProtocolPlugin
+from gateway.core.relay import PREFIX, Relay
 from gateway.core.reply import ack_of
 from gateway.core.singletons import Singletons
 from gateway.core.tls import Tls
@@ -85,6 +89,9 @@ log = logging.getLogger(__name__)
 
 _encode = msgspec.msgpack.Encoder().encode
 
+FAREWELL: Final = 1.0
+"""Seconds before the end of the grace at which a peer is answered no more, but told why: a close
+and the peer's own take a round trip or two."""
 LOOK: Final = 0.02
 """Seconds between two looks at what a shutdown waits for."""
 
@@ -116,6 +123,7 @@ class Engine:
         self.singletons = Singletons(layer if isinstance(layer, Layer) else None)
         self.flow = Flow(self.edge, settings, loop, unavailable_timeout)
         self.groups = Groups(self)
+        self.relay = Relay(self)
         self.process = self.edge.process
         self.by_channel: dict[str, Conversation] = {}
         """Every living conversation by its reply channel."""
@@ -135,6 +143,8 @@ class Engine:
         self._leaves: list[Announced] = []
         """The memberships that ended with them and whose leaves are to be told."""
         self._listeners: dict[str, tuple[str, Callable[[str, Message], None]]] = {}
+        self._buses: dict[str, Callable[[Message], None]] = {}
+        """By group: who hears what the same plugin tells in any process."""
         metrics.gauge("gateway_unsettled", lambda: len(self.flow.flights))
 
     def context(
@@ -182,12 +192,19 @@ class Engine:
             except Exception:
                 self.metrics.count("gateway_errors_total")
                 log.exception("what the layer said could not be done")
+        if self.groups.replays.begun:
+            self.groups.replays.begin()
 
     def _seldom(self, code: int, item: Item) -> None:
         if code == GROUP:
-            self.groups.send(item[1], item[2], item[3])
+            bus = self._buses.get(item[1]) if self._buses else None
+            if bus is None:
+                self.groups.send(*item[1:])
+            else:
+                bus(codec.decode(item[2]))
         elif code == JOIN:
-            self.groups.join(item[1], item[2], item[3], announce=item[4])
+            resumed = item[5] if len(item) > 5 else None
+            self.groups.join(item[1], item[2], item[3], announce=item[4], resumed=resumed)
         elif code == PART:
             self.groups.part(item[1], item[2])
         elif code == FULL:
@@ -196,6 +213,7 @@ class Engine:
             self.flow.announce(item[1])
         elif code == DOWN:
             self.flow.down()
+            self.relay.down()
         elif code == UP:
             self._up(rejoined=item[1])
         elif code == FENCED:
@@ -214,7 +232,10 @@ class Engine:
         if listener is not None:
             listener[1](channel, codec.decode(payload))
             return
-        if (parting := self.parting.get(channel)) is not None and parting.pinned_late(payload):
+        if channel.startswith(PREFIX) and process_of(channel) is not None:
+            self.relay.heard(channel, payload)
+            return
+        if (parting := self.parting.get(channel)) is not None and pinned_late(parting, payload):
             return
         self.metrics.drop(Drop.GONE, where=channel.partition(".")[0])
         ack = ack_of(payload)
@@ -228,6 +249,8 @@ class Engine:
             self.singletons.claim()
             for channel in self._listeners:
                 self.edge.listen(channel)
+            for group in self._buses:
+                self.edge.group_add(group, f"{group}.{self.process}!")
             for connection in self._connections():
                 connection.register()
             self.groups.rejoin()
@@ -243,6 +266,7 @@ class Engine:
         """Close every connection and emit nothing: somebody else speaks for them now."""
         log.error("the lease of %s has ended: every connection is closed", self.process)
         self.singletons.lose()
+        self.relay.fenced()
         self.flow.forget()
         self.groups.clear()
         self.parting.clear()
@@ -306,20 +330,36 @@ class Engine:
                 del self._listeners[one]
                 self.edge.unlisten(one)
 
+    def board(self, group: str, deliver: Callable[[Message], None]) -> None:
+        """Have ``deliver`` called with what is sent to a group of gateway processes."""
+        self._buses[group] = deliver
+        self.edge.group_add(group, f"{group}.{self.process}!")
+
+    def alight(self, group: str) -> None:
+        """Hear a group of gateway processes no more. Idempotent."""
+        if self._buses.pop(group, None) is not None:
+            self.edge.group_discard(group, f"{group}.{self.process}!")
+
     # ------------------------------------------------ shutting down
 
     async def drain(self, grace: float) -> None:
         """Tell every session to end, wait up to ``grace`` seconds, then cut off what is left.
 
         From now on connects and requests are refused ``DRAINING``; nothing must be listening
-        any more. What consumers have in hand may still be unsettled when it returns: `settled`
-        waits for that.
+        any more. Whom a consumer is about to answer hears it after that, or when the grace is
+        about to end. What consumers have in hand may still be unsettled when it returns:
+        `settled` waits for that.
         """
         self.draining = True
+        self.relay.drain()
         spread = self.settings.reconnect_spread
         for connection in self._connections():
-            connection.drain(random.uniform(0, spread))  # noqa: S311 - it spreads, it hides nothing
-        await self._wait(lambda: not self.by_channel, grace)
+            farewell.begin(connection, random.uniform(0, spread))  # noqa: S311 - it spreads, it hides nothing
+        last = min(FAREWELL, grace / 2)
+        await self._wait(lambda: not self.by_channel, grace - last)
+        for connection in self._connections():
+            farewell.say(connection)
+        await self._wait(lambda: not self.by_channel, last)
         for connection in self._connections():
             connection.cut_off()
 

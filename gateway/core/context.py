@@ -18,12 +18,14 @@ from gateway.core.emission import branch
 from gateway.core.errors import ConfigError, PluginError
 from gateway.core.flow import Kind
 from gateway.core.layers import codec
+from gateway.core.layers.base import Outcome
 from gateway.core.listen import Listen
 from gateway.core.metrics import Drop, Histogram
 from gateway.core.names import escape, process_of, wanted_of
 from gateway.core.outbox import GONE
 from gateway.core.plugin import Emit, Message, Peer, ProtocolPlugin, Session, Summary, Wire
 from gateway.core.recorded import Recorded
+from gateway.core.relay import Ask, Asked, Location, Unanswered
 from gateway.core.reply import ReplyReader, is_ack_channel
 from gateway.core.singletons import Held
 from gateway.core.tls import Offer, Tls
@@ -119,6 +121,8 @@ class PluginContext(plugin.Context):
             )
         self.replies = metrics.counter("gateway_replies_total", plugin=self.name)
         self.fanned_out = metrics.counter("gateway_group_deliveries_total", plugin=self.name)
+        self.replayed = metrics.counter("gateway_replayed_messages_total", plugin=self.name)
+        self.missed = metrics.counter("gateway_replays_missed_total", plugin=self.name)
         self.disconnect = f"{self.name}.disconnect"
         self.server_lost = _server_lost(kinds.get("disconnect"))
 
@@ -208,9 +212,43 @@ class PluginContext(plugin.Context):
     def undelivered(self, channel: str, message: Message) -> None:
         """Count what came to an address where nobody is, and answer its ``ack``."""
         self.drop(Drop.GONE)
+        self.answer(channel, message, GONE)
+
+    def answer(self, channel: str, message: Message, outcome: Outcome) -> None:
+        """Answer the ``ack`` of a message that came to ``channel``, if it wants one."""
         ack, ack_channel = message.get("ack"), message.get("ack_channel")
         if type(ack) is int and isinstance(ack_channel, str) and is_ack_channel(ack_channel):
-            self.engine.acknowledge(ack, ack_channel, channel, GONE)
+            self.engine.acknowledge(ack, ack_channel, channel, outcome)
+
+    def bus(self, deliver: Callable[[Message], None]) -> Callable[[Message], None]:
+        """Return what tells the same plugin in all gateway processes, this one among them."""
+        engine, group = self.engine, f"{self.name}.gateways"
+        engine.board(group, deliver)
+
+        def tell(message: Message) -> None:
+            payload = codec.encode(message)
+            if len(payload) > self.message_bytes:
+                raise ValueError(f"a message of {len(payload)} bytes is more than the layer takes")
+            engine.edge.group_send(group, payload)
+
+        return tell
+
+    def locate(self, deliver: Callable[[Ask], None]) -> Location:
+        """Return a new location, at which requests of any gateway process find ``deliver``."""
+        return self.engine.relay.locate(self.name, deliver)
+
+    def ask(
+        self,
+        location: str,
+        message: Message,
+        heard: Callable[[Message | Unanswered], None],
+        seconds: float,
+        *,
+        waits: bool = False,
+    ) -> Asked:
+        """Ask what has a location of this plugin, in whatever gateway process."""
+        relay = self.engine.relay
+        return relay.ask(self.name, location, message, heard, seconds, waits=waits)
 
     def routed(self, kind: str) -> bool | None:
         """Return whether a living worker routes ``NAME.kind``; None while no worker lives."""
@@ -309,6 +347,7 @@ class PluginContext(plugin.Context):
     async def close(self) -> None:
         """End its tasks and its listening. Called after the plugin's ``stop``."""
         self.engine.unlisten(self.name)
+        self.engine.alight(f"{self.name}.gateways")
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()

@@ -28,12 +28,15 @@ def allow(count: int) -> None:
 
 
 def shortage(tables: Mapping[str, Any]) -> str | None:
-    """Return a warning where the connections that the plugins' settings allow cannot all be."""
+    """Return a warning where the connections that the plugins' settings allow cannot all be.
+
+    Those of a plugin that listens nowhere come by another's, and need no files of their own.
+    """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = {
         f"{name}.max_connections": table.max_connections
         for name, table in tables.items()
-        if hasattr(table, "max_connections")
+        if hasattr(table, "max_connections") and hasattr(table, "listen")
     }
     needed = sum(wanted.values()) + BESIDE
     if not wanted or hard == resource.RLIM_INFINITY or needed <= hard:

@@ -74,8 +74,10 @@ def emit(connection: Connection, action: Emit) -> None:
         connection.refuse(token, Refusal.TOO_SLOW, Drop.SLOW)
         return
     conversation.order = order + 1
-    if conversation is not connection and not connection.accepted and not kind.opening:
+    if connection.leaving is not None or (
         # Of the connection itself nothing overtakes its connect; of a conversation it might.
+        conversation is not connection and not connection.accepted and not kind.opening
+    ):
         context.engine.flow.hold(conversation, (kind, payload, token))
         return
     if not context.window:
@@ -153,6 +155,18 @@ def _forget(connection: Connection, key: str) -> None:
     assert connection.branches is not None  # noqa: S101 - for the type checker; it was in there
     del connection.branches[key]
     connection.context.engine.by_channel.pop(found.reply_channel, None)
+
+
+def last_words(connection: Connection) -> Message:
+    """Return the message that says that a connection has ended, without its order."""
+    peer = connection.peer
+    message = dict(connection.session.ended())
+    message["reply_channel"] = branch(connection, None).reply_channel
+    message["client"] = peer.client
+    message["server"] = peer.server
+    if peer.identity is not None:
+        message["identity"] = peer.identity
+    return message
 
 
 def break_off(connection: Connection) -> None:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from gateway.core.config import GatewaySettings
 from gateway.core.deadlines import Clock
+from gateway.core.farewell import landed
 from gateway.core.layers.base import ACCEPTED, FAILED, RELEASED, UNROUTED, Outcome
 from gateway.core.layers.edge import Edge
 from gateway.core.metrics import Counter, Drop
@@ -139,12 +140,13 @@ class Flow:
         self.pump(conversation)
 
     def hold(self, conversation: Conversation, entry: Entry) -> None:
-        """Keep one message of a conversation until its connection is `accepted`."""
+        """Keep one message of a conversation until its connection is `accepted`, or lets go."""
         entry[0].emitted.value += 1
         self._keep(conversation, entry)
 
     def accepted(self, connection: Connection) -> None:
         """Let leave what was held until then."""
+        self.pump(connection)
         for branch in (connection.branches or {}).values():
             self.pump(branch)
 
@@ -179,6 +181,8 @@ class Flow:
             owner = conversation.owner
             if owner.abandoned:
                 self.discard(conversation)
+                return
+            if owner.leaving is not None:
                 return
             kind = conversation.queue[0][0]
             announced = self.announced
@@ -319,6 +323,8 @@ class Flow:
             if full is not None:
                 self._let_go(full, 1)
         if last:
+            if owner.leaving is not None:
+                landed(owner)
             if conversation.queue:
                 self.pump(conversation)
             elif owner.is_lost:
@@ -422,6 +428,8 @@ class Flow:
         owner = conversation.owner
         owner.flights -= 1
         owner.waits(len(run), sum(len(payload) for _, payload, _ in run))
+        if owner.leaving is not None:
+            landed(owner)
 
     def _park(self, conversation: Conversation) -> None:
         self._wait_since_now(conversation)

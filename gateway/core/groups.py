@@ -5,6 +5,7 @@ member that can take it at once costs one ``write``. Larger groups are served in
 that a broadcast to many thousands does not stop the loop. Whatever else is on its way to a
 member that its slice has not reached yet first brings that member up to date, so that nothing
 overtakes. An ``ack`` in a group's message is not answered: it would be answered once a member.
+Members that come back get what they missed (`gateway.core.replay`).
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from gateway.core.attached import Connection
 from gateway.core.conversation import Conversation
-from gateway.core.errors import LocalProtocolError
-from gateway.core.metrics import Drop
-from gateway.core.plugin import Message, Session
-from gateway.core.reply import InvalidReply
+from gateway.core.layers.log import Position, Resumed
+from gateway.core.names import position as said
+from gateway.core.plugin import Message
+from gateway.core.replay import Cohort, Replays
 
 if TYPE_CHECKING:
     from gateway.core.connection import Engine
@@ -27,31 +28,14 @@ if TYPE_CHECKING:
 SLICE: Final = 500
 """Members served in one turn of the loop: about 5 ms at the price of a ``write``."""
 
-Members = dict[Conversation, bytes | None]
-"""The members of a group, with their meta."""
 Announced = tuple[str, str, bytes | None]
 """A membership whose leave is to be told: group, channel, meta."""
-
-
-class Cohort:
-    """The members of a group that get the same frame: one plugin, one session class."""
-
-    __slots__ = ("context", "framed", "members", "session_class")
-
-    def __init__(
-        self, context: PluginContext, session_class: type[Session], *, framed: bool
-    ) -> None:
-        self.context = context
-        self.session_class = session_class
-        self.framed = framed
-        """Whether a frame can serve: a conversation with a key of its own needs its session."""
-        self.members: Members = {}
 
 
 class Fan:
     """One group message on its way to the members that it has not reached yet."""
 
-    __slots__ = ("context", "frame", "left", "reply", "size")
+    __slots__ = ("context", "frame", "left", "place", "reply", "size")
 
     def __init__(
         self,
@@ -60,18 +44,21 @@ class Fan:
         frame: Any,
         size: int,
         members: list[Conversation],
+        place: int,
     ) -> None:
         self.context = context
         self.reply = reply
         self.frame = frame
         self.size = size
         self.left = dict.fromkeys(members)
+        self.place = place
+        """Twice its offset in the history of the layer, where it is kept; else 0."""
 
     def serve(self, conversation: Conversation) -> None:
         """Hand the message to one member."""
         connection = conversation.owner
         try:
-            connection.group_reply(conversation, self.reply, self.frame, self.size)
+            connection.group_reply(conversation, self.reply, self.frame, self.size, self.place)
         except Exception as error:  # noqa: BLE001 - one member must not cost its neighbours
             _log_failure(connection, error)
 
@@ -84,6 +71,11 @@ class Groups:
         self._cohorts: dict[str, dict[tuple[Any, ...], Cohort]] = {}
         self._announced: set[tuple[str, Conversation]] = set()
         """Those whose joins and leaves are told."""
+        self._resuming: set[tuple[str, Conversation]] = set()
+        """Those that joined for what they missed, too."""
+        self._awaited: set[tuple[str, Conversation]] = set()
+        """Those of them of which a new layer has not said yet what they missed."""
+        self.replays = Replays()
         self._fans: deque[Fan] = deque()
         self.busy = False
         """Whether some message has not reached all its members yet."""
@@ -94,7 +86,15 @@ class Groups:
 
     # ------------------------------------------------ membership
 
-    def join(self, group: str, channel: str, meta: bytes | None, *, announce: bool) -> None:
+    def join(
+        self,
+        group: str,
+        channel: str,
+        meta: bytes | None,
+        *,
+        announce: bool,
+        resumed: Resumed | None = None,
+    ) -> None:
         """Somebody added a connection of this process."""
         conversation = self._engine.by_channel.get(channel)
         if conversation is None:
@@ -112,6 +112,12 @@ class Groups:
         if connection.groups is None:
             connection.groups = set()
         connection.groups.add((group, conversation))
+        if resumed is not None:
+            self._resuming.add((group, conversation))
+            self._awaited.discard((group, conversation))
+            if self.busy:
+                self.catch_up(conversation)
+            self.replays.add(group, cohort, conversation, resumed)
 
     def part(self, group: str, channel: str) -> None:
         """Somebody removed a connection of this process."""
@@ -133,19 +139,30 @@ class Groups:
         return told
 
     def rejoin(self) -> None:
-        """Tell a layer that has forgotten us who is a member of what."""
+        """Tell a layer that has forgotten us who is a member of what.
+
+        What was kept before is lost, and what was on its way. Who came for what it missed is told
+        so, and what was kept since.
+        """
         edge = self._engine.edge
+        self._awaited = set(self._resuming)
+        was = said(*self.replays.position)
         for group, cohorts in self._cohorts.items():
             for cohort in cohorts.values():
                 for conversation, meta in cohort.members.items():
                     announce = (group, conversation) in self._announced
                     name = conversation.reply_channel
-                    edge.group_add(group, name, meta, announce=announce, again=announce)
+                    since = was if (group, conversation) in self._resuming else None
+                    edge.group_add(
+                        group, name, meta, announce=announce, again=announce, since=since
+                    )
 
     def clear(self) -> None:
         """Forget all: the lease of this process has ended."""
         self._cohorts.clear()
         self._announced.clear()
+        self._resuming.clear()
+        self._awaited.clear()
         self._fans.clear()
         self.busy = False
 
@@ -155,6 +172,8 @@ class Groups:
 
     def _remove(self, group: str, conversation: Conversation) -> None:
         self._announced.discard((group, conversation))
+        self._resuming.discard((group, conversation))
+        self._awaited.discard((group, conversation))
         cohorts = self._cohorts.get(group)
         if cohorts is None:
             return
@@ -168,22 +187,30 @@ class Groups:
 
     # ------------------------------------------------ messages
 
-    def send(self, group: str, payload: bytes, exclude: Sequence[str]) -> None:
+    def send(
+        self, group: str, payload: bytes, exclude: Sequence[str], position: Position | None = None
+    ) -> None:
         """Hand a group's message to every member whose name is not in ``exclude``."""
+        place = 0
+        if position is not None:
+            self.replays.heard(position)
+            place = 2 * position[1]
         cohorts = self._cohorts.get(group)
         if cohorts is None:
             return
         for cohort in list(cohorts.values()):
             context = cohort.context
-            reply, frame = self._framed(group, cohort, payload)
+            reply, frame = cohort.read(group, payload, position)
             if reply is None:
                 continue
             members: list[Conversation] = list(cohort.members)
             if exclude:
                 left_out = frozenset(exclude)
                 members = [m for m in members if m.reply_channel not in left_out]
+            if self._awaited:
+                members = [m for m in members if (group, m) not in self._awaited]
             context.fanned_out.value += len(members)
-            fan = Fan(context, reply, frame, len(payload), members)
+            fan = Fan(context, reply, frame, len(payload), members, place)
             if self.busy or len(members) > SLICE:
                 self._fans.append(fan)
                 if not self.busy:
@@ -201,24 +228,6 @@ class Groups:
             if conversation in fan.left:
                 del fan.left[conversation]
                 fan.serve(conversation)
-
-    def _framed(self, group: str, cohort: Cohort, payload: bytes) -> tuple[Message | None, Any]:
-        context = cohort.context
-        try:
-            reply = context.reader.read(payload)
-            if "pin" in reply:
-                raise InvalidReply("only a direct reply pins")
-            if not cohort.framed or "close" in reply or "accept" in reply:
-                return reply, None  # whatever a frame says, these are the session's to do
-            return reply, cohort.session_class.frame(reply)
-        except (InvalidReply, LocalProtocolError) as error:
-            context.drop(Drop.INVALID)
-            context.log.warning("group %s: invalid reply dropped: %s", group, error)
-        except Exception:
-            context.count("session_errors_total")
-            context.drop(Drop.INVALID)
-            context.log.exception("group %s: plugin %s raised", group, context.name)
-        return None, None
 
     def _slice(self) -> None:
         """Serve some more members; come again in the next turn while there are any left."""

@@ -49,6 +49,8 @@ class Drop(enum.StrEnum):
     """Refused because the gateway is shutting down."""
     LIMITED = "limited"
     """Refused by a limit on connections, rate or time."""
+    EVICTED = "evicted"
+    """A message kept for those who come back, which gave way to newer ones before its time."""
     UNWRITTEN = "unwritten"
     """A line of the access log that its file or pipe did not take."""
 

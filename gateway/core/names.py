@@ -31,6 +31,7 @@ _CHANNEL = re.compile(r"[A-Za-z0-9._-]+(?:[!?][A-Za-z0-9._-]*)?\Z", re.ASCII)
 _VALID = re.compile(r"(?=.{1,200}\Z)[A-Za-z0-9._-]+(?:[!?][A-Za-z0-9._-]*)?\Z", re.ASCII).match
 _GROUP = re.compile(r"[A-Za-z0-9._-]+\Z", re.ASCII)
 _PLAIN = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-")
+_POSITION = re.compile(r"(0|[1-9a-f][0-9a-f]{0,15})-(0|[1-9a-f][0-9a-f]{0,15})", re.ASCII)
 _ALPHABET = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 
 
@@ -196,3 +197,18 @@ def wanted_of(channel: str, announced: Iterable[str]) -> frozenset[str]:
             with suppress(ValueError):
                 found.add(unescape(name[len(prefix) :]))
     return frozenset(found)
+
+
+def position(epoch: int, offset: int) -> str:
+    """Return a place in the history of a layer as text: the ``id`` of a message.
+
+    >>> position(0x1F, 10)
+    '1f-a'
+    """
+    return f"{epoch:x}-{offset:x}"
+
+
+def parse_position(text: str) -> tuple[int, int] | None:
+    """Undo `position`: return the epoch and the offset, or ``None`` for what it never made."""
+    found = _POSITION.fullmatch(text)
+    return None if found is None else (int(found[1], 16), int(found[2], 16))

@@ -1,13 +1,15 @@
 """What waits for a client that does not take it now, and whose arrival somebody waits for.
 
 Made for a connection when it first has either. Bounded in messages and bytes; beyond that
-``slow_consumer`` says what happens.
+``slow_consumer`` says what happens. What a member missed (`gateway.core.replay`) waits here, too,
+outside the bounds; and so that a client is not called slow for that alone, as much again of what
+is newer may wait behind it.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from gateway.core.deadlines import Deadline
@@ -26,6 +28,12 @@ INVALID: Final = Outcome(FAILED, reason="the reply is not valid", cause="invalid
 SLOW: Final = Outcome(FAILED, reason="the client does not read", cause="slow")
 
 
+MISSED: Final[Message] = {"missed": True}
+"""What a session that resumes is told where a client does not get what was kept for it."""
+SLICE: Final = 500
+"""Missed messages handed over in one turn of the loop: about 5 ms at the price of a ``write``."""
+
+
 class Waiting(NamedTuple):
     """One reply on its way out."""
 
@@ -36,16 +44,42 @@ class Waiting(NamedTuple):
     frame: Any
     """What to write instead of asking the session; None: the session is asked."""
     size: int
+    place: int = 0
+    """Twice its offset in the history of the layer, where it is kept; one more where it only says
+    that this is the position."""
+    replayed: bool = False
+    """Whether it was missed: then it is outside the bounds."""
 
 
 class Outbox:
     """The replies of one connection that wait, and the acks that are not answered yet."""
 
-    __slots__ = ("_acks", "_connection", "_patience", "_size", "_unwritten", "waiting")
+    __slots__ = (
+        "_acks",
+        "_connection",
+        "_epoch",
+        "_missing",
+        "_more",
+        "_more_bytes",
+        "_number",
+        "_patience",
+        "_size",
+        "_unwritten",
+        "waiting",
+    )
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self._number = 0
         self._size = 0
+        """Messages and bytes that count against the bounds."""
+        self._more = 0
+        self._more_bytes = 0
+        """How much more than the bounds may wait, while somebody catches up."""
+        self._epoch = 0
+        """The epoch of the places."""
+        self._missing = False
+        """Whether among what waits is word that something is missing."""
         self._acks: dict[int, tuple[int, str, str]] = {}
         """By token: ack, ack_channel, reply_channel."""
         self._unwritten: list[int] = []
@@ -71,27 +105,47 @@ class Outbox:
             while not self._has_room(entry.size) and self._drop_oldest():
                 pass
         self.waiting.append(entry)
+        self._number += 1
         self._size += entry.size
         seconds = context.close_timeout
         if seconds is not None and self._patience is None and entry.reply.get("close"):
             self._patience = Deadline(self._connection.cut_off)
             context.deadlines.set(self._patience, seconds)
 
+    def resume(self, missed: list[Waiting], epoch: int, more: Waiting | None) -> None:
+        """Let what a member missed wait, before what is newer; ``more`` says there was more."""
+        if epoch != self._epoch:
+            self._epoch = epoch
+            self.waiting = deque(entry._replace(place=0) for entry in self.waiting)
+        before = len(self.waiting)
+        self.waiting = merged(self.waiting, missed)
+        self._more += len(self.waiting) - before
+        self._more_bytes += sum(entry.size for entry in missed)
+        if more is not None and not self._missing:
+            self._missing = True
+            self.waiting.appendleft(more)
+
     def flush(self) -> None:
         """Send what waited, as far as the client takes it now."""
         connection = self._connection
+        turn = SLICE
         while self.waiting and connection.takes:
+            if not turn:
+                connection.context.loop.call_soon(connection.catch_up)
+                return
             entry = self._popleft()
+            turn -= entry.replayed
             if entry.frame is None:
                 connection.send_now(entry.conversation, entry.reply, entry.token)
             else:
                 connection.wire.write(entry.frame)
         if not self.waiting:
+            self._more = self._more_bytes = 0
             self._wait_on()
 
     def lose(self) -> None:
         """Drop everything: the connection is gone."""
-        self._connection.context.drop(Drop.GONE, len(self.waiting))
+        self._connection.context.drop(Drop.GONE, sum(1 for one in self.waiting if one.size))
         self.waiting.clear()
         self._unwritten.clear()
         self._wait_on()
@@ -107,21 +161,26 @@ class Outbox:
     def _has_room(self, size: int) -> bool:
         """Whether one more of ``size`` bytes fits; the first always does."""
         context = self._connection.context
-        return not self.waiting or (
-            len(self.waiting) < context.outbox_messages
-            and self._size + size <= context.outbox_bytes
+        return not self._number or (
+            self._number < context.outbox_messages + self._more
+            and self._size + size <= context.outbox_bytes + self._more_bytes
         )
 
     def _popleft(self) -> Waiting:
         entry = self.waiting.popleft()
-        self._size -= entry.size
+        if entry.reply is MISSED:
+            self._missing = False
+        if not entry.replayed:
+            self._number -= 1
+            self._size -= entry.size
         return entry
 
     def _drop_oldest(self) -> bool:
         """Drop the oldest reply that is no close; return False where there is none."""
         for place, entry in enumerate(self.waiting):
-            if not entry.reply.get("close"):
+            if not entry.replayed and not entry.reply.get("close"):
                 del self.waiting[place]
+                self._number -= 1
                 self._size -= entry.size
                 self._drop(entry)
                 return True
@@ -129,6 +188,11 @@ class Outbox:
 
     def _drop(self, entry: Waiting) -> None:
         self._connection.context.drop(Drop.SLOW)
+        if entry.place and not self._missing and self._connection.session.resumes:
+            self._missing = True
+            self.waiting.appendleft(
+                Waiting(entry.conversation, MISSED, None, None, 0, replayed=True)
+            )
         if entry.token is not None:
             self.answer(entry.token, SLOW)
 
@@ -170,3 +234,23 @@ class Outbox:
         found = self._acks.pop(token, None)
         if found is not None:
             self._connection.context.engine.acknowledge(*found, outcome)
+
+
+def merged(waiting: Iterable[Waiting], missed: Sequence[Waiting]) -> deque[Waiting]:
+    """Return what waits with what was missed in between, by place in the history, none twice.
+
+    What has no place stays behind what it stood behind.
+    """
+    found: deque[Waiting] = deque()
+    at = 0
+    end = len(missed)
+    for entry in waiting:
+        if entry.place:
+            while at < end and missed[at].place < entry.place:
+                found.append(missed[at])
+                at += 1
+            if at < end and missed[at].place == entry.place:
+                at += 1
+        found.append(entry)
+    found.extend(missed[at:])
+    return found

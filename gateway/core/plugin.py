@@ -49,6 +49,7 @@ from gateway.core.layers.base import (
 )
 from gateway.core.layers.options import LayerOptions
 from gateway.core.metrics import Drop, Histogram
+from gateway.core.relay import Ask, Asked, Location, Unanswered
 from gateway.core.session import (
     Accepted,
     Action,
@@ -85,6 +86,8 @@ __all__ = [
     "Action",
     "Again",
     "Application",
+    "Ask",
+    "Asked",
     "Close",
     "ConfigError",
     "Connection",
@@ -100,6 +103,7 @@ __all__ = [
     "LengthSession",
     "LineSession",
     "LocalProtocolError",
+    "Location",
     "Message",
     "Messages",
     "NoConfig",
@@ -113,6 +117,7 @@ __all__ = [
     "Summary",
     "Timer",
     "Traffic",
+    "Unanswered",
     "UniformReply",
     "Wire",
     "Write",
@@ -187,6 +192,14 @@ class Connection(ABC):
     @abstractmethod
     def writable(self, yes: bool) -> None:
         """Say whether the transport takes more now."""
+
+    @abstractmethod
+    def push(self, frame: Any, size: int) -> None:
+        """Write what the plugin itself has for the peer, as a group's ready frame is written.
+
+        At once, or, while the peer takes no more, from the bounded outbox, under its
+        ``slow_consumer``. ``size`` is counted there, in bytes.
+        """
 
     @abstractmethod
     def eof(self) -> None:
@@ -269,8 +282,58 @@ class Context(ABC):
         """Count (``gone``) what came to an address where nobody is, and answer its ``ack``."""
 
     @abstractmethod
+    def answer(self, channel: str, message: Message, outcome: Outcome) -> None:
+        """Answer the ``ack`` of a message that came to ``channel``, if it wants one."""
+
+    @abstractmethod
+    def bus(self, deliver: Callable[[Message], None]) -> Callable[[Message], None]:
+        """Return what tells the same plugin in all gateway processes, this one among them.
+
+        ``deliver(message)`` is called with what any of them tells, in the order of each. One
+        message of the layer a process, whatever it leads to there. Once, at start; it ends with
+        the plugin. What is told while the layer is away is lost; ValueError for one that is over
+        ``layer.message_bytes``.
+        """
+
+    @abstractmethod
+    def locate(self, deliver: Callable[[Ask], None]) -> Location:
+        """Return a new location, where ``deliver(ask)`` is called for what is asked of it.
+
+        For what outlives the request that made it. ``location.text`` (the plugin's name, letters,
+        digits, ``_`` and ``.``) may stand in a URL: whoever knows it may ask, nobody can guess it,
+        and every gateway process on the layer finds it by `ask`. ``ask.message`` is what was asked;
+        ``ask.answer(message)`` answers, once, now or later; ``ask.on_gone(callback)`` calls back if
+        nobody wants the answer any more. An exception answers `Unanswered.BROKEN`. Call
+        ``location.close()`` when it is over.
+        """
+
+    @abstractmethod
+    def ask(
+        self,
+        location: str,
+        message: Message,
+        heard: Callable[[Message | Unanswered], None],
+        seconds: float,
+        *,
+        waits: bool = False,
+    ) -> Asked:
+        """Ask what has a location of this plugin, in whatever gateway process.
+
+        ``heard`` is called once, with the answer or with why there is none, perhaps before this
+        returns: at once for a text that was never a location, within a round trip of the layer for
+        one that is no more, within ``seconds`` in any case. Call ``forget()`` on what it returns
+        when the answer is not wanted any more. ``waits`` says that it waits for something to
+        happen: where another process is asked, a shutdown of this one ends it.
+        """
+
+    @abstractmethod
     def routed(self, kind: str) -> bool | None:
         """Return whether a living worker routes ``NAME.kind``; None while no worker lives."""
+
+    @property
+    @abstractmethod
+    def message_bytes(self) -> int:
+        """The most bytes of one encoded message that the layer takes."""
 
     @abstractmethod
     def wanted(self, kind: str) -> frozenset[str] | None:

@@ -138,6 +138,8 @@ class Recorded(Connection):
             return
         answer = self._answer
         if answer is not None:
+            if answer.declined:
+                return
             if not self.accepted or summary.code == "":
                 summary = msgspec.structs.replace(summary, code=answer.status or "")
             if answer.end is not None:

@@ -189,9 +189,25 @@ class Session(ABC):
     """Whether ``outcome`` does anything for ``accepted``, but for a ``connect``. False saves a
     call a message."""
 
+    heeds_late: ClassVar[bool] = False
+    """Whether ``outcome`` hears of what was emitted by a connection that is lost since. What it
+    returns then is not run."""
+
+    drains_itself: ClassVar[bool] = False
+    """Whether ``draining`` is called at once, and the session finishes by itself what it has in
+    hand. False: it is called once nothing that it emitted is in a consumer's hands and its
+    replies have gone out, and what it emits meanwhile is kept back."""
+
     frames_replies: ClassVar[bool] = False
     """Whether what ``frame`` returns is just what ``send`` would write, so that a reply to one
     connection may take the short road of a group's message."""
+
+    resumes: ClassVar[bool] = False
+    """Whether its peer can come back and say what it got last. True: replies of messages that are
+    kept (``history``) have their ``id``; and a member that joins with ``since`` gets
+    ``{"missed": True}`` where more was missed than is kept, what was, and ``{"id": …}``, the
+    position reached, all as a group's messages are. So ``id`` and ``missed`` stand in the plugin's
+    ``REPLY``. False: what was missed comes without any of that."""
 
     def opened(self, peer: Peer) -> Iterable[Action]:
         """Begin. Called once, before anything else."""
@@ -230,7 +246,8 @@ class Session(ABC):
     def outcome(self, token: Any, outcome: Outcome) -> Iterable[Action]:
         """Hear what became of the Emit with ``token``.
 
-        Exactly one of this or ``refused``; neither once the connection is lost.
+        Exactly one of this or ``refused``; neither once the connection is lost, but for a session
+        that ``heeds_late``, which hears outcomes then, too.
         """
         return ()
 
@@ -253,9 +270,10 @@ class Session(ABC):
         """Hear that the gateway is shutting down: say so in the protocol's words.
 
         ``retry_after`` is when this peer had better come back, in seconds: drawn at random, so
-        that not all come at once (``gateway.reconnect_spread``). The default closes. What is in
-        flight may still finish where a session does not close at once; the core closes it at
-        the end of the grace time.
+        that not all come at once (``gateway.reconnect_spread``). The default closes. What a
+        consumer has in hand was answered before (`drains_itself`), if that did not take the
+        whole grace time; who is not accepted yet hears it at once. The core cuts off at the end
+        of the grace whom the session did not close.
         """
         return (Close(),)
 

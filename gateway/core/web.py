@@ -101,13 +101,26 @@ class Head:
 class Answer:
     """What a request was answered, for whose record in the access log tells of it."""
 
-    __slots__ = ("end", "status")
+    __slots__ = ("declined", "end", "status")
 
     def __init__(self) -> None:
         self.status = 0
         """0: nothing yet."""
         self.end: End | None = None
         """What became of it where the http plugin itself ended it."""
+        self.declined = False
+        """Whether it was handed on, and who answered it tells of it."""
+
+
+class Piece:
+    """A piece of a response body that goes to many clients, and is framed once for all of them."""
+
+    __slots__ = ("chunk", "content")
+
+    def __init__(self, content: bytes) -> None:
+        self.content = content
+        self.chunk: bytes | None = None
+        """What HTTP/1.1 makes of it, once it has."""
 
 
 class Exchange(ABC):
@@ -137,6 +150,10 @@ class Exchange(ABC):
     @abstractmethod
     def write(self, data: bytes) -> None:
         """Send a piece of the response body. Ignored once the client is gone."""
+
+    def share(self, piece: Piece) -> None:
+        """Send a piece of the response body that others get, too; as ``write`` else."""
+        self.write(piece.content)
 
     @abstractmethod
     def end(self) -> None:

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from gateway.testing.failing import FailingLayer
     from gateway.testing.fakes import FakeEdge, FakeWire, ManualClock
+    from gateway.testing.heard import Heard
     from gateway.testing.memory import MemoryGateway
     from gateway.testing.plugin_suite import PluginSuite, Turn
-    from gateway.testing.rig import Client, Heard, Rig
+    from gateway.testing.rig import Client, Rig
     from gateway.testing.stage import Staged, wait_until
 
 __all__ = [
@@ -38,9 +39,10 @@ __all__ = [
 _MODULES: Final = {
     "failing": ("FailingLayer",),
     "fakes": ("FakeEdge", "FakeWire", "ManualClock"),
+    "heard": ("Heard",),
     "memory": ("MemoryGateway",),
     "plugin_suite": ("PluginSuite", "Turn"),
-    "rig": ("Client", "Heard", "Rig"),
+    "rig": ("Client", "Rig"),
     "stage": ("Staged", "wait_until"),
 }
 _WHERE: Final = {name: module for module, names in _MODULES.items() for name in names}

@@ -38,6 +38,7 @@ from gateway.core.layers.edge import (
     Edge,
     Item,
 )
+from gateway.core.layers.log import Position
 from gateway.core.layers.options import LayerOptions
 from gateway.core.metrics import Metrics
 from gateway.core.plugin import Message
@@ -183,16 +184,51 @@ class FakeEdge(Edge):
         """Deliver a message for a name of this process."""
         self.deliver([(MESSAGE, channel, codec.encode(message))])
 
-    def group_message(self, group: str, message: Message, exclude: Sequence[str] = ()) -> None:
-        """Deliver a group's message for the members that this process holds."""
-        self.deliver([(GROUP, group, codec.encode(message), list(exclude))])
+    def group_message(
+        self,
+        group: str,
+        message: Message,
+        exclude: Sequence[str] = (),
+        position: Position | None = None,
+    ) -> None:
+        """Deliver a group's message for the members that this process holds.
+
+        ``position``: it is kept there.
+        """
+        kept = () if position is None else (position,)
+        self.deliver([(GROUP, group, codec.encode(message), list(exclude), *kept)])
 
     def join(
-        self, group: str, channel: str, meta: Message | None = None, *, announce: bool = False
+        self,
+        group: str,
+        channel: str,
+        meta: Message | None = None,
+        *,
+        announce: bool = False,
+        resumed: tuple[list[tuple[int, Message]], Position, bool] | None = None,
     ) -> None:
-        """Say that somebody added a connection to a group."""
+        """Say that somebody added a connection to a group; ``resumed``: what it missed, by offset,
+        the present position, and whether more was missed.
+        """  # noqa: D205 - one sentence
+        self.deliver([self.joining(group, channel, meta, announce=announce, resumed=resumed)])
+
+    @staticmethod
+    def joining(
+        group: str,
+        channel: str,
+        meta: Message | None = None,
+        *,
+        announce: bool = False,
+        resumed: tuple[list[tuple[int, Message]], Position, bool] | None = None,
+    ) -> Item:
+        """Return the item of `join`, to be delivered with others."""
         packed = None if meta is None else codec.encode(meta)
-        self.deliver([(JOIN, group, channel, packed, announce)])
+        item = (JOIN, group, channel, packed, announce)
+        if resumed is None:
+            return item
+        backlog, position, missed = resumed
+        kept = [(offset, codec.encode(message)) for offset, message in backlog]
+        return (*item, (kept, position, missed))
 
     def part(self, group: str, channel: str) -> None:
         """Say that somebody removed a connection from a group."""
@@ -265,19 +301,31 @@ class FakeEdge(Edge):
         *,
         announce: bool = False,
         again: bool = False,
+        since: str | None = None,
     ) -> None:
-        """Keep the call, with ``announce`` and ``again`` where they are True."""
+        """Keep the call, with ``announce``, ``again`` and ``since`` where they are said."""
         decoded = None if meta is None else codec.decode(meta)
         flags = [name for name, on in (("announce", announce), ("again", again)) if on]
+        if since is not None:
+            flags.append(since)
         self.calls.append(("group_add", group, channel, decoded, *flags))
 
     def group_discard(self, group: str, channel: str) -> None:
         """Keep the call."""
         self.calls.append(("group_discard", group, channel))
 
-    def group_send(self, group: str, payload: bytes, exclude: Iterable[str] = ()) -> None:
-        """Keep the call."""
-        self.calls.append(("group_send", group, codec.decode(payload), list(exclude)))
+    def group_send(
+        self,
+        group: str,
+        payload: bytes,
+        exclude: Iterable[str] = (),
+        *,
+        history: int = 0,
+        history_seconds: float | None = None,
+    ) -> None:
+        """Keep the call, with ``history`` and ``history_seconds`` where it is to be kept."""
+        kept = codec.checked_history(history, history_seconds)
+        self.calls.append(("group_send", group, codec.decode(payload), list(exclude), *kept))
 
     def send(self, channel: str, payload: bytes) -> None:
         """Keep the call."""
@@ -290,6 +338,10 @@ class FakeEdge(Edge):
     def unlisten(self, channel: str) -> None:
         """Keep the call."""
         self.calls.append(("unlisten", channel))
+
+    def watch(self, channel: str, process: str) -> None:
+        """Keep the call."""
+        self.calls.append(("watch", channel, process))
 
     def leave(self) -> None:
         """Keep the call."""

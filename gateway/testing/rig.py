@@ -33,7 +33,7 @@ from gateway.core.client import ClientPlugin, Target
 from gateway.core.config import GatewaySettings, LayerSettings, Settings
 from gateway.core.connection import Engine
 from gateway.core.datagram import DatagramPlugin
-from gateway.core.layers.base import OK, Delivery, Outcome, send
+from gateway.core.layers.base import OK, Delivery, Outcome, Send
 from gateway.core.metrics import Metrics
 from gateway.core.plugin import Context, Message, ProtocolPlugin, Session, hookimpl
 from gateway.core.project import Project
@@ -41,6 +41,7 @@ from gateway.core.registry import PLUGINS, Registry
 from gateway.core.sources import Sources
 from gateway.testing.datagrams import DatagramDoor
 from gateway.testing.failing import FailingLayer
+from gateway.testing.heard import Heard
 from gateway.testing.memory import MemoryGateway
 
 T = TypeVar("T")
@@ -128,22 +129,6 @@ class LineClient:
     def ended(self) -> bool:
         """Whether the plugin has ended it."""
         return self._line.ended
-
-
-class Heard:
-    """One message that the plugin emitted, in a worker's hands."""
-
-    def __init__(self, rig: Rig, delivery: Delivery, message: Message) -> None:
-        self._rig = rig
-        self._delivery = delivery
-        self.channel = delivery.channel
-        self.kind = delivery.channel.partition(".")[2]
-        self.message = message
-
-    def settle(self, outcome: Outcome = OK, *replies: Message) -> None:
-        """Say what became of it, after sending ``replies`` to where it wants them."""
-        sends = [send(self.message["reply_channel"], reply) for reply in replies]
-        self._rig.settle(self._delivery, outcome, sends)
 
 
 class Rig:
@@ -297,7 +282,7 @@ class Rig:
         self.heard[heard.kind] += 1
         return heard
 
-    def settle(self, delivery: Delivery, outcome: Outcome, sends: list[Any]) -> None:
+    def settle(self, delivery: Delivery, outcome: Outcome, sends: list[Send]) -> None:
         """Say what became of the first message of a delivery that has no outcome yet."""
         self.worker.settle(delivery, [outcome], sends)
         if outcome.kind != OK.kind:

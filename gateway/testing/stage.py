@@ -29,11 +29,12 @@ from gateway.core.access import AccessLog
 from gateway.core.config import GatewaySettings
 from gateway.core.connection import Engine
 from gateway.core.layers import open_layer
-from gateway.core.layers.base import OK, Delivery, Layer, Outcome, send
+from gateway.core.layers.base import OK, Delivery, Layer, Outcome, Send
 from gateway.core.listen import Listen, bind, parse
 from gateway.core.metrics import Metrics
 from gateway.core.plugin import Message, ProtocolPlugin
 from gateway.core.tls import Tls
+from gateway.testing.heard import Heard
 
 T = TypeVar("T")
 
@@ -105,23 +106,6 @@ class Stage:
         """End the loop."""
         self.loop.call_soon_threadsafe(self._over.set)
         self._thread.join(PATIENCE)
-
-
-class Heard:
-    """One message that the plugin emitted, in a worker's hands."""
-
-    def __init__(self, staged: Staged, delivery: Delivery, message: Message) -> None:
-        self._staged = staged
-        self._delivery = delivery
-        self.channel = delivery.channel
-        self.kind = delivery.channel.partition(".")[2]
-        self.message = message
-
-    def settle(self, outcome: Outcome = OK, *replies: Message) -> None:
-        """Say what became of it, after sending ``replies`` to where it wants them."""
-        sends = [send(self.message["reply_channel"], reply) for reply in replies]
-        self._staged.worker.settle(self._delivery, [outcome], sends)
-        self._staged.settled(outcome)
 
 
 class Staged:
@@ -318,7 +302,8 @@ class Staged:
             return None
         return Heard(self, self._delivery, self._left.pop(0))
 
-    def settled(self, outcome: Outcome) -> None:
-        """Forget the rest of a delivery that an outcome has ended."""
+    def settle(self, delivery: Delivery, outcome: Outcome, sends: list[Send]) -> None:
+        """Say what became of the first message of a delivery that has no outcome yet."""
+        self.worker.settle(delivery, [outcome], sends)
         if outcome.kind != OK.kind:
-            self._left = []
+            self._left = []  # the rest is offered again, or lost with it

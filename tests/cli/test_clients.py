@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from gateway.core.layers import open_layer
-from tests.cli.toy import wait_until
+from tests.cli.toy import install_plugin, wait_until
 
 PLUGIN = '''
 """Connects out and says which process it is."""
@@ -63,11 +63,7 @@ def gateway_plugin():
 @pytest.fixture
 def caller(toys):
     """Install the plugin."""
-    (toys / "caller.py").write_text(PLUGIN)
-    info = toys / "gateway_caller-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: gateway-caller\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[gateway.plugins]\ncaller = caller\n")
+    install_plugin(toys, "caller", PLUGIN)
     return toys
 
 

@@ -9,7 +9,7 @@ import socket
 
 import pytest
 
-from tests.cli.toy import wait_until
+from tests.cli.toy import install_plugin, wait_until
 
 PLUGIN = '''
 """Answers each datagram with its process and how many came of that peer."""
@@ -56,11 +56,7 @@ def gateway_plugin():
 @pytest.fixture
 def count(toys):
     """Install the plugin."""
-    (toys / "count.py").write_text(PLUGIN)
-    info = toys / "gateway_count-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: gateway-count\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[gateway.plugins]\ncount = count\n")
+    install_plugin(toys, "count", PLUGIN)
     return toys
 
 

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 
-from tests.cli.toy import asking
+from tests.cli.toy import asking, register
 
 LAYER = '''
 """Messages by carrier pigeon."""
@@ -21,12 +21,8 @@ class PigeonLayer(MemoryLayer):
 
 def install(toys):
     (toys / "pigeon.py").write_text(LAYER)
-    info = toys / "gateway_pigeon-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: gateway-pigeon\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(
-        "[gateway.layers]\npigeon = pigeon:PigeonLayer\nbroken = pigeon:Nothing\n"
-    )
+    points = "[gateway.layers]\npigeon = pigeon:PigeonLayer\nbroken = pigeon:Nothing\n"
+    register(toys, "pigeon", "1.0", points)
 
 
 def test_served(start, toys):

@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from tests.cli.toy import install_plugin
+
 PLUGIN = '''
 """A plugin with commands."""
 from typing import TypedDict
@@ -59,11 +61,7 @@ def gateway_commands():
 @pytest.fixture
 def gateway(toys):
     """Run ``gateway ARGUMENTS`` to its end where the plugin is installed."""
-    (toys / "lamp.py").write_text(PLUGIN)
-    info = toys / "gateway_lamp-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: gateway-lamp\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[gateway.plugins]\nlamp = lamp\n")
+    install_plugin(toys, "lamp", PLUGIN)
 
     def run(*arguments, **environ):
         return subprocess.run(

@@ -270,12 +270,23 @@ def install(directory: Path) -> None:
         "toyapp": APPLICATION,
     }.items():
         (directory / f"{name}.py").write_text(text)
-    info = directory / "gateway_toy-1.5.dist-info"
+    register(directory, "toy", "1.5", ENTRY_POINTS, "Provides-Extra: needy\n")
+
+
+def install_plugin(directory: Path, name: str, source: str) -> None:
+    """Install one plugin more there."""
+    (directory / f"{name}.py").write_text(source)
+    register(directory, name, "1.0", f"[gateway.plugins]\n{name} = {name}\n")
+
+
+def register(directory: Path, name: str, version: str, points: str, more: str = "") -> None:
+    """Write the metadata of the distribution ``gateway-NAME``."""
+    info = directory / f"gateway_{name}-{version}.dist-info"
     info.mkdir()
     (info / "METADATA").write_text(
-        "Metadata-Version: 2.1\nName: gateway-toy\nVersion: 1.5\nProvides-Extra: needy\n"
+        f"Metadata-Version: 2.1\nName: gateway-{name}\nVersion: {version}\n{more}"
     )
-    (info / "entry_points.txt").write_text(ENTRY_POINTS)
+    (info / "entry_points.txt").write_text(points)
 
 
 PASS = """

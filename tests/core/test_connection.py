@@ -671,7 +671,7 @@ def test_peer_that_breaks_the_rules():
 
 
 def test_wire_that_raises(caplog):
-    """A transport that fails while it is closed is logged, and costs nothing else."""
+    """A transport that fails while it is closed is logged and counted, and costs nothing else."""
     world = World()
 
     def fail(*args, **kwargs):
@@ -679,7 +679,8 @@ def test_wire_that_raises(caplog):
 
     world.wire.write = world.wire.close = fail
     world.connection.run([Write(b"x")])
-    assert "broken pipe" in caplog.text
+    assert "the transport failed to close" in caplog.text
+    assert world.metrics.snapshot()["gateway_ask_close_errors_total"] == 1
     world.connection.lost()
     world.nothing_left()
 

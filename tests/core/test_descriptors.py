@@ -49,13 +49,15 @@ def hard(monkeypatch):
 
 
 def table(connections):
-    return SimpleNamespace(max_connections=connections)
+    return SimpleNamespace(max_connections=connections, listen="127.0.0.1:0")
 
 
 def test_shortage(hard):
     """Settings that allow more connections than there can be are named, with what to do."""
     tables = {"http": table(3000), "irc": table(1000), "plain": SimpleNamespace()}
     hard(4000 + BESIDE)
+    assert shortage(tables) is None
+    tables["guest"] = SimpleNamespace(max_connections=9000)  # on the connections of another
     assert shortage(tables) is None
     hard(4000 + BESIDE - 1)
     text = shortage(tables)

@@ -9,7 +9,8 @@ import subprocess
 import sys
 import sysconfig
 import venv
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.request import urlopen
@@ -84,10 +85,13 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
 
 def test_printed_commands(demo: Demo) -> None:
     """Each command that `make demo` prints works as printed, in the clone."""
-    say, say_over_http2, bell, talk = demo.commands
+    say, say_over_http2, bell, hear, talk = demo.commands
     assert re.fullmatch(r"said to \d+\n", shell(demo, say))
     assert re.fullmatch(r"said to \d+\n", shell(demo, say_over_http2))
     assert shell(demo, bell) == "ding\n"
+    with listening(demo, hear) as heard:
+        shell(demo, say)
+        assert heard("data: ") == "data: curl: hello\n"
     assert "< somebody: hello" in typed(demo, talk, "somebody: hello")
 
 
@@ -102,6 +106,21 @@ def shell(demo: Demo, command: str) -> str:
         timeout=30,
         check=True,
     ).stdout
+
+
+@contextmanager
+def listening(demo: Demo, command: str) -> Iterator[Callable[[str], str]]:
+    """A command that goes on, once it prints; gives what returns its next line that begins so."""
+    process = subprocess.Popen(
+        ["bash", "-c", f"exec {command}"], cwd=demo.clone, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    lines = process.stdout
+    lines.readline()
+    yield lambda start: next(line for line in lines if line.startswith(start))
+    process.kill()
+    process.wait()
+    lines.close()
 
 
 def typed(demo: Demo, command: str, line: str) -> str:
@@ -128,17 +147,23 @@ def typed(demo: Demo, command: str, line: str) -> str:
 
 
 def test_page_in_a_browser(demo: Demo, browser: Browser) -> None:
-    """A browser shows the page; what one says, and what curl says, the other sees."""
-    with browser.open(demo.url) as ann, browser.open(demo.url) as bob:
-        for page in (ann, bob):
-            page.wait("document.querySelector('#state').textContent === 'connected'")
-        ann.run("name.value = 'ann'; text.value = 'hello, bob'; form.requestSubmit()")
-        for page in (ann, bob):
-            page.wait("said.innerText.includes('hello, bob')")
-        assert ann.run("said.lastElementChild.className") == "mine"
-        assert bob.run("said.lastElementChild.querySelector('b').textContent") == "ann"
+    """A browser shows the page; what one says, and what curl says, all see, whatever brings it."""
+    with (
+        browser.open(demo.url) as ann,
+        browser.open(f"{demo.url}?by=sse") as bob,
+        browser.open(f"{demo.url}?by=longpoll") as cyn,
+    ):
+        for page, by in ((ann, "websocket"), (bob, "sse"), (cyn, "longpoll")):
+            page.wait(f"document.querySelector('#state').textContent === 'connected by {by}'")
+        for page, who in ((ann, "ann"), (bob, "bob"), (cyn, "cyn")):
+            page.run(f"document.all.name.value = '{who}'; document.all.text.value = 'I am {who}'")
+            page.run("say.requestSubmit()")
+            for other in (ann, bob, cyn):
+                other.wait(f"said.innerText.includes('I am {who}')")
+        assert cyn.run("said.lastElementChild.className") == "mine"
+        assert bob.run("said.lastElementChild.querySelector('b').textContent") == "cyn"
 
-        say, say_over_http2, bell, _ = demo.commands
+        say, say_over_http2, bell, *_ = demo.commands
         shell(demo, say)
         ann.wait("said.innerText.includes('curl')")
         shell(demo, say_over_http2)

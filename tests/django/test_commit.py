@@ -87,10 +87,10 @@ def test_without_a_transaction(layer):
 
 
 @pytest.fixture
-def other():
-    """A second database."""
+def other(tmp_path):
+    """A second database: in a file, since Django never closes one in memory."""
     before = connections.settings
-    connections.settings["other"] = {**before["default"], "NAME": ":memory:"}
+    connections.settings["other"] = {**before["default"], "NAME": tmp_path / "other.sqlite3"}
     yield
     connections["other"].close()
     del connections["other"]
@@ -250,6 +250,7 @@ def test_after_the_outcome(work, peer):
         with transaction.atomic():
             Channel("a").send({"n": 1}, on_commit=True)
             assert received(peer.layer) == []
+        connection.close()  # this thread's, which is no worker's: nobody else does
 
     work({"x": consumer})
     assert peer.outcome("x", {}) == OK

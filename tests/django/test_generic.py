@@ -613,7 +613,7 @@ class AsyncJsonEcho(JsonWebsocketConsumer):
         ({"text": ""}, [], Outcome("rejected", 1007, "not JSON")),
         ({"text": "[" * 500_000}, [], Outcome("rejected", 1007, "not JSON")),
         ({"text": "9" * 5000}, [], Outcome("rejected", 1007, "not JSON")),
-        ({"bytes": b"{}"}, [], Outcome("rejected", 1003, "text frames alone")),
+        ({"bytes": b"{}"}, [], Outcome("rejected", 1003, "text alone")),
     ],
     ids=["json", "close", "null", "no json", "empty", "deep", "long", "bytes"],
 )

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 
+import django
 import pytest
 from django.core import mail
 from django.core.signals import got_request_exception
@@ -157,10 +158,13 @@ def test_a_stream_that_breaks(work, peer, caplog, heard, path):
     assert len(heard) == 1
 
 
-@override_settings(
-    ADMINS=[("Ann", "ann@example.org")],
-    EMAIL_BACKEND="django.core.mail.backends.locmem.EmailBackend",
-)
+LOCMEM = "django.core.mail.backends.locmem.EmailBackend"
+MAIL = {"ADMINS": [("Ann", "ann@example.org")], "EMAIL_BACKEND": LOCMEM}
+if django.VERSION >= (6, 1):
+    MAIL = {"ADMINS": ["ann@example.org"], "MAILERS": {"default": {"BACKEND": LOCMEM}}}
+
+
+@override_settings(**MAIL)
 @KINDS
 def test_mail_to_admins(work, peer, monkeypatch, kind):
     """Django's AdminEmailHandler, in its default logging, sends one mail, without the message."""
@@ -171,6 +175,26 @@ def test_mail_to_admins(work, peer, monkeypatch, kind):
     assert "failed, on a for test.send." in sent.subject
     assert "of the consumer" in sent.body
     assert "hunter2" not in sent.subject + sent.body
+
+
+@KINDS
+def test_a_handler_that_fails(work, peer, heard, capsys, kind):
+    """A handler of the log that fails itself changes no outcome; what it raised is on stderr."""
+
+    class Broken(logging.Handler):
+        def emit(self, record):
+            raise RuntimeError("the mail server is away")
+
+    handler = Broken(logging.ERROR)
+    logger = logging.getLogger("django.gateway")
+    logger.addHandler(handler)
+    try:
+        work({"a": CONSUMERS[kind]})
+        assert peer.outcome("a", {}) == Outcome("failed", cause="ValueError")
+    finally:
+        logger.removeHandler(handler)
+    assert "the mail server is away" in capsys.readouterr().err
+    assert len(heard) == 1
 
 
 SENTRY = """

@@ -681,6 +681,41 @@ def test_an_exception_of_the_layer_ends_no_thread(work, peer, caplog, monkeypatc
     assert "gateway_errors_total 1\n" in worker.metrics.text()
 
 
+def test_an_exception_of_the_layer_does_not_end_the_loop(work, peer, caplog, monkeypatch):
+    """What the layer raises on the loop is logged and counted, each time; the loop goes on."""
+
+    async def aecho(message):
+        message.reply(message.text)
+
+    worker = work({"a": aecho})
+    settle = worker.layer.asettle
+    broken = deque([LayerUnavailable("away")])
+
+    async def settles(*args):
+        if broken:
+            raise broken.pop()
+        await settle(*args)
+
+    monkeypatch.setattr(worker.layer, "asettle", settles)
+    peer.post("a", {"reply_channel": peer.new_reply_channel(), "text": "lost"})
+    wait_until(lambda: "gateway_errors_total 1\n" in worker.metrics.text())
+    intake = worker._loop_intake
+    take = intake.atake
+    broken.append(LayerUnavailable("away"))
+
+    async def takes():
+        if broken:
+            raise broken.pop()
+        return await take()
+
+    monkeypatch.setattr(intake, "atake", takes)
+    for text in ("hi", "ho"):  # the first is taken by what waits since before
+        name = peer.new_reply_channel()
+        assert peer.settled("a", {"reply_channel": name, "text": text}) == ([{"text": text}], [OK])
+    assert caplog.text.count("the layer failed; the loop goes on") == 2
+    assert "gateway_errors_total 2\n" in worker.metrics.text()
+
+
 def test_announcing_is_tried_again(url, monkeypatch):
     """A worker whose layer is away announces when it is back."""
     from django_gateway import worker as module

@@ -19,6 +19,23 @@ TALK = """new Promise((done, failed) => {
   socket.onclose = event => done([socket.heard, event.code, event.wasClean]);
   socket.onerror = () => failed("the WebSocket failed");
 })"""
+OBJECTS = """new Promise((done, failed) => {
+  const socket = new WebSocket(URL, ["gateway.v1"]);
+  const heard = [];
+  let beats = 0;
+  socket.binaryType = "arraybuffer";
+  socket.onopen = () => { socket.send("hello ".repeat(100)); socket.send(new Uint8Array([0, 255])); };
+  socket.onmessage = event => {
+    const binary = event.data instanceof ArrayBuffer;
+    if (event.data === "{}") beats += 1;
+    else heard.push(binary ? [...new Uint8Array(event.data)] : JSON.parse(event.data));
+    if (heard.length === 3 && beats > 1) {
+      socket.close();
+      done([socket.protocol, socket.extensions.split(";")[0], heard]);
+    }
+  };
+  socket.onerror = () => failed("the WebSocket failed");
+})"""
 SEND = """fetch("/echo", {method: "POST", body: new Uint8Array(2000000).fill(7)})
   .then(response => response.arrayBuffer())
   .then(body => [body.byteLength, new Uint8Array(body).every(byte => byte === 7)])"""
@@ -67,3 +84,23 @@ def test_page_and_websocket(trusting, certificate, tmp_path, http2, hop, version
         [record] = websockets(site)
         assert record["http_version"] == version
         assert (record["code"], record["end"]) == (4001, "client")
+
+
+@pytest.mark.parametrize("http2", ["true", "false"])
+@pytest.mark.parametrize("compression", ["deflate", "off"])
+def test_message_objects(trusting, certificate, tmp_path, http2, compression):
+    """A page that offers gateway.v1 gets objects, bytes as they are, and sees heartbeats."""
+    options = {
+        "http.http2": http2,
+        "websocket.compression": compression,
+        "websocket.ping_interval": "0.5",
+    }
+    settings = [word for key in options for word in ("--set", f"{key}={options[key]}")]
+    with secure(tmp_path, certificate, *settings) as site:
+        origin = f"https://127.0.0.1:{port(site)}"
+        with trusting.open(f"{origin}/pid") as page:
+            url = json.dumps(origin.replace("https", "wss") + "/mirror")
+            protocol, extension, heard = page.run(OBJECTS.replace("URL", url))
+    assert protocol == "gateway.v1"
+    assert extension == ("permessage-deflate" if compression == "deflate" else "")
+    assert heard == [{"keep_alive": 0.5}, {"text": "hello " * 100}, [0, 255]]

@@ -160,6 +160,7 @@ for kind, more in (
             "garbage",
             "replies that break the schema",
             "replies that cannot be said",
+            "drain in the middle",
         ),
     ),
     (REJECTED, ()),
@@ -250,15 +251,11 @@ class ClosesNobody(SensorSession):
 
 
 class Asked(SensorSession):
-    asks = False
+    asked = False
 
     def line(self, line):
-        self.asks = True
+        self.asked = True
         return super().line(line)
-
-    def outcome(self, token, outcome):
-        self.asks = False
-        return super().outcome(token, outcome)
 
 
 @finds("drain in the middle")
@@ -266,7 +263,7 @@ class StaysWhereAsked(Asked):
     """At a shutdown it does not end who has asked something."""
 
     def draining(self, retry_after):
-        return () if self.asks else super().draining(retry_after)
+        return () if self.asked else super().draining(retry_after)
 
 
 @finds("drain while idle")
@@ -274,7 +271,7 @@ class StaysWhereIdle(Asked):
     """At a shutdown it does not end who has asked nothing."""
 
     def draining(self, retry_after):
-        return super().draining(retry_after) if self.asks else ()
+        return super().draining(retry_after) if self.asked else ()
 
 
 @finds("nothing is left")

@@ -5,15 +5,23 @@ from django_gateway import Consumer, Group, Message
 room = Group("room")
 
 
-class Room(Consumer):
-    """What a WebSocket says, and what a plain POST says, everybody in the room hears."""
+def say(text: str) -> None:
+    """Tell everybody in the room, and who comes back to it later."""
+    room.send({"text": text}, history=100)
 
-    protocols = ["websocket", "http"]
+
+class Room(Consumer):
+    """What anybody says, everybody in the room hears, by whatever the network lets through.
+
+    The last hundred messages are kept for who was away and comes back.
+    """
+
+    protocols = ["websocket", "sse", "longpoll", "http"]
     groups = [room.name]
 
     def receive(self, message: Message) -> None:
-        room.send({"text": message.text})
+        say(message.text)
 
     def request(self, message: Message) -> None:
-        room.send({"text": message["body"].decode(errors="replace")})
+        say(message["body"].decode(errors="replace"))
         self.reply(f"said to {room.count()}\n")

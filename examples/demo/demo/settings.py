@@ -1,4 +1,4 @@
-"""Django's settings of the demo: no database, no static files, one template."""
+"""Django's settings of the demo: no database, one template."""
 
 from pathlib import Path
 
@@ -7,7 +7,8 @@ DEBUG = True
 ALLOWED_HOSTS = ["127.0.0.1", "localhost"]
 TIME_ZONE = "UTC"
 ROOT_URLCONF = "demo.urls"
-INSTALLED_APPS = ["django_gateway"]
+INSTALLED_APPS = ["django.contrib.staticfiles", "django_gateway"]
+STATIC_URL = "static/"
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "django.middleware.common.CommonMiddleware",

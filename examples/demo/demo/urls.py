@@ -1,3 +1,4 @@
+from django.contrib.staticfiles.urls import staticfiles_urlpatterns
 from django.urls import path
 
 from demo import views
@@ -5,4 +6,5 @@ from demo import views
 urlpatterns = [
     path("", views.page),
     path("bell/", views.bell),
+    *staticfiles_urlpatterns(),
 ]

@@ -6,7 +6,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_POST
 
-from django_gateway import Group
+from demo.consumers import say
 
 
 def page(request: HttpRequest) -> HttpResponse:
@@ -17,5 +17,5 @@ def page(request: HttpRequest) -> HttpResponse:
 @require_POST
 def bell(request: HttpRequest) -> HttpResponse:
     """A view may send into a group like anybody else."""
-    Group("room").send({"text": "* somebody rings the bell *"})
+    say("* somebody rings the bell *")
     return HttpResponse("ding\n", content_type="text/plain")

@@ -101,11 +101,17 @@ def send(channel: str, message: Message, most: int = codec.MAX_MESSAGE) -> Send:
 
 
 def group_add(
-    group: str, channel: str, meta: Message | None = None, *, announce: bool = False
+    group: str,
+    channel: str,
+    meta: Message | None = None,
+    *,
+    announce: bool = False,
+    since: str | None = None,
 ) -> Send:
     """Return the action "``channel`` joins ``group``", as `Layer.group_add` does it."""
     packed = None if meta is None else codec.encode_meta(meta)
-    return (GROUP_ADD, codec.checked_group(group), codec.checked(channel), packed, announce)
+    action = (GROUP_ADD, codec.checked_group(group), codec.checked(channel), packed, announce)
+    return action if since is None else (*action, codec.checked_since(since))
 
 
 def group_discard(group: str, channel: str) -> Send:
@@ -118,9 +124,16 @@ def group_send(
     message: Message,
     exclude: Iterable[str] = (),
     most: int = codec.MAX_MESSAGE,
+    *,
+    history: int = 0,
+    history_seconds: float | None = None,
 ) -> Send:
-    """Return the action "send ``message`` to every member of ``group`` not in ``exclude``"."""
-    return (GROUP_SEND, codec.checked_group(group), codec.encode(message, most), list(exclude))
+    """Return the action "send ``message`` to every member of ``group`` not in ``exclude``", as
+    `Layer.send_group` does it.
+    """  # noqa: D205 - one sentence
+    payload = codec.encode(message, most)
+    action = (GROUP_SEND, codec.checked_group(group), payload, list(exclude))
+    return (*action, *codec.checked_history(history, history_seconds))
 
 
 # ---------------------------------------------------------------- deliveries
@@ -176,6 +189,17 @@ class Statistics(NamedTuple):
     """How many sends were refused for lack of room."""
     drops: dict[str, int]
     """Dropped messages by cause (the values of `gateway.core.metrics.Drop`)."""
+
+
+class History(NamedTuple):
+    """What ``log_read`` returns."""
+
+    entries: list[tuple[int, Message]]
+    """What is kept, with its offsets."""
+    position: tuple[int, int]
+    """The present position of the layer: epoch and offset."""
+    missed: bool
+    """Whether more was appended since than is kept."""
 
 
 class Intake(ABC):
@@ -273,7 +297,13 @@ class Layer(ABC):
 
     @abstractmethod
     def group_add(
-        self, group: str, channel: str, meta: Message | None = None, *, announce: bool = False
+        self,
+        group: str,
+        channel: str,
+        meta: Message | None = None,
+        *,
+        announce: bool = False,
+        since: str | None = None,
     ) -> None:
         """Make ``channel`` a member of ``group``, with public ``meta`` (at most 64 KiB encoded).
 
@@ -287,11 +317,24 @@ class Layer(ABC):
         older has its outcome. To add a member again is no join: the new meta takes the place of
         the old, which a later leave tells; one that was not announced is from then on, and its
         join told; one that was stays so.
+
+        With ``since``, a position as text (`gateway.core.names.position`), it gets what was kept
+        of the group after that, the oldest first, before anything newer: in one step, so that
+        nothing is lost between and nothing comes twice. Empty, it gets nothing of before. What
+        is no position of this layer, or of its future, is one from before its beginning. A
+        connection of a process with an `Edge` is told the present position as well, and whether
+        more was missed than is kept; any other member gets messages, as by `send_group`.
         """
 
     @abstractmethod
     async def agroup_add(
-        self, group: str, channel: str, meta: Message | None = None, *, announce: bool = False
+        self,
+        group: str,
+        channel: str,
+        meta: Message | None = None,
+        *,
+        announce: bool = False,
+        since: str | None = None,
     ) -> None:
         """Async twin of `group_add`."""
 
@@ -328,20 +371,80 @@ class Layer(ABC):
         """Async twin of `group_count`."""
 
     @abstractmethod
-    def send_group(self, group: str, message: Message, exclude: Iterable[str] = ()) -> None:
+    def send_group(
+        self,
+        group: str,
+        message: Message,
+        exclude: Iterable[str] = (),
+        *,
+        history: int = 0,
+        history_seconds: float | None = None,
+    ) -> None:
         """Send to every member whose name is not in ``exclude``. Never raises `ChannelFull`.
 
         Costs one message per process with members, not one per member. A member that has
         no room is left out, counted.
+
+        With ``history`` it is kept as well, in the same step, for those who join with ``since``
+        (but none of ``exclude``): among the last ``history`` messages of the group, for
+        ``history_seconds`` (None: an hour). It is what `log_append` does under the key
+        ``group:GROUP``.
         """
 
     @abstractmethod
-    async def asend_group(self, group: str, message: Message, exclude: Iterable[str] = ()) -> None:
+    async def asend_group(
+        self,
+        group: str,
+        message: Message,
+        exclude: Iterable[str] = (),
+        *,
+        history: int = 0,
+        history_seconds: float | None = None,
+    ) -> None:
         """Async twin of `send_group`."""
 
     @abstractmethod
+    def log_append(
+        self, key: str, entry: Message, limit: int, seconds: float | None = None
+    ) -> tuple[int, int]:
+        """Keep ``entry`` among the last ``limit`` of ``key``, for ``seconds`` (None: for ever).
+
+        ``key`` is any str of 1 to 1000 characters. Older ones beyond ``limit`` are kept no more;
+        with a limit of 0 nothing is. Returns the position, ``(epoch, offset)``: the offset counts
+        on by one over all keys of the layer, the epoch is drawn anew where a layer begins without
+        the history of the last one. Beyond ``history_bytes`` of all keys together the oldest of
+        all are kept no more, counted (``evicted``).
+        """
+
+    @abstractmethod
+    async def alog_append(
+        self, key: str, entry: Message, limit: int, seconds: float | None = None
+    ) -> tuple[int, int]:
+        """Async twin of `log_append`."""
+
+    @abstractmethod
+    def log_read(self, key: str, since: tuple[int, int] | None = None) -> History:
+        """Return what is kept of ``key`` after a position (None: all of it), the oldest first.
+
+        ``missed`` says whether something that was appended after ``since`` is not kept any more. A
+        position of another epoch, or of the future, is one from before the beginning, and missed.
+        """
+
+    @abstractmethod
+    async def alog_read(self, key: str, since: tuple[int, int] | None = None) -> History:
+        """Async twin of `log_read`."""
+
+    @abstractmethod
+    def log_keys(self, prefix: str = "") -> list[str]:
+        """Return the keys that begin with ``prefix`` and of which something is kept, unordered."""
+
+    @abstractmethod
+    async def alog_keys(self, prefix: str = "") -> list[str]:
+        """Async twin of `log_keys`."""
+
+    @abstractmethod
     def flush(self) -> None:
-        """Forget every waiting message and every group (tests)."""
+        """Forget every waiting message, every group and all that was kept (tests)."""
 
     @abstractmethod
     async def aflush(self) -> None:

@@ -21,6 +21,16 @@ MAX_META: Final = 64 * 1024
 """Bytes of a member's meta encoded: it is kept as long as the membership, and all of a group's
 travel together to whoever asks for the members."""
 
+MAX_KEY: Final = 1000
+"""Characters of the key of a log: it is kept as often as what stands under it."""
+
+HISTORY_SECONDS: Final = 3600.0
+"""Seconds that a message with a ``history`` is kept where nothing else is said: far longer than
+any change of networks takes, and most outages of a client."""
+
+MAX_SECONDS: Final = 10 * 365 * 86400.0
+"""Ten years, beyond which a number of seconds is a slip."""
+
 checked = names.check_channel
 """`names.check_channel`: reply channels are used once each, too many to remember."""
 checked_group = lru_cache(maxsize=2048)(names.check_group)
@@ -74,6 +84,55 @@ def encode_meta(meta: dict[str, Any]) -> bytes:
             "large elsewhere, and its key in meta"
         )
     return payload
+
+
+def checked_history(history: int, seconds: float | None) -> tuple[()] | tuple[int, float]:
+    """Return how many messages to keep for how many seconds; nothing where none is kept.
+
+    Raises TypeError or ValueError that says why not.
+    """
+    if history.__class__ is not int:
+        raise TypeError(f"history is the number of messages to keep, an int, not {history!r}")
+    if history < 0:
+        raise ValueError(f"history is the number of messages to keep, 0 for none, not {history}")
+    if not history:
+        if seconds is not None:
+            raise TypeError(
+                f"history_seconds={seconds!r} says how long messages are kept: say how many, too, "
+                "such as history=100"
+            )
+        return ()
+    return (history, checked_seconds("history_seconds", HISTORY_SECONDS, seconds))
+
+
+def checked_seconds(name: str, default: float, seconds: float | None) -> float:
+    """Return a time to keep something. Raises TypeError or ValueError that says why not."""
+    if seconds is None:
+        return default
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+        raise TypeError(f"{name} is a number of seconds, not {seconds!r}")
+    if not 0 < seconds < MAX_SECONDS:
+        raise ValueError(f"{name} is a number of seconds, more than 0, not {seconds!r}")
+    return float(seconds)
+
+
+def checked_since(since: str) -> str:
+    """Return ``since``; raise TypeError that says why not, where it is no str."""
+    if not isinstance(since, str):
+        raise TypeError(
+            f"since is the id that the client got last, a str, not {since!r}: '' for nothing of "
+            "before, None where nothing is resumed"
+        )
+    return since
+
+
+def checked_key(key: str) -> str:
+    """Return ``key`` if it may name a log; raise TypeError or ValueError that says why not."""
+    if not isinstance(key, str):
+        raise TypeError(f"the key of a log is a str, not {type(key).__name__}")
+    if not 0 < len(key) <= MAX_KEY:
+        raise ValueError(f"the key of a log has 1 to {MAX_KEY} characters, not {len(key)}")
+    return key
 
 
 _UNPINNED = _encode({"unpinned": True})[1:]

@@ -19,9 +19,12 @@ Item = tuple[Any, ...]
 item         fields                                     meaning
 ===========  =========================================  ==========================================
 ``MESSAGE``  channel, payload                           for a name of this process
-``GROUP``    group, payload, exclude (list of names)    for the members that this process holds
+``GROUP``    group, payload, exclude (list of names),   for the members that this process holds
+             and, of a message that is kept, its
+             position
 ``JOIN``     group, channel, meta payload or None,      somebody added a connection of ours
-             announce
+             announce, and, where that is asked for,
+             what it missed (`log.Resumed`)
 ``PART``     group, channel                             somebody removed a connection of ours
 ``OUTCOME``  receipt, index, Outcome                    of a message we posted
 ``FULL``     receipt, channel                           a post was refused whole, for lack of room
@@ -117,10 +120,12 @@ class Edge(ABC):
         *,
         announce: bool = False,
         again: bool = False,
+        since: str | None = None,
     ) -> None:
         """As `Layer.group_add`; for a connection of this process no ``JOIN`` follows.
 
-        ``again``, after an ``UP`` with True: its join was told before and is not told again.
+        Except where ``since`` asks for what it missed: that comes with it. ``again``, after an
+        ``UP`` with True: its join was told before and is not told again.
         """
 
     @abstractmethod
@@ -128,7 +133,15 @@ class Edge(ABC):
         """As `Layer.group_discard`; for a connection of this process no ``PART`` follows."""
 
     @abstractmethod
-    def group_send(self, group: str, payload: bytes, exclude: Iterable[str] = ()) -> None:
+    def group_send(
+        self,
+        group: str,
+        payload: bytes,
+        exclude: Iterable[str] = (),
+        *,
+        history: int = 0,
+        history_seconds: float | None = None,
+    ) -> None:
         """As `Layer.send_group`."""
 
     @abstractmethod
@@ -144,6 +157,12 @@ class Edge(ABC):
     @abstractmethod
     def unlisten(self, channel: str) -> None:
         """Read a channel no more: what waits there, waits for whoever reads it next."""
+
+    @abstractmethod
+    def watch(self, channel: str, process: str) -> None:
+        """Have ``{"closed": True}`` sent to ``channel``, a name of this process, when ``process``
+        ends, or now if there is none: behind all that it has sent.
+        """  # noqa: D205 - one sentence
 
     @abstractmethod
     def leave(self) -> None:

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from gateway.core import names
 from gateway.core.errors import ChannelFull
 from gateway.core.layers.edge import GROUP, JOIN, PART
 from gateway.core.layers.inboxes import ITEM_SIZE
+from gateway.core.layers.log import GROUP_LOG, Logs, Resumed
 from gateway.core.layers.options import LayerOptions
-from gateway.core.layers.presence import JOINED, LEFT, Presence
+from gateway.core.layers.presence import JOINED, LEFT
 from gateway.core.layers.queues import IDLE_CHECKS
 from gateway.core.layers.records import FOREVER, Group, Link, Membership, Process
 from gateway.core.metrics import Drop
 
 
-class Groups(Presence):
+class Groups(Logs):
     """Who is in which group, and sends to all of them."""
 
     def __init__(self, options: LayerOptions, clock: Callable[[], float]) -> None:
@@ -34,10 +36,13 @@ class Groups(Presence):
         channel: str,
         meta: bytes | None = None,
         announce: bool = False,
+        since: str | None = None,
     ) -> None:
         """Add a member; the process of a connection hears ``JOIN``."""
         process = self._add(link, group, channel, meta, announce)
-        if process is not None and process.edge is not None:
+        if since is not None:
+            self._replay(link, process, (group, channel, meta, announce), since)
+        elif process is not None and process.edge is not None:
             self._item(process, (JOIN, group, channel, meta, announce), len(meta or b""))
 
     def edge_add(
@@ -48,11 +53,37 @@ class Groups(Presence):
         meta: bytes | None = None,
         announce: bool = False,
         again: bool = False,
+        since: str | None = None,
     ) -> None:
-        """As `group_add`, for an edge: of its own connections it hears nothing."""
+        """As `group_add`, for an edge: of its own connections it hears what they missed, if
+        that is asked for.
+        """  # noqa: D205 - one sentence
         process = self._add(link, group, channel, meta, announce, again=again)
-        if process is not None and process.edge is not None and process is not link.process:
+        if since is not None:
+            self._replay(link, process, (group, channel, meta, announce), since)
+        elif process is not None and process.edge is not None and process is not link.process:
             self._item(process, (JOIN, group, channel, meta, announce), len(meta or b""))
+
+    def _replay(
+        self,
+        link: Link,
+        process: Process | None,
+        joined: tuple[str, str, bytes | None, bool],
+        since: str,
+    ) -> None:
+        """Hand a new member what was kept since, before anything newer."""
+        group, channel, meta, _ = joined
+        if process is None and names.process_of(channel) is not None:
+            return  # that is gone
+        resumed: Resumed = self.resume(group, channel, since)
+        if process is not None and process.edge is not None:
+            # what is kept is counted there: here it takes no more than being named
+            size = len(meta or b"") + ITEM_SIZE * len(resumed[0])
+            process.resumes = True
+            self._item(process, (JOIN, *joined, resumed), size)
+        else:
+            for _, payload in resumed[0]:
+                self._quietly(link, channel, payload)
 
     def _add(
         self,
@@ -162,10 +193,22 @@ class Groups(Presence):
         return None
 
     def send_group(
-        self, link: Link, group: str, payload: bytes, exclude: Sequence[str] = ()
+        self,
+        link: Link,
+        group: str,
+        payload: bytes,
+        exclude: Sequence[str] = (),
+        history: int = 0,
+        seconds: float | None = None,
     ) -> None:
-        """Send to all members: one item per process, one message per other member."""
+        """Send to all members: one item per process, one message per other member.
+
+        With ``history`` it is kept, so many for so many seconds, for those who come back.
+        """
         self._check(link)
+        kept: tuple[Any, ...] = ()
+        if history:
+            kept = (self._keep(GROUP_LOG + group, payload, history, seconds, tuple(exclude)),)
         found = self.groups.get(group)
         if found is None:
             return
@@ -183,7 +226,7 @@ class Groups(Presence):
                 self._drop(None, Drop.FULL, 1)
             else:
                 self.messages += 1
-                self._item(process, (GROUP, group, payload, list(exclude)), len(payload))
+                self._item(process, (GROUP, group, payload, list(exclude), *kept), len(payload))
         if found.others:
             self._expire_members(group, found)
             for member in list(found.others):

@@ -105,6 +105,8 @@ class Hub:
                 ("gateway_layer_processes", len(state.processes)),
                 ("gateway_layer_groups", len(state.groups)),
                 ("gateway_layer_disconnects", len(state.lasting)),
+                ("gateway_layer_history", len(state.kept)),
+                ("gateway_layer_history_bytes", state.kept_bytes),
                 ("gateway_layer_journal_bytes", self.journal.size if self.journal else 0),
             ):
                 metrics.count(name, value)
@@ -280,9 +282,11 @@ class HubClient(asyncio.Protocol):
         link = self._link
         if link is not None and link.process.edge is link and not self._paused:
             with self._lock:
-                items = self._state.drain(link.process)
+                items = self._state.drain(link.process, FLUSH_BYTES)
             if items:
                 self._out.append((wire.ITEMS, wire.pack_items(items)))
+                if link.process.inbox:
+                    self._notify()
         if self._out and not self.transport.is_closing():
             out, self._out = self._out, []
             self._hub.write_journal()

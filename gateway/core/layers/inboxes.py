@@ -8,7 +8,7 @@ from typing import Final
 from gateway.core.errors import ChannelFull, Fenced
 from gateway.core.layers import codec
 from gateway.core.layers.base import FAILED, OK, Outcome
-from gateway.core.layers.edge import ANNOUNCED, MESSAGE, OUTCOME, Item
+from gateway.core.layers.edge import ANNOUNCED, GROUP, JOIN, MESSAGE, OUTCOME, Item
 from gateway.core.layers.options import LayerOptions
 from gateway.core.layers.records import Channel, Entry, Link, Process, Reader
 from gateway.core.metrics import Drop
@@ -51,10 +51,22 @@ class Inboxes:
         process.inbox.append((ANNOUNCED, self.announced))
         notify()
 
-    def drain(self, process: Process) -> list[Item]:
-        """Return all items of the inbox, and forget them."""
-        items, process.inbox = process.inbox, []
-        process.inbox_bytes = 0
+    def drain(self, process: Process, most: int | None = None) -> list[Item]:
+        """Return the items of the inbox, and forget them: all, or about ``most`` bytes.
+
+        Only what members missed makes an inbox larger than its bounds. The joins of one
+        connection that follow each other stay together.
+        """
+        items = process.inbox
+        end = len(items) if most is None or not process.resumes else _first(items, most)
+        if end == len(items):
+            process.inbox = []
+            process.inbox_bytes = 0
+            process.resumes = False
+            return items
+        process.inbox = items[end:]
+        del items[end:]
+        process.inbox_bytes -= sum(map(_weight, items))
         return items
 
     def _to_inbox(
@@ -181,6 +193,34 @@ class Inboxes:
                 reader = process.waiters.pop(0)
                 reader.credit = 0
                 reader.push(entry)
+
+
+def _weight(item: Item) -> int:
+    """Return what an item counts for in its inbox."""
+    code = item[0]
+    if code in {MESSAGE, GROUP}:
+        return ITEM_SIZE + len(item[2])
+    if code == OUTCOME:
+        return 0
+    resumed = item[5][0] if code == JOIN and len(item) > 5 else ()
+    return ITEM_SIZE * (1 + len(resumed))
+
+
+def _first(items: list[Item], most: int) -> int:
+    """Return how many of the first items travel together: ``most`` bytes, and what ends them."""
+    size = 0
+    last = None
+    for place, item in enumerate(items):
+        code = item[0]
+        joining = item[2] if code == JOIN else None
+        if size >= most and (joining is None or joining != last):
+            return place
+        last = joining
+        if code in {MESSAGE, GROUP}:
+            size += len(item[2])
+        elif joining is not None and len(item) > 5:
+            size += sum(len(payload) for _, payload in item[5][0])
+    return len(items)
 
 
 _NOWHERE: Final = Channel("inbox", 0)

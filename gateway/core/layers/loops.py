@@ -20,7 +20,7 @@ import msgspec
 from gateway.core.errors import LayerUnavailable
 from gateway.core.layers import wire
 from gateway.core.layers.base import FAILED, Delivery, Outcome, Send
-from gateway.core.layers.codec import checked, checked_group
+from gateway.core.layers.codec import checked, checked_group, checked_history
 from gateway.core.layers.edge import ANNOUNCED, DOWN, FENCED, FULL, OUTCOME, UP, Edge, Item
 from gateway.core.layers.journal import LASTING
 from gateway.core.layers.options import LayerOptions
@@ -35,6 +35,7 @@ from gateway.core.layers.verbs import (
     DO_POST,
     DO_REGISTER,
     DO_SEND_GROUP,
+    DO_WATCH,
     DO_WITHDRAW,
     receivable,
 )
@@ -493,14 +494,25 @@ class LoopEdge(Edge):
         *,
         announce: bool = False,
         again: bool = False,
+        since: str | None = None,
     ) -> None:
-        self._say(DO_EDGE_ADD, checked_group(group), checked(channel), meta, announce, again)
+        names = (checked_group(group), checked(channel))
+        self._say(DO_EDGE_ADD, *names, meta, announce, again, since)
 
     def group_discard(self, group: str, channel: str) -> None:
         self._say(DO_EDGE_DISCARD, checked_group(group), checked(channel))
 
-    def group_send(self, group: str, payload: bytes, exclude: Iterable[str] = ()) -> None:
-        self._say(DO_SEND_GROUP, checked_group(group), payload, list(exclude))
+    def group_send(
+        self,
+        group: str,
+        payload: bytes,
+        exclude: Iterable[str] = (),
+        *,
+        history: int = 0,
+        history_seconds: float | None = None,
+    ) -> None:
+        kept = checked_history(history, history_seconds)
+        self._say(DO_SEND_GROUP, checked_group(group), payload, list(exclude), *kept)
 
     def send(self, channel: str, payload: bytes) -> None:
         self.post(checked(channel), (payload,))
@@ -517,6 +529,9 @@ class LoopEdge(Edge):
     def _say(self, code: int, *fields: Any) -> None:
         if self.available:
             self._client.say((code, 0, *fields))
+
+    def watch(self, channel: str, process: str) -> None:
+        self._say(DO_WATCH, checked(channel), process)
 
     def leave(self) -> None:
         self._client.layer.closed = True

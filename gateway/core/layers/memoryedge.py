@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-from gateway.core.layers.codec import checked, checked_group
+from gateway.core.layers.codec import checked, checked_group, checked_history
 from gateway.core.layers.edge import Edge, Item
 from gateway.core.layers.records import Link
 from gateway.core.layers.verbs import receivable
@@ -99,18 +99,28 @@ class MemoryEdge(Edge):
         *,
         announce: bool = False,
         again: bool = False,
+        since: str | None = None,
     ) -> None:
         names = (checked_group(group), checked(channel))
         with self._lock:
-            self._state.edge_add(self._link, *names, meta, announce, again)
+            self._state.edge_add(self._link, *names, meta, announce, again, since)
 
     def group_discard(self, group: str, channel: str) -> None:
         with self._lock:
             self._state.edge_discard(self._link, checked_group(group), checked(channel))
 
-    def group_send(self, group: str, payload: bytes, exclude: Iterable[str] = ()) -> None:
+    def group_send(
+        self,
+        group: str,
+        payload: bytes,
+        exclude: Iterable[str] = (),
+        *,
+        history: int = 0,
+        history_seconds: float | None = None,
+    ) -> None:
+        kept = checked_history(history, history_seconds)
         with self._lock:
-            self._state.send_group(self._link, checked_group(group), payload, list(exclude))
+            self._state.send_group(self._link, checked_group(group), payload, list(exclude), *kept)
 
     def send(self, channel: str, payload: bytes) -> None:
         with self._lock:
@@ -123,6 +133,10 @@ class MemoryEdge(Edge):
     def unlisten(self, channel: str) -> None:
         with self._lock:
             self._state.unlisten(self._link, channel)
+
+    def watch(self, channel: str, process: str) -> None:
+        with self._lock:
+            self._state.watch(self._link, checked(channel), process)
 
     def leave(self) -> None:
         self._layer.close()

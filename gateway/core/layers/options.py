@@ -39,6 +39,9 @@ class LayerOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Messages that may wait in the inbox of one process."""
     process_bytes: int = 256 * 1024 * 1024
     """Bytes that may wait in the inbox of one process."""
+    history_bytes: int = 64 * 1024 * 1024
+    """Bytes of all messages together that are kept for those who come back (``history``); beyond
+    it the oldest give way, counted. 64 MiB: the last hundred messages of a thousand groups."""
     lease: float = 10.0
     """Seconds that a process's sign of life may stand still before its lease ends."""
 

@@ -170,6 +170,7 @@ class Process:
         "receipts",
         "registered",
         "reserved",
+        "resumes",
         "still",
         "version",
         "waiters",
@@ -189,6 +190,8 @@ class Process:
         self.notify: Callable[[], None] | None = None
         self.inbox: list[Item] = []
         self.inbox_bytes = 0
+        self.resumes = False
+        """Whether its inbox has something in it that a member missed."""
         self.waiters: list[Reader] = []
         self.receipts: dict[int, Entry] = {}
         self.registered: dict[str, tuple[str, bytes]] = {}

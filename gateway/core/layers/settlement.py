@@ -197,9 +197,9 @@ class Settlement(Groups):
             if not self._put(action[1], action[2]):
                 self.send(link, action[1], (action[2],))
         elif code == GROUP_SEND:
-            self.send_group(link, action[1], action[2], action[3])
+            self.send_group(link, *action[1:])
         elif code == GROUP_ADD:
-            self.group_add(link, action[1], action[2], action[3], action[4])
+            self.group_add(link, *action[1:])
         elif code == GROUP_DISCARD:
             self.group_discard(link, action[1], action[2])
         else:

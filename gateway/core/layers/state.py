@@ -4,7 +4,7 @@ The memory layer guards one with a lock; the hub drives one from its loop. Every
 a method whose first argument is the `Link` (one connection of one `Process`) that asks;
 `verbs.OPS` lists them by number, so that the wire protocol of the hub and the memory
 layer run the same code. It is built in layers of its own: `inboxes`, `queues`, `pins`,
-`presence`, `groups`, `settlement`, `connections`, `holds`, and here processes with all that
+`presence`, `log`, `groups`, `settlement`, `connections`, `holds`, and here processes with all that
 stands under their leases.
 
 Times are seconds of the clock given to `State`; `State.tick` must be called now and then
@@ -131,6 +131,7 @@ class State(Holds):
             if self.left is not None:
                 self._wait_for_heirs(passed)
             self.tick_groups()
+            self.tick_log()
             if len(self.channels) > MANY_CHANNELS:
                 for channel in list(self.channels.values()):
                     self._forget(channel)
@@ -205,7 +206,11 @@ class State(Holds):
             self._tidy(found)
 
     def _close_channel(self, name: str) -> None:
-        self._offer(name, CLOSED, self.clock() + self.options.expiry, forever=False)
+        owner = names.process_of(name)
+        if owner is None:
+            self._offer(name, CLOSED, self.clock() + self.options.expiry, forever=False)
+        elif (process := self.processes.get(owner)) is not None:
+            self._item(process, (MESSAGE, name, CLOSED), len(CLOSED))
 
     # ---------------------------------------------------------------- numbers
 
@@ -247,7 +252,7 @@ class State(Holds):
         )
 
     def flush(self, link: Link) -> None:
-        """Forget every waiting message and every group."""
+        """Forget every waiting message, every group and all that was kept."""
         self._check(link)
         for channel in list(self.channels.values()):
             for entry in list(channel.queue):
@@ -270,3 +275,4 @@ class State(Holds):
         self._expiries.clear()
         self._idle_expiries = 0
         self._histories.clear()
+        self.flush_log()

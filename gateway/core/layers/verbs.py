@@ -14,9 +14,26 @@ from functools import lru_cache
 from typing import Any, Final, cast
 
 from gateway.core import names
-from gateway.core.layers.base import OK, Delivery, Layer, Message, Outcome, Send, Statistics
+from gateway.core.layers.base import (
+    OK,
+    Delivery,
+    History,
+    Layer,
+    Message,
+    Outcome,
+    Send,
+    Statistics,
+)
 from gateway.core.layers.base import group_add as adding
-from gateway.core.layers.codec import checked, checked_group, decode, encode
+from gateway.core.layers.codec import (
+    checked,
+    checked_group,
+    checked_history,
+    checked_key,
+    checked_seconds,
+    decode,
+    encode,
+)
 
 # Numbers of the operations, on the wire too: name of the State method they run.
 OPS: Final = (
@@ -45,6 +62,9 @@ OPS: Final = (
     "pin",
     "acquire",
     "release",
+    "log_append",
+    "log_read",
+    "log_keys",
 )
 (
     DO_SEND,
@@ -72,6 +92,9 @@ OPS: Final = (
     DO_PIN,
     DO_ACQUIRE,
     DO_RELEASE,
+    DO_LOG_APPEND,
+    DO_LOG_READ,
+    DO_LOG_KEYS,
 ) = range(len(OPS))
 
 receivable = lru_cache(maxsize=4096)(names.check_receivable)
@@ -171,15 +194,29 @@ class Verbs(Layer):
         return _received(await self._atake(found, _seconds(block), inbox=inbox, settled=True))
 
     def group_add(
-        self, group: str, channel: str, meta: Message | None = None, *, announce: bool = False
+        self,
+        group: str,
+        channel: str,
+        meta: Message | None = None,
+        *,
+        announce: bool = False,
+        since: str | None = None,
     ) -> None:
         off_loop("group_add")
-        self._ask(DO_GROUP_ADD, *adding(group, channel, meta, announce=announce)[1:])
+        action = adding(group, channel, meta, announce=announce, since=since)
+        self._ask(DO_GROUP_ADD, *action[1:])
 
     async def agroup_add(
-        self, group: str, channel: str, meta: Message | None = None, *, announce: bool = False
+        self,
+        group: str,
+        channel: str,
+        meta: Message | None = None,
+        *,
+        announce: bool = False,
+        since: str | None = None,
     ) -> None:
-        await self._aask(DO_GROUP_ADD, *adding(group, channel, meta, announce=announce)[1:])
+        action = adding(group, channel, meta, announce=announce, since=since)
+        await self._aask(DO_GROUP_ADD, *action[1:])
 
     def group_discard(self, group: str, channel: str) -> None:
         off_loop("group_discard")
@@ -209,14 +246,64 @@ class Verbs(Layer):
     async def agroup_count(self, group: str) -> int:
         return int(await self._aask(DO_GROUP_COUNT, checked_group(group)))
 
-    def send_group(self, group: str, message: Message, exclude: Iterable[str] = ()) -> None:
+    def send_group(
+        self,
+        group: str,
+        message: Message,
+        exclude: Iterable[str] = (),
+        *,
+        history: int = 0,
+        history_seconds: float | None = None,
+    ) -> None:
         off_loop("send_group")
         payload = self._packed(message)
-        self._ask(DO_SEND_GROUP, checked_group(group), payload, list(exclude))
+        kept = checked_history(history, history_seconds)
+        self._ask(DO_SEND_GROUP, checked_group(group), payload, list(exclude), *kept)
 
-    async def asend_group(self, group: str, message: Message, exclude: Iterable[str] = ()) -> None:
+    async def asend_group(
+        self,
+        group: str,
+        message: Message,
+        exclude: Iterable[str] = (),
+        *,
+        history: int = 0,
+        history_seconds: float | None = None,
+    ) -> None:
         payload = self._packed(message)
-        await self._aask(DO_SEND_GROUP, checked_group(group), payload, list(exclude))
+        kept = checked_history(history, history_seconds)
+        await self._aask(DO_SEND_GROUP, checked_group(group), payload, list(exclude), *kept)
+
+    def log_append(
+        self, key: str, entry: Message, limit: int, seconds: float | None = None
+    ) -> tuple[int, int]:
+        off_loop("log_append")
+        return _pair(self._ask(DO_LOG_APPEND, *self._appending(key, entry, limit, seconds)))
+
+    async def alog_append(
+        self, key: str, entry: Message, limit: int, seconds: float | None = None
+    ) -> tuple[int, int]:
+        appending = self._appending(key, entry, limit, seconds)
+        return _pair(await self._aask(DO_LOG_APPEND, *appending))
+
+    def _appending(self, key: str, entry: Message, limit: int, seconds: float | None) -> Any:
+        if limit.__class__ is not int or limit < 0:
+            raise ValueError(f"limit is a number of entries, 0 or more, not {limit!r}")
+        until = None if seconds is None else checked_seconds("seconds", 0.0, seconds)
+        return checked_key(key), self._packed(entry), limit, until
+
+    def log_read(self, key: str, since: tuple[int, int] | None = None) -> History:
+        off_loop("log_read")
+        return _history(self._ask(DO_LOG_READ, checked_key(key), since))
+
+    async def alog_read(self, key: str, since: tuple[int, int] | None = None) -> History:
+        return _history(await self._aask(DO_LOG_READ, checked_key(key), since))
+
+    def log_keys(self, prefix: str = "") -> list[str]:
+        off_loop("log_keys")
+        return list(self._ask(DO_LOG_KEYS, prefix))
+
+    async def alog_keys(self, prefix: str = "") -> list[str]:
+        return list(await self._aask(DO_LOG_KEYS, prefix))
 
     def flush(self) -> None:
         off_loop("flush")
@@ -357,6 +444,15 @@ def _seconds(block: bool | float) -> float:
 
 def _unpacked(members: dict[str, bytes | None]) -> dict[str, Message | None]:
     return {name: None if meta is None else decode(meta) for name, meta in members.items()}
+
+
+def _pair(position: Sequence[int]) -> tuple[int, int]:
+    return (position[0], position[1])
+
+
+def _history(found: tuple[Sequence[Sequence[Any]], Sequence[int], bool]) -> History:
+    entries, position, missed = found
+    return History([(at, decode(payload)) for at, payload in entries], _pair(position), missed)
 
 
 def _frozen(channels: Iterable[str] | None) -> frozenset[str] | None:

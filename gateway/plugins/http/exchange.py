@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from gateway.core.errors import LocalProtocolError
 from gateway.core.plugin import End, Summary
-from gateway.core.web import Exchange, Head, Header
+from gateway.core.web import Exchange, Head, Header, Piece
 from gateway.plugins.http.framing import Stream
 from gateway.plugins.http.head import RequestHead
 from gateway.plugins.http.response import SILENT
@@ -62,7 +62,7 @@ class HttpExchange(Exchange):
         self._status = 0
         self._received = 0
         self._sent = 0
-        self._unread: deque[bytes] = deque()
+        self._unread: deque[bytes] | None = None
         self._unread_bytes = 0
         self._complete = not head.length
         self._cut = False
@@ -119,7 +119,7 @@ class HttpExchange(Exchange):
         )
         self._held = (status, fields, [])
         self._answered(status)
-        asyncio.get_running_loop().call_soon(self._flush)
+        self._service.soon(self._flush)
 
     def write(self, data: bytes) -> None:
         """Send a piece of the response body. Ignored once the client is gone."""
@@ -128,6 +128,15 @@ class HttpExchange(Exchange):
             self._held[2].append(data)
         elif not self._over:
             self._send(self._begun().piece(data, more=True))
+
+    def share(self, piece: Piece) -> None:
+        """Send a piece of the response body that others get, too: the road of a broadcast."""
+        if self._stream is None or self._held is not None or self._over:
+            self.write(piece.content)
+            return
+        self._sent += len(piece.content)
+        if output := self._stream.shared(piece):
+            self._service.send(output)
 
     def end(self) -> None:
         """Complete the response."""
@@ -179,7 +188,9 @@ class HttpExchange(Exchange):
         if self._over:
             return
         self._finish()
-        self._service.declined(self, [*self._unread], complete=self._complete)
+        if self.answer is not None:
+            self.answer.declined = True
+        self._service.declined(self, [*(self._unread or ())], complete=self._complete)
 
     def upgrade(
         self, protocol: bytes, headers: Iterable[Header] = ()
@@ -265,6 +276,8 @@ class HttpExchange(Exchange):
             self._complete = True
         else:
             self._received += len(data)
+            if self._unread is None:
+                self._unread = deque()
             self._unread.append(data)
             self._unread_bytes += len(data)
             if self._unread_bytes > MOST_UNREAD:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Protocol
 
-from gateway.core.web import Header
+from gateway.core.web import Header, Piece
 from gateway.plugins.http.head import RequestHead
 
 
@@ -27,6 +27,9 @@ class Stream(Protocol):
 
         Raises `LocalProtocolError` where it breaks the ``Content-Length`` that was sent.
         """
+
+    def shared(self, piece: Piece) -> Any:
+        """Return what to send for a piece that is not the last, and goes to others as well."""
 
 
 class Framing(Protocol):

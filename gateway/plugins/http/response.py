@@ -17,7 +17,7 @@ from http import HTTPStatus
 from typing import Final
 
 from gateway.core.errors import LocalProtocolError
-from gateway.core.web import Header
+from gateway.core.web import Header, Piece
 from gateway.plugins.http.head import RequestHead
 
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -193,7 +193,7 @@ class Stream:
     Raises `LocalProtocolError` where the application's headers cannot be sent.
     """
 
-    __slots__ = ("_chunked", "_left", "_silent", "begin", "keep_alive")
+    __slots__ = ("_begin", "_chunked", "_left", "_silent", "keep_alive")
 
     def __init__(
         self,
@@ -224,12 +224,12 @@ class Stream:
                 keep_alive = False  # RFC 9112 6.3: the end of the connection is the end
         self.keep_alive = keep_alive
         end = _CLOSE if not keep_alive else _END if modern else _KEEP
-        self.begin = b"".join((_STATUS_LINES[status], block, framing, stamp, end))
-        """The head of the response."""
+        self._begin = b"".join((_STATUS_LINES[status], block, framing, stamp, end))
 
     def start(self, content: bytes) -> bytes:
         """Return the head of the response and its first piece of content."""
-        return self.begin + self.piece(content, more=True)
+        begin, self._begin = self._begin, b""  # a stream may last for days
+        return begin + self.piece(content, more=True)
 
     def piece(self, content: bytes, *, more: bool) -> bytes:
         """Return what to write for a piece of content; after the last one the response is whole.
@@ -249,6 +249,15 @@ class Stream:
             if self._left < 0 or (self._left and not more):
                 raise LocalProtocolError("the content is not as long as Content-Length says")
         return content
+
+    def shared(self, piece: Piece) -> bytes:
+        """Return what to write for a piece that goes to others, too: its chunk is made once."""
+        if not self._chunked:
+            return self.piece(piece.content, more=True)
+        chunk = piece.chunk
+        if chunk is None:
+            chunk = piece.chunk = self.piece(piece.content, more=True)
+        return chunk
 
 
 stream = Stream

@@ -253,6 +253,10 @@ class Service:
         """Return the loop's time."""
         return self._port.context.loop.time()
 
+    def soon(self, callback: Callable[[], None]) -> None:
+        """Call back at the end of this turn of the loop."""
+        self._port.context.loop.call_soon(callback)
+
     def record(self, summary: Summary, seconds: float = 0.0) -> None:
         """Tell the access log of a request that no session speaks for."""
         head = summary.head

@@ -73,6 +73,7 @@ class HttpSession(Session):
     """
 
     heeds_accepted = False
+    drains_itself = True
 
     __slots__ = (
         "_asked",

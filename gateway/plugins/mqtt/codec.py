@@ -89,6 +89,12 @@ class Decoder:
         """How many bytes are there that have not been handed over."""
         return len(self._data) - self._pos
 
+    def hold(self, data: bytes) -> None:
+        """Keep bytes for a later `feed`."""
+        if data:
+            self._data = bytes(self._data[self._pos :]) + data
+            self._pos = 0
+
     def feed(self, data: bytes, most: int = 1 << 30) -> list[Packet | Fault]:
         """Take bytes and return the packets that are whole, ``most`` at once: b"" for the rest."""
         if self._failed:

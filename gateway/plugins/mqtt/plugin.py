@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Final, Protocol
 
-from gateway.core.errors import PluginError
+from gateway.core.arrivals import Arrived
+from gateway.core.errors import ConfigError, PluginError
 from gateway.core.plugin import Context, LayerOptions, Message, ProtocolPlugin
 from gateway.plugins.mqtt import messages
 from gateway.plugins.mqtt.client.check import check as check_brokers
 from gateway.plugins.mqtt.config import MqttConfig
+from gateway.plugins.mqtt.server.service import Server
 
-PUBLISH = "mqtt.publish"
+PUBLISH: Final = "mqtt.publish"
 """The normal channel; with a ``!`` behind it the addresses."""
+ENVELOPE: Final = 16_384
+"""Bytes of a message beside its payload: topic, properties, addresses."""
 
 
 class Role(Protocol):
@@ -41,19 +46,44 @@ class MqttPlugin(ProtocolPlugin):
 
     def __init__(self, config: MqttConfig, context: Context) -> None:
         super().__init__(config, context)
+        self._server = Server(config, context)
         self._roles: dict[str, Role] = {}
+        if config.listen:
+            self._roles["server"] = self._server
         if config.brokers:
             self._roles["client"] = _client_role(config, context)
 
     @classmethod
-    def check(cls, config: MqttConfig, layer: LayerOptions) -> None:  # noqa: ARG003 - the contract's
-        """Raise ConfigError where the settings do not fit each other."""
+    def check(cls, config: MqttConfig, layer: LayerOptions) -> None:
+        """Raise ConfigError where the settings do not fit each other, or those of the layer."""
         check_brokers(config)
+        if config.max_packet + ENVELOPE > layer.message_bytes:
+            raise ConfigError(
+                f"mqtt.max_packet is {config.max_packet}, and the layer lets "
+                f"{layer.message_bytes} bytes through, of which {ENVELOPE} are for topic and "
+                f"addresses: set layer.message_bytes to {config.max_packet + ENVELOPE} or more "
+                "(and layer.channel_bytes to several times that), or max_packet lower"
+            )
 
     async def start(self) -> None:
         """Start the roles that the settings name."""
         for role in self._roles.values():
             await role.start()
+        if "server" in self._roles and not self.config.default:
+            self.context.listen(PUBLISH, self._publish)
+            self.context.listen(f"{PUBLISH}!", self._publish)
+
+    def serve(self, arrived: Arrived) -> asyncio.Protocol:
+        """Return the protocol of a device's connection that is there, whoever accepted it."""
+        return self._server.serve(arrived)
+
+    def _publish(self, channel: str, message: Message) -> None:
+        """Hand what came to ``mqtt.publish``, or an address of it, to the role that it is for."""
+        client = self._roles.get("client")
+        if client is not None and message.get("broker"):
+            client.publish(channel, message)
+        else:
+            self._server.publish(channel, message)
 
     async def stop(self) -> None:
         """Stop them, those that take connections first."""

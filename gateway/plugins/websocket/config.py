@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from gateway.plugins.websocket.origin import Origins
+from gateway.core.origins import Origins
 
 
 class WebsocketConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

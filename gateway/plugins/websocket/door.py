@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import math
-from typing import Final
 
-from gateway.core.errors import LocalProtocolError, RemoteProtocolError
+from gateway.core import opening
+from gateway.core.errors import RemoteProtocolError
 from gateway.core.escape import escaped
+from gateway.core.opening import Refuse, refusal
+from gateway.core.pages import Pages
 from gateway.core.plugin import Context, Drop, Peer
 from gateway.core.web import Exchange, Head
-from gateway.plugins.websocket import deflate, handshake
+from gateway.plugins.websocket import deflate, envelope, handshake
 from gateway.plugins.websocket.config import WebsocketConfig
 from gateway.plugins.websocket.deflate import Agreed, ContextDeflater, Deflater, Inflater
-from gateway.plugins.websocket.handshake import Offer, Refuse
-from gateway.plugins.websocket.origin import Origins
+from gateway.plugins.websocket.envelope import ObjectContextSession, ObjectSession
+from gateway.plugins.websocket.handshake import Offer
 from gateway.plugins.websocket.translate import ContextSession, WebsocketSession, deflating
 from gateway.plugins.websocket.transport import WebsocketWire
-
-MOST_TOLD: Final = 16
-"""Foreign origins that are logged by name: anybody can make up more."""
 
 
 class Door:
@@ -37,10 +36,10 @@ class Door:
         self.burst = config.message_burst if config.message_rate else math.inf
         """Messages that may come at once."""
         self._context = context
-        self._origins = Origins(config.origins)
-        self._told: set[bytes] = set()
-        self._classes: dict[int, type[WebsocketSession]] = {}
-        """The classes of sessions that share compressed frames, by their window."""
+        self._pages = Pages(context, config.origins, "a WebSocket")
+        self._classes: dict[tuple[int, bool], type[WebsocketSession]] = {}
+        """The classes of sessions that share compressed frames: by their window, and whether they
+        speak message objects."""
 
     def matches(self, head: Head) -> bool:
         """Return whether a request is a handshake for one of ``paths``."""
@@ -55,15 +54,13 @@ class Door:
             self._context.count("bad_handshakes_total")
             self.refuse(exchange, error.answer)
             return
-        origin = head.header(b"origin")
-        if origin is not None and not self._origins.allow(origin, head.header(b"host")):
-            self._tell(origin, head)
+        if not self._pages.admit(head):
             # RFC 6455 section 4.2.2: "an appropriate HTTP error code (e.g., 403 Forbidden)"
-            self.refuse(exchange, handshake.refusal(403, "not for pages of another site"))
+            self.refuse(exchange, refusal(403, "not for pages of another site"))
             return
         if self.pending >= self.config.max_pending:
             self.drop(Drop.LIMITED)
-            busy = handshake.refusal(503, "too many handshakes wait for a decision")
+            busy = refusal(503, "too many handshakes wait for a decision")
             self.refuse(exchange, busy)
             return
         agreed = self._agree(offer)
@@ -71,18 +68,6 @@ class Door:
         session = self._session(head, offer, agreed)
         peer = Peer(head.client, head.server, head.scheme == "https", head.identity)
         wire.begin(self._context.attach(session, wire, peer, exchange), session)
-
-    def _tell(self, origin: bytes, head: Head) -> None:
-        """Count a page that may not, and say in the log how it could."""
-        self._context.count("foreign_origins_total")
-        if origin not in self._told and len(self._told) < MOST_TOLD:
-            self._told.add(origin)
-            self._context.log.warning(
-                "a page of %r asked for a WebSocket at %r and was refused; if it is one of yours, "
-                "add it to websocket.origins",
-                origin[:200].decode("latin-1"),
-                (head.header(b"host") or b"")[:200].decode("latin-1"),
-            )
 
     def _agree(self, offer: Offer) -> Agreed | None:
         config = self.config
@@ -94,15 +79,19 @@ class Door:
 
     def _session(self, head: Head, offer: Offer, agreed: Agreed | None) -> WebsocketSession:
         config = self.config
+        objects = envelope.NAME in offer.subprotocols
+        kind = ObjectSession if objects else WebsocketSession
         if agreed is None:
-            return WebsocketSession(config, head, offer.subprotocols, self.drop)
+            return kind(config, head, offer.subprotocols, self.drop)
         how = agreed.window, config.compression_level, config.compression_min
         if agreed.context:
+            with_context = ObjectContextSession if objects else ContextSession
             deflater = ContextDeflater(*how)
-            return ContextSession(config, head, offer.subprotocols, self.drop, deflater)
-        found = self._classes.get(agreed.window)
+            return with_context(config, head, offer.subprotocols, self.drop, deflater)
+        key = agreed.window, objects
+        found = self._classes.get(key)
         if found is None:
-            found = self._classes[agreed.window] = deflating(Deflater(*how))
+            found = self._classes[key] = deflating(kind, Deflater(*how))
         return found(config, head, offer.subprotocols, self.drop)
 
     def inflater(self, agreed: Agreed) -> Inflater:
@@ -116,15 +105,6 @@ class Door:
 
     def refuse(self, exchange: Exchange, answer: Refuse) -> None:
         """Answer a handshake with an ordinary response; 500 if its headers cannot be sent."""
-        try:
-            self._respond(exchange, answer)
-        except LocalProtocolError as error:
+        if (error := opening.answer(exchange, answer)) is not None:
             self.drop(Drop.INVALID)
             self._context.log.warning("a refusal of %s: %s", escaped(exchange.head.path), error)
-            self._respond(exchange, handshake.refusal(500, "the refusal cannot be sent"))
-
-    @staticmethod
-    def _respond(exchange: Exchange, answer: Refuse) -> None:
-        exchange.respond(answer.status, answer.headers)
-        exchange.write(answer.content)
-        exchange.end()

@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Final
 from autobahn.asyncio.websocket import WebSocketServerProtocol
 from autobahn.websocket.protocol import TrafficStats
 
+from gateway.core.codes import may_be_sent
 from gateway.core.errors import RemoteProtocolError
 from gateway.plugins.websocket.config import WebsocketConfig
 from gateway.plugins.websocket.deflate import Inflater
@@ -26,7 +27,6 @@ from gateway.plugins.websocket.frames import (
     Fault,
     Ping,
     Pong,
-    may_be_sent,
 )
 
 SLICE: Final = 8192

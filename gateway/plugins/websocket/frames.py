@@ -137,15 +137,6 @@ def close_frame(code: int, reason: str = "") -> bytes:
     return bytes((CLOSE, 2 + len(words), code >> 8, code & 255)) + words
 
 
-def may_be_sent(code: int) -> bool:
-    """Return whether a close frame may carry ``code`` (RFC 6455 section 7.4).
-
-    1004 is reserved, 1005, 1006 and 1015 are never sent, 1012 to 1014 are registered with
-    IANA, 3000 to 3999 are registered by libraries, 4000 to 4999 are private.
-    """
-    return 3000 <= code <= 4999 or (1000 <= code <= 1014 and code not in (1004, 1005, 1006))
-
-
 def split(
     data: bytes,
     pos: int,

@@ -9,13 +9,14 @@ import base64
 import binascii
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
 
-from gateway.core.errors import LocalProtocolError, RemoteProtocolError
-from gateway.core.web import RETRY_AFTER, Head, Header, plain
+from gateway.core.errors import RemoteProtocolError
+from gateway.core.opening import refusal
+from gateway.core.web import Head, Header
 
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 section 1.3
 _TOKEN: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")  # RFC 9110 section 5.6.2
@@ -23,24 +24,12 @@ _EXTENSION_PART: Final = re.compile(
     rb"[ \t]*([!#$%&'*+.^_`|~0-9A-Za-z-]+)"
     rb"(?:[ \t]*=[ \t]*([!#$%&'*+.^_`|~0-9A-Za-z-]+|\"(?:[^\"\\]|\\.)*\"))?[ \t]*"
 )
-_UNFIT: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")  # RFC 9110 section 5.5; a tab may be
-_OURS: Final = frozenset(
-    (b"connection", b"upgrade", b"content-length", b"transfer-encoding", b"trailer", b"te")
-)
 
 
 class Accept(msgspec.Struct, frozen=True):
     """The answer that opens the connection."""
 
     subprotocol: str | None = None
-    headers: Sequence[Header] = ()
-
-
-class Refuse(msgspec.Struct, frozen=True):
-    """The answer that refuses it, an ordinary HTTP response."""
-
-    status: int
-    content: bytes = b""
     headers: Sequence[Header] = ()
 
 
@@ -59,21 +48,6 @@ class Offer(msgspec.Struct, frozen=True):
     extensions: list[Extension] = []
 
 
-def refusal(
-    status: int,
-    reason: str,
-    headers: Sequence[Header] = (),
-    retry_after: float = RETRY_AFTER,
-) -> Refuse:
-    """Return a refusal with a text for people, and ``headers`` before those of such answers.
-
-    ``retry_after`` (seconds) is told with a 503.
-    """
-    own = {name for name, _ in headers}
-    more, content = plain(status, reason, retry_after)
-    return Refuse(status, content, (*headers, *(item for item in more if item[0] not in own)))
-
-
 def asks(head: Head) -> bool:
     """Return whether a request asks for the WebSocket protocol, well or badly."""
     if head.protocol:
@@ -90,7 +64,7 @@ def asks(head: Head) -> bool:
 def check(head: Head) -> Offer:
     """Return what a handshake offers.
 
-    Raises `RemoteProtocolError` whose ``answer`` is the `Refuse` to send. Quotations are from
+    Raises `RemoteProtocolError` whose ``answer`` is the refusal to send. Quotations are from
     RFC 6455 section 4.2.1.
     """
     if head.protocol:
@@ -207,20 +181,3 @@ def fields(key: bytes, accept: Accept, extensions: bytes = b"") -> list[Header]:
     if extensions:
         found.append((b"Sec-WebSocket-Extensions", extensions))
     return [*found, *accept.headers]
-
-
-def checked_headers(headers: Iterable[Header]) -> list[Header]:
-    """Return an application's headers as lower-case bytes.
-
-    Raises `LocalProtocolError` for what would break the response apart (RFC 9110 section 5.5)
-    or is the gateway's own business.
-    """
-    found: list[Header] = []
-    for name, value in headers:
-        name = name.lower()  # noqa: PLW2901 - as messages spell them
-        if not _TOKEN.match(name) or _UNFIT.search(value):
-            raise LocalProtocolError(f"the header {name!r} has characters that none may have")
-        if name in _OURS or name.startswith(b"sec-websocket-"):
-            raise LocalProtocolError(f"the header {name.decode()} is the gateway's own")
-        found.append((name, value.strip(b" \t")))
-    return found

@@ -5,7 +5,7 @@ The core adds ``reply_channel``, ``order``, ``client`` and ``server`` to what is
 
 from __future__ import annotations
 
-from typing import Annotated, Final, TypedDict
+from typing import Annotated, Final, NotRequired, TypedDict
 
 from msgspec import Meta
 
@@ -37,6 +37,16 @@ class Connect(TypedDict):
     ]
     subprotocols: Annotated[
         list[str], Meta(description="What the client offers, by its own preference.")
+    ]
+    last_event_id: NotRequired[
+        Annotated[
+            str,
+            Meta(
+                description="The id of the last message that the client has had, empty if it had "
+                "none: from the query key of that name. Absent where the query has none, unless "
+                "the client speaks ``gateway.v1``."
+            ),
+        ]
     ]
 
 
@@ -77,8 +87,26 @@ class Reply(TypedDict, total=False):
     accept: Annotated[
         bool, Meta(description="Accept the connection, or refuse it (HTTP 403, or ``status``).")
     ]
+    id: Annotated[
+        str,
+        Meta(
+            description="The id of this message; alone, the client's position. Only clients that "
+            "speak ``gateway.v1`` are told."
+        ),
+    ]
+    missed: Annotated[
+        bool,
+        Meta(
+            description="More was missed than is kept. Only clients that speak ``gateway.v1`` are "
+            "told."
+        ),
+    ]
     subprotocol: Annotated[
-        str, Meta(description="On acceptance: the chosen one of what the client offered.")
+        str,
+        Meta(
+            description="On acceptance: the chosen one of what the client offered. The gateway "
+            "itself chooses ``gateway.v1`` where that is among them."
+        ),
     ]
     headers: Annotated[
         Headers,

@@ -18,12 +18,21 @@ import enum
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, Final
 
+from gateway.core.codes import may_be_sent
 from gateway.core.errors import LocalProtocolError
+from gateway.core.opening import (
+    UNREACHED,
+    Refuse,
+    checked_headers,
+    last_event_id,
+    refusal,
+    undecided,
+    unreached,
+)
 from gateway.core.plugin import (
     ACCEPTED,
     REJECTED,
     RELEASED,
-    UNROUTED,
     Accepted,
     Action,
     Close,
@@ -37,12 +46,12 @@ from gateway.core.plugin import (
     Timer,
     Write,
 )
-from gateway.core.web import Head
+from gateway.core.web import Head, Header
 from gateway.plugins.websocket import frames
 from gateway.plugins.websocket.config import WebsocketConfig
 from gateway.plugins.websocket.deflate import ContextDeflater, Deflater
 from gateway.plugins.websocket.frames import Closed, Event, Fault, Ping
-from gateway.plugins.websocket.handshake import Accept, Refuse, checked_headers, refusal
+from gateway.plugins.websocket.handshake import Accept
 
 CONNECT: Final = "connect"
 RECEIVE: Final = "receive"
@@ -59,16 +68,16 @@ TRY_LATER: Final = 1013
 
 _PING_FRAME: Final = frames.control_frame(frames.PING)
 
-_UNREACHED: Final = {
-    Refusal.FULL: (503, TRY_LATER, "the application is busy"),
-    Refusal.DRAINING: (503, RESTART, "the gateway is shutting down"),
-    Refusal.UNAVAILABLE: (503, RESTART, "the application cannot be reached"),
-    Refusal.TOO_BIG: (431, TOO_BIG, "too big for one message"),
-    Refusal.TOO_SLOW: (503, TRY_LATER, "too much waits to be worked on"),
-    Refusal.TIMEOUT: (503, INTERNAL, "no answer in time"),
-    Refusal.BROKEN: (500, INTERNAL, "the gateway made a mistake"),
+_CLOSES: Final = {
+    Refusal.FULL: TRY_LATER,
+    Refusal.DRAINING: RESTART,
+    Refusal.UNAVAILABLE: RESTART,
+    Refusal.TOO_BIG: TOO_BIG,
+    Refusal.TOO_SLOW: TRY_LATER,
+    Refusal.TIMEOUT: INTERNAL,
+    Refusal.BROKEN: INTERNAL,
 }
-"""What never reached a consumer: HTTP status before acceptance, close code after, words."""
+"""The close codes of what never reached a consumer."""
 
 
 class State(enum.Enum):
@@ -144,10 +153,15 @@ class WebsocketSession(Session):
             "headers": head.headers,
             "subprotocols": self._offered,
         }
+        if (since := self._since(head)) is not None:
+            message["last_event_id"] = since
         return (
             Timer("decision", self._config.decision_timeout),
             Emit("connect", message, CONNECT),
         )
+
+    def _since(self, head: Head) -> str | None:
+        return last_event_id(head)
 
     def received(self, data: list[Event]) -> Iterable[Action]:
         """Take events in order."""
@@ -225,7 +239,7 @@ class WebsocketSession(Session):
         """Do what a reply says. Raises `LocalProtocolError` where it makes no sense now."""
         if self.state is OPEN and (output := self.frame(reply)) is not None:
             return (Write(output),)
-        talks = reply.get("text") is not None or reply.get("bytes") is not None
+        talks = self._talks(reply)
         close = reply.get("close", False)
         actions: list[Action] = []
         if self.state is PENDING:
@@ -249,6 +263,10 @@ class WebsocketSession(Session):
             actions += self._close(self._code_of(close, NORMAL), reply.get("reason", ""))
         return actions
 
+    def _talks(self, reply: Message) -> bool:
+        """Return whether a reply has something to be sent."""
+        return reply.get("text") is not None or reply.get("bytes") is not None
+
     def _data(self, reply: Message) -> bytes:
         """Return the frame of a reply's data, which is sure to be sent."""
         cls = type(self)
@@ -262,7 +280,7 @@ class WebsocketSession(Session):
             raise LocalProtocolError("the client did not offer the subprotocol")
         if "content" in reply:
             raise LocalProtocolError("content goes with a refusal")
-        answer = Accept(subprotocol, checked_headers(reply.get("headers", ())))
+        answer = Accept(subprotocol, _checked(reply))
         self.state = OPEN
         self._offered = []
         actions: list[Action] = [Accepted(), Timer("decision", None), Write(answer)]
@@ -273,10 +291,10 @@ class WebsocketSession(Session):
     def _refused_by(self, reply: Message, close: Any, *, talks: bool) -> list[Action]:
         if talks or reply.get("accept") or "subprotocol" in reply:
             raise LocalProtocolError("a reply accepts or refuses, not both")
-        if close is not False and close is not True and not frames.may_be_sent(close):
+        if close is not False and close is not True and not may_be_sent(close):
             self._drop(Drop.FOREIGN_CODE)
         status = reply.get("status", 403)
-        headers = checked_headers(reply.get("headers", ()))
+        headers = _checked(reply)
         if "content" in reply:
             return self._refuse(Refuse(status, reply["content"], headers))
         return self._refuse(refusal(status, reply.get("reason", ""), headers))
@@ -293,7 +311,7 @@ class WebsocketSession(Session):
     def _code_of(self, close: Any, default: int) -> int:
         if close is True or close is None:
             return default
-        if frames.may_be_sent(close):
+        if may_be_sent(close):
             return int(close)
         self._drop(Drop.FOREIGN_CODE)
         return default
@@ -309,22 +327,11 @@ class WebsocketSession(Session):
         return ()
 
     def _pending_outcome(self, outcome: Outcome) -> Iterable[Action]:
-        kind = outcome.kind
-        if kind == ACCEPTED:
-            # Where nobody routes connects there is nobody to accept explicitly.
-            implicit = self._config.implicit_accept or outcome.cause == "unannounced"
-            return self._accept({}) if implicit else ()
-        if kind == REJECTED:
-            code = outcome.code
-            if code is not None and not 400 <= code <= 599:
-                self._drop(Drop.FOREIGN_CODE)
-                code = None
-            return self._refuse(refusal(code or 403, outcome.reason))
-        if kind == UNROUTED:
-            return self._refuse(refusal(404, "nothing is here"))
-        if kind == RELEASED:
-            return self._refuse(refusal(503, "nobody was there to answer"))
-        return self._refuse(refusal(500, "the application failed"))
+        if (refuse := undecided(outcome, self._drop)) is not None:
+            return self._refuse(refuse)
+        # Where nobody routes connects there is nobody to accept explicitly.
+        implicit = self._config.implicit_accept or outcome.cause == "unannounced"
+        return self._accept({}) if implicit else ()
 
     def _open_outcome(self, outcome: Outcome) -> Iterable[Action]:
         kind = outcome.kind
@@ -340,11 +347,10 @@ class WebsocketSession(Session):
 
     def refused(self, token: Any, refusal_: Refusal) -> Iterable[Action]:
         """Tell the peer that its message never reached the application."""
-        status, code, reason = _UNREACHED[refusal_]
         if self.state is OPEN:
-            return self._close(code, reason)
+            return self._close(_CLOSES[refusal_], UNREACHED[refusal_][1])
         if self.state is PENDING and token == CONNECT:
-            return self._refuse(refusal(status, reason))
+            return self._refuse(unreached(refusal_))
         return ()
 
     # ------------------------------------------------ time
@@ -385,8 +391,12 @@ class WebsocketSession(Session):
         return ()
 
 
-def deflating(deflater: Deflater) -> type[WebsocketSession]:
-    """Return the class of sessions that agreed on the same parameters of compression.
+def _checked(reply: Message) -> list[Header]:
+    return checked_headers(reply.get("headers", ()), prefix=b"sec-websocket-")
+
+
+def deflating(kind: type[WebsocketSession], deflater: Deflater) -> type[WebsocketSession]:
+    """Return the class of sessions of a kind that agreed on the same parameters of compression.
 
     A group's message is framed once for each class of its members: so it is compressed once for
     each set of parameters.
@@ -396,7 +406,7 @@ def deflating(deflater: Deflater) -> type[WebsocketSession]:
         "text_frame": deflater.text_frame,
         "binary_frame": deflater.binary_frame,
     }
-    return type("DeflatingSession", (WebsocketSession,), namespace)
+    return type(f"Deflating{kind.__name__}", (kind,), namespace)
 
 
 class ContextSession(WebsocketSession):
@@ -418,7 +428,7 @@ class ContextSession(WebsocketSession):
         self._deflater = deflater
 
     @classmethod
-    def frame(cls, reply: Message) -> None:
+    def frame(cls, reply: Message) -> bytes | None:
         """Return None: each session makes its own."""
 
     def _data(self, reply: Message) -> bytes:

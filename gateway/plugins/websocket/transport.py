@@ -11,13 +11,14 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from gateway.core.deadlines import Deadline
+from gateway.core.opening import Refuse, refusal
 from gateway.core.plugin import Connection, Drop, Traffic, Write
 from gateway.core.web import Exchange
 from gateway.plugins.websocket import frames, handshake
 from gateway.plugins.websocket.deflate import Agreed, Inflater
 from gateway.plugins.websocket.engine import Engine
 from gateway.plugins.websocket.frames import Event, Fault
-from gateway.plugins.websocket.handshake import Accept, Refuse
+from gateway.plugins.websocket.handshake import Accept
 from gateway.plugins.websocket.translate import CLOSED, CLOSING, WebsocketSession
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ class WebsocketWire(asyncio.Protocol):
             elif abort:
                 exchange.abort()
             else:
-                self._door.refuse(exchange, handshake.refusal(500, "the gateway failed"))
+                self._door.refuse(exchange, refusal(500, "the gateway failed"))
             self._door.loop.call_soon(self._lost)
             return
         transport = self._transport

@@ -24,6 +24,7 @@ from __future__ import annotations
 from gateway.testing.layer_suite.edges import EdgeGroups, Edges
 from gateway.testing.layer_suite.groups import Groups
 from gateway.testing.layer_suite.harness import Harness, Server, wait_until
+from gateway.testing.layer_suite.history import Histories, Logs
 from gateway.testing.layer_suite.holds import Holds
 from gateway.testing.layer_suite.inboxes import Addresses, Inboxes
 from gateway.testing.layer_suite.intakes import Intakes
@@ -52,6 +53,8 @@ class LayerSuite(
     Addresses,
     Groups,
     Presence,
+    Logs,
+    Histories,
     Deliveries,
     Sends,
     Release,

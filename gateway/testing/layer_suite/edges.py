@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
 from gateway.core.errors import LayerError
@@ -14,6 +16,10 @@ from gateway.core.layers.edge import FULL, GROUP, JOIN, MESSAGE, OUTCOME, PART, 
 from gateway.testing.layer_suite.harness import Harness, Server, numbers, zero
 
 GO = codec.encode({"go": True})
+
+
+def _watch(channel: str, process: str, edge: Edge) -> None:
+    edge.watch(channel, process)
 
 
 class Edges(Harness):
@@ -92,7 +98,7 @@ class Edges(Harness):
         self.dropped(worker, full=2)
         server.silence(worker)
 
-    def test_expiry(self) -> None:
+    def test_expiry_of_a_post(self) -> None:
         """A post that nobody took in its time comes back ``released``, cause ``expired``."""
         server, worker = self.server(expiry=60.0), self.join()
         server.post("x", {}, receipt=1)
@@ -216,6 +222,21 @@ class Edges(Harness):
         self.until(lambda: len(first.news(MESSAGE)) + len(second.news(MESSAGE)) == 20)
         found = first.news(MESSAGE) + second.news(MESSAGE)
         assert sorted(codec.decode(item[2])["n"] for item in found) == list(range(20))
+
+    def test_watch(self) -> None:
+        """``watch`` says in the inbox when a process ends, behind what it sent; or at once."""
+        server, other = self.server(), self.join()
+        name = f"gone.{server.process}!it"
+        other.announced()
+        process = other.process
+        server.do(lambda edge: edge.watch(name, process))
+        server.silence(self.join())
+        other.send(name, {"n": 0})
+        other.close()
+        assert server.heard(2) == [(MESSAGE, name, {"n": 0}), (MESSAGE, name, {"closed": True})]
+        for gone in (process, "p_nobody"):
+            server.do(partial(_watch, name, gone))
+            assert server.heard() == [(MESSAGE, name, {"closed": True})]
 
     def test_leave(self) -> None:
         """``leave`` ends the lease after all that was posted."""

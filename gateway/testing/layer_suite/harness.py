@@ -297,10 +297,18 @@ def _decoded(item: Item) -> Item:
     if item[0] == MESSAGE:
         return (MESSAGE, item[1], codec.decode(item[2]))
     if item[0] == GROUP:
-        return (GROUP, item[1], codec.decode(item[2]), sorted(item[3]))
-    if item[0] == JOIN and item[3] is not None:
-        return (JOIN, item[1], item[2], codec.decode(item[3]), item[4])
+        return (GROUP, item[1], codec.decode(item[2]), sorted(item[3]), *map(tuple, item[4:]))
+    if item[0] == JOIN:
+        meta = None if item[3] is None else codec.decode(item[3])
+        return (JOIN, item[1], item[2], meta, item[4], *map(_resumed, item[5:]))
     return item
+
+
+def _resumed(missed: Any) -> Any:
+    """Return what a member missed, its messages decoded."""
+    backlog, position, more = missed
+    found = [(offset, codec.decode(payload)) for offset, payload in backlog]
+    return found, tuple(position), more
 
 
 def wait_until(condition: Callable[[], object], patience: float, what: str = "") -> None:

@@ -64,7 +64,7 @@ class Holds(Harness):
         second.release("k")
         assert second.acquire("k") is None
 
-    def test_close(self) -> None:
+    def test_close_lets_go(self) -> None:
         """What a process held is free when it leaves."""
         first, second = self.two()
         epoch = self.held(first)

@@ -134,7 +134,7 @@ class Addresses(Harness):
         ]
         assert found[2] == (None, None)
 
-    def test_fifo(self) -> None:
+    def test_fifo_per_address(self) -> None:
         """Each address is read in order."""
         layer = self.join()
         for message in numbers(20):

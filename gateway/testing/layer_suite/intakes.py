@@ -179,7 +179,7 @@ class Intakes(Harness):
         self.settled(taker, delivery, OK)
         assert self.outcomes(sender, 1) == [(1, 0, "accepted", "")]
 
-    def test_close_twice(self) -> None:
+    def test_an_intake_closed_twice(self) -> None:
         """``close`` is idempotent; a closed intake gives nothing."""
         layer = self.join()
         intake = layer.intake(["x"])
@@ -265,7 +265,7 @@ class Intakes(Harness):
         assert len(met) == 12
         self.until(lambda: zero(sender.global_statistics()))
 
-    def test_no_channel_starves(self) -> None:
+    def test_no_channel_of_an_intake_starves(self) -> None:
         """An intake over several channels starves none of them."""
         sender, taker = self.join(), self.join()
         for message in numbers(20):

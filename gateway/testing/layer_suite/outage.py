@@ -6,10 +6,11 @@ import threading
 
 import pytest
 
+from gateway.core import names
 from gateway.core.errors import LayerUnavailable
 from gateway.core.layers import codec
 from gateway.core.layers.base import OK, Delivery, Layer, Outcome
-from gateway.core.layers.edge import DOWN, OUTCOME, UP
+from gateway.core.layers.edge import DOWN, JOIN, OUTCOME, UP
 from gateway.testing.layer_suite.harness import Harness
 
 LOST = Outcome("failed", cause="layer_lost")
@@ -104,7 +105,7 @@ class Outage(Harness):
         worker.settle(self.taken(worker, "x"), [OK])
         server.wait(lambda: (OUTCOME, 3, 0, OK) in server.items, "the outcome")
 
-    def test_registered_again(self) -> None:
+    def test_registered_with_a_new_layer(self) -> None:
         """After UP with True the edge registers and joins again, and both count."""
         server, worker = self.server(), self.join()
         name = f"x.{server.process}!a"
@@ -137,6 +138,26 @@ class Outage(Harness):
         assert worker.receive(["presence.join"]) == (None, None)
         self.kill(server.layer)
         assert self.received(worker, "presence.leave")["channel"] == name
+
+    def test_another_history(self) -> None:
+        """A layer that comes back without what it kept has another epoch: who resumes is told that
+        something was missed, and gets what was kept since.
+        """  # noqa: D205 - one sentence
+        server, worker = self.server(), self.join()
+        name = f"x.{server.process}!a"
+        worker.send_group("g", {"n": 1}, history=5)
+        before = worker.log_read("k").position
+        self.cut()
+        server.wait(lambda: server.news(DOWN), "DOWN")
+        self.mend()
+        server.wait(lambda: server.news(UP) == [(UP, True)], "UP")
+        self.until(lambda: self.reached(worker))
+        worker.send_group("g", {"n": 2}, history=5)
+        after = worker.log_read("k").position
+        assert after[0] != before[0]
+        server.do(lambda edge: edge.group_add("g", name, since=names.position(*before)))
+        found = ([(after[1], {"n": 2})], after, True)
+        assert server.heard(1) == [(JOIN, "g", name, None, False, found)]
 
     def mended(self, *layers: Layer) -> None:
         """Lose the layer and have it back: it has forgotten everybody."""

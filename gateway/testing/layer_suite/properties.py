@@ -7,6 +7,7 @@ from typing import ClassVar
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
+from gateway.testing.layer_suite.annals import Annals
 from gateway.testing.layer_suite.flow import Flow
 from gateway.testing.layer_suite.harness import Harness
 from gateway.testing.layer_suite.ledger import Ledger
@@ -42,7 +43,13 @@ class Properties(Harness):
         """  # noqa: D205 - one sentence
         self.run(Pinned, self.runs // 2)
 
-    def run(self, machine: type[Flow | Ledger | Pinned], runs: int) -> None:
+    def test_annals(self) -> None:
+        """So with what is kept: a read or a join gets all that its bounds keep, and hears truly
+        whether that is all.
+        """  # noqa: D205 - one sentence
+        self.run(Annals, self.runs // 2)
+
+    def run(self, machine: type[Annals | Flow | Ledger | Pinned], runs: int) -> None:
         """Run a machine, each time on a new state."""
         self.finish()
         try:

@@ -79,7 +79,7 @@ class Release(Harness):
         self.advance(11)
         assert self.taken(layer, "x").attempt == 2
 
-    def test_exempt_from_capacity(self) -> None:
+    def test_released_is_exempt_from_capacity(self) -> None:
         """A release finds room in a full channel."""
         layer = self.join(capacity=2)
         for message in numbers(2):

@@ -97,7 +97,7 @@ class Numbers(Harness):
         assert layer.cancel(1) is True
         assert layer.channel_statistics("x").pending == 0
 
-    def test_full(self) -> None:
+    def test_full_is_counted(self) -> None:
         """``full`` counts the messages that were refused; they are no messages of the layer."""
         layer = self.join(capacity=1)
         layer.send("x", {})

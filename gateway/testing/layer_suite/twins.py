@@ -149,7 +149,7 @@ class Twins(Harness):
 
         asyncio.run(main())
 
-    def test_close(self) -> None:
+    def test_aclose(self) -> None:
         """``aclose`` leaves as ``close`` does."""
         layer, other, sender = self.join(), self.join(), self.join()
 

@@ -66,7 +66,9 @@ class Pressure(Voice):
             self.answered(rig, client)
             for client in clients:
                 client.leave()
-            due = (1 + len(set(map(id, clients)))) * self.disconnects(len(self.opening) + 1)
+            # Where the question is the connect, the last two were let in, and no others.
+            ended = 2 if heard.kind == "connect" else 1 + len(set(map(id, clients)))
+            due = ended * self.disconnects(len(self.opening) + 1)
             self.finish(rig)
             found = rig.heard["disconnect"]
             self.that(

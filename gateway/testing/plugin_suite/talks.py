@@ -233,7 +233,7 @@ class Talks(Voice):
             channels = []
             for client in (alone, *members):
                 client.send(self.question)
-                channels.append(rig.hear().message["reply_channel"])
+                channels.append(self.heard(rig).message["reply_channel"])
             self.that(
                 len(set(channels)) == len(channels), "two clients have the same reply channel"
             )

@@ -11,7 +11,8 @@ import msgspec
 
 from gateway.core.layers.base import ACCEPTED, OK, Outcome
 from gateway.core.plugin import Message, ProtocolPlugin
-from gateway.testing.rig import PATIENCE, Client, Heard, Rig
+from gateway.testing.heard import Heard
+from gateway.testing.rig import PATIENCE, Client, Rig
 
 Expected = tuple[str, Mapping[str, Any]]
 """The kind of a message, and some of its keys with their values."""
@@ -222,6 +223,13 @@ class Voice:
             heard.settle(OK)  # of another client, before this one
         self.settle(heard, kind)
         self.expect(rig, client, self.answers[kind], f"to {shown(self.question)}, {kind},")
+
+    def heard(self, rig: Rig) -> Heard:
+        """Return the question, which the worker hears; where it is the connect, it is accepted."""
+        heard = rig.hear()
+        if heard.kind == "connect":
+            heard.settle(OK)
+        return heard
 
     def settle(self, heard: Heard, kind: str = ACCEPTED) -> None:
         """Settle the question, with the replies that belong to it."""

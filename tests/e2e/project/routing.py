@@ -8,7 +8,16 @@ from pathlib import Path
 
 from django.dispatch import receiver
 
-from django_gateway import Channel, ConsumeLater, Group, Reject, include, route
+from django_gateway import (
+    Channel,
+    ConsumeLater,
+    Consumer,
+    Group,
+    Reject,
+    include,
+    route,
+    route_class,
+)
 from django_gateway.asgi import channel_layers
 from django_gateway.signals import presence_joined, presence_left
 
@@ -36,6 +45,10 @@ def echo(message):
 
 async def aecho(message):
     message.reply(message.text)
+
+
+def mirror(message):
+    message.reply(message.get("text", message.get("bytes")))
 
 
 def connect(message):
@@ -142,7 +155,15 @@ def tell(message):
         Channel(to).send({"text": text})
 
 
+class Feed(Consumer):
+    """Two groups, whose clients come back."""
+
+    protocols = ("websocket",)
+    groups = ("feed-a", "feed-b")
+
+
 routing = [
+    route_class(Feed, path=r"^/feed$"),
     include("transfers.routing"),
     include("deployed.routing"),
     include("keeping.routing"),
@@ -158,6 +179,7 @@ routing = [
     route("websocket.receive", tell, path=r"^/tell$"),
     route("websocket.receive", echo, path=r"^/echo$"),
     route("websocket.receive", aecho, path=r"^/aecho$"),
+    route("websocket.receive", mirror, path=r"^/mirror$"),
     route("websocket.receive", buffered, path=r"^/buffered$"),
     route("websocket.receive", mixed, path=r"^/mixed$"),
     route("websocket.receive", later, path=r"^/later$"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.plugins.mqtt import packets as p
@@ -21,6 +21,7 @@ def read(pieces: list[bytes], protocol: int = 0, most: int = 1 << 30) -> list[An
     return [packet for piece in pieces for packet in decoder.feed(piece)]
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.data(), made.versions)
 def test_round_trip(data: Any, protocol: int) -> None:
     """What is encoded is decoded as it was, whatever the packet and the version."""
@@ -30,6 +31,7 @@ def test_round_trip(data: Any, protocol: int) -> None:
     assert read([encode(hello, protocol)]) == [hello]
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.data(), made.versions)
 def test_any_cutting(data: Any, protocol: int) -> None:
     """However the bytes are cut, and however few packets are taken at once, they are the same."""
@@ -46,6 +48,7 @@ def test_any_cutting(data: Any, protocol: int) -> None:
     assert not decoder.waiting
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.data(), made.versions)
 def test_any_cutting_of_damage(data: Any, protocol: int) -> None:
     """Damaged bytes mean the same however they are cut: packets, then perhaps one fault."""
@@ -60,6 +63,7 @@ def test_any_cutting_of_damage(data: Any, protocol: int) -> None:
     assert not any(isinstance(found, Fault) for found in whole[:-1])
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.binary(max_size=300))
 def test_any_bytes(data: bytes) -> None:
     """No bytes at all make the decoder raise."""
@@ -68,6 +72,7 @@ def test_any_bytes(data: bytes) -> None:
         read([HELLO[p.V5], data])
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.data(), made.versions)
 def test_halves(data: Any, protocol: int) -> None:
     """A PUBLISH is its two halves with the packet identifier in between."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import paho.mqtt.client as paho
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from paho.mqtt import _packet
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
@@ -65,6 +65,7 @@ def same(ours: bytes, packed: bytes, protocol: int) -> None:
         assert ours == packed
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.data(), made.versions)
 def test_publish(data: Any, protocol: int) -> None:
     """A PUBLISH is packed as paho packs it, and read by it as it was meant."""
@@ -89,6 +90,7 @@ def test_publish(data: Any, protocol: int) -> None:
         assert read.mid == packet.packet_id
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.data(), made.versions)
 def test_connect(data: Any, protocol: int) -> None:
     """A CONNECT is packed as paho packs it."""
@@ -126,6 +128,7 @@ def test_connect(data: Any, protocol: int) -> None:
     same(encode(packet, protocol), client.packets[0], protocol)
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.data(), made.versions)
 def test_subscribe(data: Any, protocol: int) -> None:
     """SUBSCRIBE and UNSUBSCRIBE are packed as paho packs them."""
@@ -143,6 +146,7 @@ def test_subscribe(data: Any, protocol: int) -> None:
     same(encode(p.Unsubscribe(mid, names), protocol), client.packets[1], protocol)
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.data())
 def test_properties(data: Any) -> None:
     """Properties of every packet are packed as paho packs them."""

@@ -108,10 +108,20 @@ def server_frames(data: bytes) -> list[tuple[int, bytes]]:
 class Talk:
     """A session, what it asked for, and what it counted."""
 
-    def __init__(self, *, subprotocols: list[str] | None = None, **settings: Any) -> None:
+    def __init__(
+        self,
+        *,
+        subprotocols: list[str] | None = None,
+        kind: type[WebsocketSession] = WebsocketSession,
+        query: bytes = b"",
+        more: tuple[Any, ...] = (),
+        **settings: Any,
+    ) -> None:
         self.drops: list[Drop] = []
-        self.session = WebsocketSession(
-            WebsocketConfig(**settings), head(), subprotocols or [], self.drops.append
+        asked = head()
+        asked.query_string = query
+        self.session = kind(
+            WebsocketConfig(**settings), asked, subprotocols or [], self.drops.append, *more
         )
         self.opened = list(self.session.opened(Peer()))
 

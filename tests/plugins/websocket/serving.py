@@ -7,7 +7,7 @@ import contextlib
 import functools
 import ssl
 from collections.abc import Awaitable, Callable
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import uvloop
 
@@ -19,11 +19,12 @@ from gateway.core.layers.base import FAILED, OK, Outcome, send
 from gateway.core.listen import parse
 from gateway.core.metrics import Metrics
 from gateway.core.names import new_process
+from gateway.core.plugin import ProtocolPlugin
 from gateway.core.tls import Tls
+from gateway.core.web import Claim
 from gateway.plugins.http import HttpPlugin
 from gateway.plugins.http.config import HttpConfig
 from gateway.plugins.websocket import WebsocketPlugin, gateway_http_claims
-from gateway.plugins.websocket.config import WebsocketConfig
 from tests.plugins.websocket.peers import KEY, frame
 
 Consumer = Callable[[dict[str, Any]], Any]
@@ -65,6 +66,10 @@ ECHO: dict[str, Consumer] = {"websocket.connect": accept, "websocket.receive": e
 class Serving:
     """One gateway with http and websocket, and one worker for each of its channels."""
 
+    kind: ClassVar[type[ProtocolPlugin]] = WebsocketPlugin
+    """The plugin beside http."""
+    claims: ClassVar[Callable[..., list[Claim]]] = staticmethod(gateway_http_claims)
+
     def __init__(
         self,
         consumers: dict[str, Consumer],
@@ -77,7 +82,7 @@ class Serving:
         trust: ssl.SSLContext | None = None,
         **config: Any,
     ) -> None:
-        self.config = WebsocketConfig(**config)
+        self.config: Any = self.kind.Config(**config)
         self.settings = settings or GatewaySettings()
         url = f"memory://{new_process()}"
         self.layer = open_layer(url, capacities={}, **options or {})
@@ -99,9 +104,9 @@ class Serving:
             await self.layer.aannounce(self.consumers)
         self.engine = Engine(self.own_layer, self.settings, self.metrics, loop, access=self.access)
         claims: list[Any] = []
-        self.context = self.engine.context(WebsocketPlugin, self.config)
-        self.plugin = WebsocketPlugin(self.config, self.context)
-        claims += gateway_http_claims(self.config, self.context)
+        self.context = self.engine.context(self.kind, self.config)
+        self.plugin = self.kind(self.config, self.context)
+        claims += self.claims(self.config, self.context)
         listen = "127.0.0.1:0" if self.tls is None else "tls:127.0.0.1:0"
         http = self.engine.context(
             HttpPlugin, HttpConfig(), listeners=[parse(listen)], claims=claims, tls=self.tls
@@ -159,7 +164,7 @@ class Serving:
 
     def messages(self, kind: str) -> list[dict[str, Any]]:
         """Return the messages that consumers took, by kind."""
-        return [message for name, message in self.seen if name == f"websocket.{kind}"]
+        return [message for name, message in self.seen if name == f"{self.kind.name}.{kind}"]
 
     @property
     def drops(self) -> dict[str, int]:

@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from gateway.plugins.websocket import door
+from gateway.core import pages
 from tests.plugins.websocket.peers import frame
 from tests.plugins.websocket.serving import ECHO, Serving, accept, on_loop, wait_until
 
@@ -67,7 +67,7 @@ async def test_a_foreign_origin_is_logged_once(caplog: pytest.LogCaptureFixture)
         "a page of 'https://app.example' asked for a WebSocket at 'localhost' and was refused; if "
         "it is one of yours, add it to websocket.origins"
     )
-    assert len(more) == door.MOST_TOLD - 1
+    assert len(more) == pages.MOST_TOLD - 1
 
 
 def handshake(*headers: str) -> bytes:

@@ -451,6 +451,35 @@ async def test_drain() -> None:
         assert 0 <= min(moments) < max(moments) <= gateway.engine.settings.reconnect_spread
 
 
+@on_loop
+async def test_drain_answers_first() -> None:
+    """At a shutdown what a consumer has in hand is answered before the close; who has nothing there
+    is closed at once; a consumer that takes the whole grace is not waited for.
+    """
+    go_on = asyncio.Event()
+
+    async def receive(message: dict[str, Any]) -> Any:
+        await (asyncio.Event() if message["text"] == "never" else go_on).wait()
+        return echo(message)
+
+    async with Serving(ECHO | {"websocket.receive": receive}) as gateway:
+        asks, stuck, idle = [await gateway.open() for _ in range(3)]
+        asks.send(TEXT, b"question")
+        stuck.send(TEXT, b"never")
+        await wait_until(lambda: len(gateway.engine.flow.flights) == 2)
+        draining = asyncio.ensure_future(gateway.engine.drain(1.0))
+        assert (await idle.frame())[0] == CLOSE
+        go_on.set()
+        assert await asks.frame() == (TEXT, b"question")
+        assert (await asks.frame())[0] == CLOSE
+        opcode, payload = await stuck.frame()
+        assert (opcode, payload[:2]) == (CLOSE, (1012).to_bytes(2))
+        for peer in (asks, stuck, idle):
+            peer.send(CLOSE, close_payload(1012))
+            await peer.ended()
+        await draining
+
+
 # ---------------------------------------------------------------- life
 
 
@@ -587,6 +616,31 @@ async def test_groups() -> None:
         await gateway.layer.asend_group("room", {"text": "all"})
         for peer in peers:
             assert await peer.frame() == (TEXT, b"all")
+
+
+@on_loop
+async def test_a_slow_reader_gets_all_that_it_missed() -> None:
+    """A replay of many times what an outbox or a socket holds reaches a client that reads slowly,
+    with what was sent meanwhile behind it.
+    """
+    missed, meanwhile = 3000, 600
+    async with Serving(ECHO) as gateway:
+        peer = await gateway.open()
+        peer.writer.transport.pause_reading()
+        for number in range(missed):
+            text = f"{number} ".ljust(4000, ".")
+            await gateway.layer.asend_group("room", {"text": text}, history=missed)
+        [name] = gateway.engine.by_channel
+        await gateway.layer.agroup_add("room", name, since="0-0")
+        for number in range(missed, missed + meanwhile):
+            text = f"{number} ".ljust(4000, ".")
+            await gateway.layer.asend_group("room", {"text": text}, history=10)
+        await wait_until(lambda: gateway.engine.by_channel[name].wire._congested)
+        peer.writer.transport.resume_reading()
+        for number in range(missed + meanwhile):
+            code, data = await peer.frame()
+            assert (code, data.split()[0]) == (TEXT, b"%d" % number)
+        assert not gateway.metrics.dropped()
 
 
 @on_loop

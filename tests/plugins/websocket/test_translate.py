@@ -8,6 +8,7 @@ import pytest
 
 from gateway.core.errors import LocalProtocolError
 from gateway.core.metrics import Drop
+from gateway.core.opening import Refuse
 from gateway.core.plugin import (
     ACCEPTED,
     FAILED,
@@ -25,7 +26,7 @@ from gateway.core.plugin import (
 )
 from gateway.plugins.websocket import frames, messages
 from gateway.plugins.websocket.frames import Closed, Fault, Ping, Pong
-from gateway.plugins.websocket.handshake import Accept, Refuse
+from gateway.plugins.websocket.handshake import Accept
 from gateway.plugins.websocket.translate import (
     CLOSED,
     CLOSING,
@@ -70,7 +71,17 @@ def test_opened() -> None:
     assert emit.message["path"] == "/chat"
     assert emit.message["scheme"] == "ws"
     assert emit.message["subprotocols"] == ["chat"]
-    assert set(emit.message) == set(messages.Connect.__annotations__)
+    assert set(emit.message) == set(messages.Connect.__annotations__) - {"last_event_id"}
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"), [(b"last_event_id=1-2f", "1-2f"), (b"last_event_id=", ""), (b"", None)]
+)
+def test_last_event_id(query: bytes, expected: str | None) -> None:
+    """Where the client says which message was its last, the connect message does."""
+    _, emit = Talk(query=query).opened
+    assert isinstance(emit, Emit)
+    assert emit.message.get("last_event_id") == expected
 
 
 ACCEPT = [Accepted(), Write(Accept(None, []))]

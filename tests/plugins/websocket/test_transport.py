@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from gateway.core.metrics import Drop
+from gateway.core.opening import Refuse
 from gateway.plugins.websocket import frames
 from gateway.plugins.websocket.frames import Fault
-from gateway.plugins.websocket.handshake import Refuse
 from gateway.plugins.websocket.transport import BATCH
 from tests.plugins.websocket.peers import Line, frame, server_frames
 

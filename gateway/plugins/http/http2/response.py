@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 
 from gateway.core.errors import LocalProtocolError
-from gateway.core.web import Header
+from gateway.core.web import Header, Piece
 from gateway.plugins.http.head import RequestHead
 from gateway.plugins.http.response import (
     FIELD_BYTES,
@@ -116,6 +116,10 @@ class stream:  # noqa: N801 - a constructor in the place of a function
         if self._silent:
             content = b""
         return Part(None, content, end=not more) if content or not more else None
+
+    def shared(self, piece: Piece) -> Part | None:
+        """Return what to send for a piece that goes to others, too."""
+        return self.piece(piece.content, more=True)
 
     def _count(self, content: bytes, *, more: bool) -> None:
         if self._left is not None:

@@ -1,8 +1,8 @@
-"""Which web pages may open a WebSocket here (RFC 6455 section 10.2). Pure.
+"""Which web pages may ask, by their Origin header (RFC 6454). Pure.
 
-A browser sends the cookies of a site with a handshake whatever page asks for it, and holds no
-answer back from that page: unlike for other requests the server alone can tell a foreign one,
-by its Origin header (RFC 6454), which no page can forge. What has none is no browser's.
+A browser sends the cookies of a site with a request whatever page makes it, and what is opened
+so, a WebSocket or a stream, has no form that could hold a secret: only the Origin tells a foreign
+page, and no page can forge it. What has none is no browser's, or a page of the host itself.
 """
 
 from __future__ import annotations
@@ -52,12 +52,16 @@ class Origins:
         self._patterns = [_pattern(text) for text in given - {ANY, SAME_HOST, OPAQUE}]
 
     def allow(self, origin: bytes, host: bytes | None) -> bool:
-        """Return whether a page of ``origin`` may; ``host`` is the handshake's Host header."""
-        if self._any:
-            return True
+        """Return whether a page of ``origin`` may; ``host`` is the request's Host header."""
+        return (
+            self._any
+            or (self._opaque and origin.lower() == OPAQUE.encode())
+            or self.knows(origin, host)
+        )
+
+    def knows(self, origin: bytes, host: bytes | None) -> bool:
+        """Return whether it is of the host, or named: not let in as "*" and "null" let in all."""
         text = origin.decode("latin-1").lower()
-        if text == OPAQUE:
-            return self._opaque
         found = _ORIGIN.fullmatch(text)
         if found is None:
             return False

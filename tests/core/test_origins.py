@@ -1,11 +1,11 @@
-"""Which pages may open a WebSocket: the pure part."""
+"""Which pages may ask: the pure part."""
 
 from __future__ import annotations
 
 import pytest
 
+from gateway.core.origins import Origins
 from gateway.plugins.websocket.config import WebsocketConfig
-from gateway.plugins.websocket.origin import Origins
 
 
 @pytest.mark.parametrize(
@@ -93,6 +93,18 @@ ALLOWED = [
 def test_allowed(allowed: str, origin: str, expected: bool) -> None:
     """What the setting allows: scheme, host and port; subdomains, any port, and words."""
     assert Origins([allowed]).allow(origin.encode(), b"backend:8000") == expected
+
+
+@pytest.mark.parametrize("allowed", [("*",), ("null",), ("*", "null")])
+def test_anybody_is_not_known(allowed: tuple[str, ...]) -> None:
+    """Who is let in as everybody is, is not known: any page can be without an origin."""
+    origins = Origins(allowed)
+    assert origins.allow(b"null", b"backend")
+    assert not origins.knows(b"null", b"backend")
+    assert not origins.knows(b"https://a.example", b"backend")
+    named = Origins((*allowed, "https://a.example", "same-host"))
+    assert named.knows(b"https://a.example", b"backend")
+    assert named.knows(b"http://backend", b"backend")
 
 
 def test_several() -> None:

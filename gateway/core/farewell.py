@@ -1,0 +1,42 @@
+"""The end of a connection at a shutdown: first its peer is answered, then it hears farewell.
+
+::
+
+    begin ──nothing in hand──► farewell: `Session.draining`
+      └──something is──► leaving ──the last of it is settled, and has gone out──► farewell
+
+While it leaves, what the session emits is kept back: no consumer is to begin with it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gateway.core.attached import Connection
+
+
+def begin(connection: Connection, retry_after: float) -> None:
+    """Have its session hear of the shutdown, and when its peer had better come back (seconds).
+
+    Who waits for a decision hears it at once: it is none of those that the application talks to.
+    """
+    connection.leaving = retry_after
+    if connection.session.drains_itself or not connection.accepted:
+        say(connection)
+    else:
+        landed(connection)
+
+
+def landed(connection: Connection) -> None:
+    """Say the farewell that was put off, if nothing is in hand or on its way out any more."""
+    if connection.clear:
+        say(connection)
+
+
+def say(connection: Connection) -> None:
+    """Say farewell, unless that was done; what was kept back goes on if the session stays."""
+    retry_after, connection.leaving = connection.leaving, None
+    if retry_after is not None:
+        connection.drain(retry_after)
+        connection.context.engine.flow.accepted(connection)

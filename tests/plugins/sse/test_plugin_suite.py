@@ -1,0 +1,7 @@
+"""sse does what every plugin must."""
+
+from gateway.plugins.sse.conformance import SseSuite
+
+
+class TestSse(SseSuite):
+    """Over the http port."""
