@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from django_gateway.channel import Channel, Group
     from django_gateway.exceptions import ConsumeLater, Reject, ResponseLater
-    from django_gateway.filters import path
+    from django_gateway.filters import mqtt_topic, path
     from django_gateway.generic import (
         Consumer,
         Demultiplexer,
@@ -53,6 +53,7 @@ __all__ = [
     "WebsocketDemultiplexer",
     "WebsocketMultiplexer",
     "include",
+    "mqtt_topic",
     "path",
     "route",
     "route_class",
@@ -76,6 +77,7 @@ _HOME = {
     "WebsocketDemultiplexer": "generic",
     "WebsocketMultiplexer": "generic",
     "include": "routing",
+    "mqtt_topic": "filters",
     "path": "filters",
     "route": "routing",
     "route_class": "routing",
