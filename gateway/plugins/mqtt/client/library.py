@@ -102,7 +102,9 @@ class Buffered:
 class Client(paho.Client):
     """A client of one broker, for one session of ours."""
 
-    def __init__(self, broker: Broker, target: Target, client_id: str, tls: Any) -> None:
+    def __init__(
+        self, broker: Broker, target: Target, client_id: str, tls: ssl.SSLContext | None
+    ) -> None:
         self._five = broker.version == "5"
         # paho's callbacks come typed as the first of its two interfaces; the second is meant.
         super().__init__(
@@ -110,7 +112,6 @@ class Client(paho.Client):
             client_id,
             None if self._five else False,
             protocol=MQTTProtocolVersion.MQTTv5 if self._five else MQTTProtocolVersion.MQTTv311,
-            transport="unix" if target.path else "tcp",
             reconnect_on_failure=False,
             manual_ack=True,
         )
@@ -118,10 +119,8 @@ class Client(paho.Client):
         self._target = target
         # Not from 1, as after each start: a broker may still know one of QoS 2 by that.
         self._last_mid = secrets.randbelow(65_535)
-        self.connect_timeout = broker.connect_timeout
         self.max_queued_messages_set(0)
-        if tls is not None:
-            self.tls_set_context(tls)
+        self._tls = tls
         if broker.username or broker.password:
             self.username_pw_set(broker.username, broker.password or None)
         self._set_will()
@@ -152,13 +151,29 @@ class Client(paho.Client):
         self.connect(*where, **more)
 
     def _create_socket(self) -> Any:
-        return Buffered(super()._create_socket())
-
-    def _create_unix_socket_connection(self) -> socket.socket:
-        found = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        found.settimeout(self.connect_timeout)
-        found.connect(self._target.path)
-        return found
+        """Connect. Not paho's way: that leaves a socket open whose handshake fails."""
+        target, seconds = self._target, self._broker.connect_timeout
+        sock: socket.socket
+        if target.path:
+            sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        else:
+            sock = socket.create_connection((target.host, target.port), seconds)
+        try:
+            sock.settimeout(seconds)
+            if target.path:
+                sock.connect(target.path)
+            else:
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if self._tls is not None:
+                name = target.host or "localhost"
+                sock = self._tls.wrap_socket(
+                    sock, server_hostname=name, do_handshake_on_connect=False
+                )
+                sock.do_handshake()
+        except BaseException:
+            sock.close()
+            raise
+        return Buffered(sock)
 
     @property
     def buffered(self) -> Buffered | None:

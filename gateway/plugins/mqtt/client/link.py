@@ -69,6 +69,8 @@ class Link:
         self._turn: asyncio.Handle | None = None
         self._flush: asyncio.Handle | None = None
         self._tick: asyncio.TimerHandle | None = None
+        self._inside = False
+        """Whether paho is being called, or calls."""
         self._silent = 0.0
         """Seconds since the last sign of life while nothing is read."""
         self.is_up = False
@@ -107,6 +109,8 @@ class Link:
             raise
         finally:
             self.cut()
+            if self._joined.done() and not self._joined.cancelled():
+                self._joined.exception()  # it may have been raised before, by the thread
         if self._why[1]:
             raise RemoteProtocolError(self._why[1])
 
@@ -194,6 +198,7 @@ class Link:
 
     def cut(self) -> None:
         """End it without a word. Idempotent."""
+        self._forget()  # before paho calls for it, which it may not while it is in a callback
         if self._thread is not None and self._thread.done():
             self._client.cut()
         self._over(0x80, self._why[1])
@@ -202,8 +207,12 @@ class Link:
         """End it in the protocol's words."""
         if not self.is_up:
             return
+        sock = self._sock
         self._client.disconnect()
-        self._loop.call_later(FAREWELL, self._left, self._sock)
+        if not self._inside:  # of a callback paho cannot call another
+            self._write()
+        if sock is self._sock:
+            self._loop.call_later(FAREWELL, self._left, sock)
 
     def _left(self, sock: Buffered | None) -> None:
         if sock is not None and sock is self._sock:
@@ -241,6 +250,7 @@ class Link:
         sock = self._sock
         if sock is None or self._paused:
             return
+        self._inside = True
         try:
             for _ in range(PACKETS):
                 self._client.loop_read()
@@ -249,6 +259,8 @@ class Link:
         except Exception as error:  # noqa: BLE001 - what paho cannot read costs the connection
             self._fault(error)
             return
+        finally:
+            self._inside = False
         if self._turn is None:
             self._turn = self._loop.call_soon(self._readable)
 
@@ -274,6 +286,7 @@ class Link:
         sock = self._sock
         if sock is None:
             return
+        self._inside = True
         try:
             self._client.loop_write()
             if sock is not self._sock:
@@ -283,6 +296,8 @@ class Link:
             self._why = (0x80, str(error))
             self.cut()
             return
+        finally:
+            self._inside = False
         waits = sock.unsent or self._client.want_write()
         if waits and not self._writing:
             self._writing = True

@@ -68,6 +68,7 @@ class BrokerSession(Session):
     """``name`` is the broker's, ``default`` whether it is the one of `mqtt.publish`."""
 
     acknowledges: ClassVar[bool] = True
+    drains_itself: ClassVar[bool] = True
 
     def __init__(
         self, name: str, broker: Broker, config: MqttConfig, client_id: str, *, default: bool
@@ -312,6 +313,7 @@ class Joined(Session):
     """
 
     acknowledges: ClassVar[bool] = True
+    drains_itself: ClassVar[bool] = True
 
     def __init__(self, session: BrokerSession, connect: Message) -> None:
         self._session = session

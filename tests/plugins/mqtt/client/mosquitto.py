@@ -37,8 +37,6 @@ class Mosquitto:
                     f"allow_anonymous {anonymous}",
                     "persistence true",
                     f"persistence_location {self.folder}/",
-                    "autosave_interval 1",
-                    "autosave_on_changes true",
                     "user root",
                     f"listener {self.port} 127.0.0.1",
                     *lines,
@@ -70,6 +68,13 @@ class Mosquitto:
             self._process.wait(10)
             self._process = None
             (self.folder / "log").rename(self.folder / f"log.{time.monotonic_ns()}")
+
+    def save(self) -> None:
+        """Have it write down what it is to remember when it is killed."""
+        found = self.folder / "mosquitto.db"
+        found.unlink(missing_ok=True)
+        os.kill(self._process.pid, signal.SIGUSR1)
+        wait_until(found.exists)  # it is written under another name first
 
     def freeze(self, frozen: bool = True) -> None:
         os.kill(self._process.pid, signal.SIGSTOP if frozen else signal.SIGCONT)
