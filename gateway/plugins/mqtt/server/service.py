@@ -158,6 +158,10 @@ class Server:
         """Return whether the application hears of such things."""
         return bool(self.context.routed(kind))
 
+    def heard(self, topic: str) -> bool:
+        """Return whether anybody may hear what is published to a topic."""
+        return bool(self._others) or self._subscriptions.find(topic).any
+
     def subscribe(self, device: Device, found: str, subscription: Subscription) -> bool:
         """Subscribe a device; return whether it had that subscription already."""
         if device.subscriptions is None:
