@@ -10,7 +10,7 @@ import msgspec
 
 from gateway.core import farewell, pinning, plugin
 from gateway.core.conversation import Branch, Conversation
-from gateway.core.emission import branch, break_off, emit, last_words
+from gateway.core.emission import branch, break_off, emit, last_words, seldom
 from gateway.core.errors import LocalProtocolError, RemoteProtocolError
 from gateway.core.layers.base import ACCEPTED, Outcome
 from gateway.core.metrics import Drop
@@ -262,12 +262,12 @@ class Connection(Conversation, plugin.Connection):
                 elif kind is Timer:
                     self._timer(action)
                 elif kind is Accepted:
-                    self._accept()
+                    self._accept(registered=action.registered)
                 elif kind is Done:
                     if self._outbox is not None:
                         self._outbox.answer(action.token, action.outcome)
                 else:
-                    raise TypeError(f"not an action: {action!r}")
+                    seldom(self, action)
         except LocalProtocolError as error:
             if cause == SEND:
                 self.invalid(str(error))
@@ -348,7 +348,7 @@ class Connection(Conversation, plugin.Connection):
 
     def tell(self, token: Any, outcome: Outcome) -> None:
         """Tell the session an outcome, if it wants to know."""
-        if token is not None and self.state < LOST:
+        if token is not None and (self.state < LOST or self.session.heeds_late):
             self.enter(OUTCOME, self.session.outcome, token, outcome)
 
     def refuse(self, token: Any, refusal: Refusal, drop: Drop | None = None) -> None:
@@ -456,6 +456,13 @@ class Connection(Conversation, plugin.Connection):
         else:
             self.wire.write(frame)
 
+    def push(self, frame: Any, size: int) -> None:
+        """Write what the plugin itself has for the peer, as a group's ready frame is written."""
+        if self.direct:
+            self.wire.write(frame)
+        else:
+            self.group_reply(self, {}, frame, size)
+
     def invalid(self, reason: str) -> None:
         """Count and log a reply that is not allowed; its values are not logged."""
         self.context.drop(Drop.INVALID)
@@ -463,8 +470,7 @@ class Connection(Conversation, plugin.Connection):
 
     def _wait(self, entry: Waiting) -> None:
         self.direct = False
-        if self._outbox is None:
-            self._outbox = Outbox(self)
+        self._outbox = self._outbox or Outbox(self)
         self._outbox.put(entry)
 
     def resume(self, missed: list[Waiting], epoch: int, more: Waiting | None) -> None:
@@ -473,8 +479,7 @@ class Connection(Conversation, plugin.Connection):
             self.context.drop(Drop.GONE, sum(1 for one in missed if one.size))
             return
         self.direct = False
-        if self._outbox is None:
-            self._outbox = Outbox(self)
+        self._outbox = self._outbox or Outbox(self)
         self._outbox.resume(missed, epoch, more)
 
     def catch_up(self) -> None:
@@ -493,10 +498,10 @@ class Connection(Conversation, plugin.Connection):
 
     # ------------------------------------------------ accepting, timers, the end
 
-    def _accept(self) -> None:
+    def _accept(self, *, registered: bool) -> None:
         if self.state == OPEN and not self._due:
             self.accepted = self._after = True
-            if "disconnect" in self.context.kinds:
+            if registered and "disconnect" in self.context.kinds:
                 self._due = True
                 self.register()
             self.context.engine.flow.accepted(self)
