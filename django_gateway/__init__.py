@@ -26,12 +26,14 @@ if TYPE_CHECKING:
         HttpConsumer,
         JsonSseConsumer,
         JsonWebsocketConsumer,
+        MqttConsumer,
         Multiplexer,
         SseConsumer,
         WebsocketConsumer,
         WebsocketDemultiplexer,
         WebsocketMultiplexer,
     )
+    from django_gateway.idempotency import idempotent
     from django_gateway.message import Message
     from django_gateway.routing import include, route, route_class
 
@@ -45,6 +47,7 @@ __all__ = [
     "JsonSseConsumer",
     "JsonWebsocketConsumer",
     "Message",
+    "MqttConsumer",
     "Multiplexer",
     "Reject",
     "ResponseLater",
@@ -52,6 +55,7 @@ __all__ = [
     "WebsocketConsumer",
     "WebsocketDemultiplexer",
     "WebsocketMultiplexer",
+    "idempotent",
     "include",
     "mqtt_topic",
     "path",
@@ -69,6 +73,7 @@ _HOME = {
     "JsonSseConsumer": "generic",
     "JsonWebsocketConsumer": "generic",
     "Message": "message",
+    "MqttConsumer": "generic",
     "Multiplexer": "generic",
     "Reject": "exceptions",
     "ResponseLater": "exceptions",
@@ -76,6 +81,7 @@ _HOME = {
     "WebsocketConsumer": "generic",
     "WebsocketDemultiplexer": "generic",
     "WebsocketMultiplexer": "generic",
+    "idempotent": "idempotency",
     "include": "routing",
     "mqtt_topic": "filters",
     "path": "filters",

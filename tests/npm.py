@@ -16,6 +16,7 @@ from pathlib import Path
 HOME = Path(__file__).resolve().parents[1] / ".cache" / "npm"
 PACKAGES = {
     "esbuild": "0.25.12",  # says how large the client is once it is minified
+    "mqtt": "5.16.0",  # MQTT.js, the client of pages and of node
     "typescript": "5.9.3",  # reads its types
 }
 

@@ -19,16 +19,27 @@ application sends to ``mqtt.publish!TOPIC``, from anywhere, does too.
 
 **Client role**: for each ``[mqtt.brokers.NAME]`` the gateway is a client of that broker.
 
+**Over WebSocket** devices and pages connect to the http port, at ``/mqtt``, by the subprotocol
+``mqtt``, where the plugin http is served beside this one.
+
 The settings stand in the table ``[mqtt]``: `gateway.plugins.mqtt.config.MqttConfig`.
 """
 
 from __future__ import annotations
 
-from gateway.core.plugin import ProtocolPlugin, hookimpl
-from gateway.plugins.mqtt.plugin import MqttPlugin
+from gateway.core.plugin import Context, ProtocolPlugin, hookimpl
+from gateway.core.web import Claim
+from gateway.plugins.mqtt.config import MqttConfig
+from gateway.plugins.mqtt.plugin import MqttPlugin, http_claims
 
 
 @hookimpl
 def gateway_plugin() -> type[ProtocolPlugin]:
     """Return the plugin's class."""
     return MqttPlugin
+
+
+@hookimpl
+def gateway_http_claims(config: MqttConfig, context: Context) -> list[Claim]:
+    """Claim handshakes for MQTT over WebSocket, before the websocket plugin does."""
+    return http_claims(config, context)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from typing import Any, ClassVar, Final, Protocol
+from weakref import WeakKeyDictionary
 
 from gateway.core.arrivals import Arrived
 from gateway.core.errors import ConfigError, PluginError
 from gateway.core.plugin import Context, LayerOptions, Message, ProtocolPlugin
+from gateway.core.web import Claim
 from gateway.plugins.mqtt import messages
 from gateway.plugins.mqtt.client.check import check as check_brokers
 from gateway.plugins.mqtt.config import MqttConfig
@@ -47,6 +49,7 @@ class MqttPlugin(ProtocolPlugin):
     def __init__(self, config: MqttConfig, context: Context) -> None:
         super().__init__(config, context)
         self._server = Server(config, context)
+        _servers[context] = self._server
         self._roles: dict[str, Role] = {}
         if config.listen:
             self._roles["server"] = self._server
@@ -94,6 +97,24 @@ class MqttPlugin(ProtocolPlugin):
         """Return the facts of both roles."""
         facts = {name: role.health() for name, role in self._roles.items()}
         return {"ok": all(found.get("ok", True) for found in facts.values()), **facts}
+
+
+_servers: WeakKeyDictionary[Context, Server] = WeakKeyDictionary()
+
+
+def http_claims(config: MqttConfig, context: Context) -> list[Claim]:
+    """Return the claim on MQTT over WebSocket, where that is wanted and can be spoken."""
+    server = _servers.get(context)
+    if server is None or not config.websocket or not config.listen:
+        return []
+    try:
+        from gateway.plugins.mqtt.server.tunnel import Door  # noqa: PLC0415 - only then
+    except ModuleNotFoundError as error:
+        if error.name != "autobahn":
+            raise
+        context.log.info("MQTT over WebSocket takes autobahn: pip install 'gateway[websocket]'")
+        return []
+    return [Door(server).claim()]
 
 
 def _client_role(config: MqttConfig, context: Context) -> Role:

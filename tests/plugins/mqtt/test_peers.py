@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any, Self
 
 import paho.mqtt.client as paho
@@ -185,44 +184,3 @@ def test_many_numbered(served: Application) -> None:
             client.publish("n", str(number), 1)
         wait_until(lambda: len(client.acked) == 1000)
     assert [int(m["bytes"]) for m in served.received()] == list(range(1000))
-
-
-JS = """
-const mqtt = require('mqtt');
-const client = mqtt.connect(process.argv[1], {
-  protocolVersion: 5, clientId: 'js', reconnectPeriod: 0,
-});
-const got = [];
-client.on('message', (topic, payload, packet) => {
-  got.push(`${topic} ${payload} ${packet.qos}`);
-  if (got.length === 3) { console.log(JSON.stringify(got)); client.end(); }
-});
-client.on('error', (error) => { console.error(error); process.exit(1); });
-client.on('connect', async () => {
-  await client.subscribeAsync('js/#', { qos: 2 });
-  for (const qos of [0, 1, 2]) await client.publishAsync(`js/${qos}`, 'hé', { qos });
-});
-"""
-
-
-@pytest.fixture(scope="session")
-def mqtt_js() -> Path:
-    """Return where node finds MQTT.js."""
-    found = Path(__file__).parent / "node" / "node_modules"
-    if not (found / "mqtt").is_dir():
-        pytest.skip("MQTT.js is not installed: make peers")
-    return found
-
-
-def test_mqtt_js(served: Application, mqtt_js: Path) -> None:
-    """MQTT.js publishes and subscribes with every QoS."""
-    found = subprocess.run(
-        ["node", "-e", JS, f"mqtt://127.0.0.1:{served.staged.port}"],
-        env={"NODE_PATH": str(mqtt_js), "PATH": "/usr/bin:/usr/local/bin:/bin"},
-        capture_output=True,
-        text=True,
-        timeout=15,
-        check=False,
-    )
-    assert found.returncode == 0, found.stderr
-    assert found.stdout.strip() == '["js/0 hé 0","js/1 hé 1","js/2 hé 2"]'

@@ -41,9 +41,11 @@ from gateway.plugins.mqtt.server.homes import Home, Homes
 from gateway.plugins.mqtt.server.publication import Publication
 from gateway.plugins.mqtt.server.retained import Retained
 from gateway.plugins.mqtt.server.session import Claim
+from gateway.plugins.mqtt.server.shares import TELL_EVERY, Shares
 from gateway.plugins.mqtt.server.subscriptions import Subscription, Subscriptions
 from gateway.plugins.mqtt.server.testament import Nobody, Testament
 from gateway.plugins.mqtt.server.wire import MqttWire
+from gateway.plugins.mqtt.topics import SHARE
 
 SLICE: Final = 500
 """Subscribers served in one turn of the loop: about 5 ms."""
@@ -64,7 +66,7 @@ class Server:
         self.burst = config.message_burst if config.message_rate else math.inf
         self.now = time.time
         self.drop = context.drop
-        self._places = Places(config.max_connections, config.max_connections_per_address)
+        self.places = Places(config.max_connections, config.max_connections_per_address)
         self._acceptors: list[Acceptor] = []
         self._arrivals: list[Arrivals] = []
         self._dirty: list[MqttWire] = []
@@ -73,8 +75,10 @@ class Server:
         self._retained = Retained(config.max_retained, config.max_retained_bytes)
         self._fans: deque[tuple[Publication, Targets, int]] = deque()
         """What has not reached all its subscribers yet, and how many it has."""
-        self._turns: dict[str, int] = {}
-        """Whose turn it is in shared subscriptions."""
+        self._shares = Shares(context.loop.time)
+        self._telling = Deadline(self._tell_again)
+        self._number = secrets.randbits(32)
+        """The number of the last publish of this process, for whose turn it is."""
         limits = Limits(config.max_queued, config.max_queued_bytes, self.now, context.drop)
         self._homes = Homes(context, limits, self._tell, self._move)
         self._away = 0
@@ -89,6 +93,7 @@ class Server:
         """Listen at every endpoint. Raises ConfigError that names the setting."""
         self._bus = self.context.bus(self._hear)
         self.context.spawn(self._homes.release())
+        self._tell({"shares?": self._homes.name})
         self.context.gauge("sessions", lambda: len(self._homes.here))
         self.context.gauge("subscriptions", lambda: self._subscriptions.count)
         self.context.gauge("retained", lambda: len(self._retained))
@@ -101,7 +106,7 @@ class Server:
                     "or without"
                 )
             tls = self.context.tls(ALPN) if endpoint.tls else None
-            arrivals = Arrivals(self.context, self.serve, self._places, tls=tls)
+            arrivals = Arrivals(self.context, self.serve, self.places, tls=tls)
             self._arrivals.append(arrivals)
             self._acceptors.append(
                 Acceptor(bind(endpoint), arrivals.take, self.context, spare=endpoint.spare)
@@ -125,7 +130,7 @@ class Server:
         """Return how much there is."""
         return {
             "ok": True,
-            "connections": self._places.open,
+            "connections": self.places.open,
             "sessions": len(self._homes.here),
             "subscriptions": self._subscriptions.count,
             "retained": len(self._retained),
@@ -146,14 +151,40 @@ class Server:
         if device.subscriptions is None:
             device.subscriptions = {}
         device.subscriptions[found] = subscription
-        return self._subscriptions.add(found, device, subscription)
+        existed = self._subscriptions.add(found, device, subscription)
+        self._share(found)
+        return existed
 
     def unsubscribe(self, device: Device, found: str) -> bool:
         """End a subscription; return whether there was one."""
         held = device.subscriptions
         if held is None or held.pop(found, None) is None:
             return False
-        return self._subscriptions.remove(found, device)
+        existed = self._subscriptions.remove(found, device)
+        self._share(found)
+        return existed
+
+    def _share(self, found: str) -> None:
+        """Tell all processes who of a shared subscription is here."""
+        if not found.startswith(SHARE):
+            return
+        members = self._subscriptions.sharing(found)
+        if not self._shares.own:
+            self.context.deadlines.set(self._telling, TELL_EVERY)
+        if members:
+            self._shares.own.add(found)
+        else:
+            self._shares.own.discard(found)
+            if not self._shares.own:
+                self.context.deadlines.forget(self._telling)
+        there = sum(1 for device in members if device.line is not None)
+        self._tell({"share": found, "from": self._homes.name, "members": [there, len(members)]})
+
+    def _tell_again(self) -> None:
+        """Tell it again, now and then: who is not heard of any more is not counted on."""
+        self.context.deadlines.set(self._telling, TELL_EVERY)
+        for found in self._shares:
+            self._share(found)
 
     def retained(self, found: str) -> list[Publication]:
         """Return the retained messages that a filter matches."""
@@ -197,7 +228,8 @@ class Server:
         if publication.expires is not None:
             publication.expires += self.now()
         try:
-            self._tell({"publish": publication.packed()})
+            self._number += 1
+            self._tell({"publish": publication.packed(), "number": self._number})
         except ValueError:
             self.drop(Drop.TOO_BIG)
 
@@ -207,7 +239,12 @@ class Server:
             publication = Publication.unpacked(message["publish"])
             if publication.retain and not self._retained.keep(publication):
                 self.drop(Drop.LIMITED)
-            self._fan_out(publication)
+            self._fan_out(publication, message["number"])
+        elif "share" in message:
+            self._shares.told(message["share"], message["from"], *message["members"])
+        elif "shares?" in message:
+            for found in self._shares:
+                self._share(found)
         elif "retained?" in message:
             if message["retained?"] != self._homes.name:
                 for publication in self._retained:
@@ -220,11 +257,13 @@ class Server:
         else:
             self._homes.hear(message)
 
-    def _fan_out(self, publication: Publication) -> None:
+    def _fan_out(self, publication: Publication, number: int) -> None:
         found = self._subscriptions.find(publication.topic)
         targets = found.members
         if found.shared:
-            targets = targets + [self._one_of(name, members) for name, members in found.shared]
+            targets = targets + [
+                one for share in found.shared if (one := self._one_of(*share, number)) is not None
+            ]
         if self._fans or len(targets) > SLICE:
             self._fans.append((publication, targets, 0))
             if len(self._fans) == 1:
@@ -241,11 +280,15 @@ class Server:
         if self._fans:
             self.context.loop.call_soon(self._slice)
 
-    def _one_of(self, name: str, members: Targets) -> tuple[Device, Subscription]:
-        """Return whose turn it is in a shared subscription: of those that are there, if any."""
-        turn = self._turns[name] = self._turns.get(name, 0) + 1
+    def _one_of(
+        self, found: str, members: Targets, number: int
+    ) -> tuple[Device, Subscription] | None:
+        """Return whose turn it is in a shared subscription, if it is one of this process."""
+        chosen = self._shares.choose(found, number)
+        if chosen is None or chosen[0] != self._homes.name:
+            return None
         there = [one for one in members if one[0].line is not None] or members
-        return there[turn % len(there)]
+        return there[chosen[1] % len(there)]
 
     def _serve(self, publication: Publication, targets: Targets) -> None:
         """Hand a publication to subscribers; this loop is what it costs."""
@@ -317,6 +360,12 @@ class Server:
         home.wire = wire
         wire.session.line = wire.line()
         connection.run(wire.session.begin(device, present=found and not clean))
+        self._share_all(device)
+
+    def _share_all(self, device: Device) -> None:
+        """Tell all processes that a member of shared subscriptions has come or gone."""
+        for found in device.subscriptions or ():
+            self._share(found)
 
     def _take_over(self, old: MqttWire, home: Home) -> None:
         home.device.disconnected()
@@ -351,6 +400,7 @@ class Server:
         if device.expiry < 0xFFFFFFFF:  # section 3.1.2.11.2: that one does not expire
             self.context.deadlines.set(home.deadline, device.expiry)
         self._away += 1
+        self._share_all(device)
         if self._away > self.config.max_sessions:
             oldest = next(one for one in self._homes.here.values() if one.deadline is not None)
             self.drop(Drop.LIMITED)
@@ -384,6 +434,7 @@ class Server:
         device = home.device
         for name in device.subscriptions or ():
             self._subscriptions.remove(name, device)
+            self._share(name)
         device.subscriptions = device.incoming = None
         if lost := device.forget():
             self.context.drop(Drop.GONE, lost)
@@ -401,6 +452,7 @@ class Server:
         device = home.device
         for name in device.subscriptions or ():
             self._subscriptions.remove(name, device)
+            self._share(name)
         if home.deadline is not None:
             self._away -= 1
         wire, home.wire = home.wire, None

@@ -44,7 +44,7 @@ class _Level:
 
 
 class Found:
-    """Whom a topic leads to: all of ``members``, and one of each of ``shared``."""
+    """Whom a topic leads to: all of ``members``, and one of each of ``shared``, by its filter."""
 
     __slots__ = ("members", "shared")
 
@@ -74,7 +74,7 @@ class Subscriptions:
         else:
             if level.shared is None:
                 level.shared = {}
-            members = level.shared.setdefault(share[0], {})
+            members = level.shared.setdefault(found, {})
         existed = device in members
         members[device] = subscription
         self.count += not existed
@@ -87,7 +87,7 @@ class Subscriptions:
         if not path:
             return False
         level = path[-1][2]
-        members = level.members if share is None else (level.shared or {}).get(share[0])
+        members = level.members if share is None else (level.shared or {}).get(found)
         if members is None or members.pop(device, None) is None:
             return False
         self._remembered.clear()
@@ -96,12 +96,18 @@ class Subscriptions:
             if share is None:
                 level.members = None
             elif level.shared is not None:
-                del level.shared[share[0]]
+                del level.shared[found]
         for holder, name, one in reversed(path):
             if one.members or one.shared or one.below:
                 break
             del holder[name]
         return True
+
+    def sharing(self, found: str) -> Members:
+        """Return the members of a shared subscription."""
+        share = topics.share_of(found)
+        path = [] if share is None else self._path(share[1])
+        return (path[-1][2].shared or {}).get(found, {}) if path else {}
 
     def find(self, topic: str) -> Found:
         """Return whom a topic leads to."""
