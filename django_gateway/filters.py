@@ -216,50 +216,6 @@ def path(route: str) -> Filter:
     return PathFilter(route)
 
 
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
-
-
-def mqtt_topic(pattern: str) -> Filter:
-    """Return the filter of a topic of MQTT: ``mqtt_topic("sensors/+id/temp")``.
-
-    ``+`` is a level and ``#``, at the end, all levels that follow, as in MQTT; with a name behind
-    it, ``+id`` and ``#rest``, the consumer gets that as an argument. It matches the whole topic.
-    Raises ImproperlyConfigured.
-    """
-    if not isinstance(pattern, str) or not pattern:
-        raise ImproperlyConfigured(
-            f"mqtt_topic() takes a topic filter such as 'sensors/+id/temp', not {pattern!r}"
-        )
-    parts: list[str] = []
-    names: set[str] = set()
-    levels = pattern.split("/")
-    for index, level in enumerate(levels):
-        wild, name = level[:1], level[1:]
-        if wild not in {"+", "#"}:
-            if "+" in level or "#" in level:
-                raise ImproperlyConfigured(
-                    f"mqtt_topic({pattern!r}): a wildcard begins its level: '+name', not {level!r}"
-                )
-            parts.append(re.escape(level))
-            continue
-        if name and (_NAME.match(name) is None or name in names):
-            raise ImproperlyConfigured(
-                f"mqtt_topic({pattern!r}): {name!r} is no name of an argument, or stands twice"
-            )
-        names.add(name)
-        if wild == "#" and index + 1 < len(levels):
-            raise ImproperlyConfigured(f"mqtt_topic({pattern!r}): '#' stands at the end alone")
-        group = f"(?P<{name}>" if name else "(?:"
-        parts.append(f"{group}[^/]*)" if wild == "+" else f"{group}.*)")
-    # MQTT 5, section 4.7.2: no wildcard at the beginning matches a topic of the server's
-    start = r"(?!\$)" if pattern[0] in {"+", "#"} else ""
-    body = "/".join(parts)
-    if levels[-1][:1] == "#" and len(levels) > 1:
-        # section 4.7.1.2: "#" matches the parent level, too
-        body = "/".join(parts[:-1]) + f"(?:/{parts[-1]})?"
-    return Filter(re.compile(f"{start}{body}\\Z", re.DOTALL), text=pattern)
-
-
 def read(where: str, key: str, value: Any) -> Filter:
     """Return the filter that somebody wrote. Raises ImproperlyConfigured."""
     if isinstance(value, Filter):

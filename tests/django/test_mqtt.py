@@ -4,48 +4,9 @@ import pytest
 from django.core.cache import caches
 from django.core.exceptions import ImproperlyConfigured
 
-from django_gateway import Message, MqttConsumer, idempotent, mqtt_topic, route_class
+from django_gateway import Message, MqttConsumer, idempotent, route_class
 from django_gateway.credentials import credentials_of
 from django_gateway.routing import Router
-
-
-@pytest.mark.parametrize(
-    ("written", "topic", "expected"),
-    [
-        ("sensors/+id/temp", "sensors/7/temp", {"id": "7"}),
-        ("sensors/+id/temp", "sensors/7/8/temp", None),
-        ("sensors/+/temp", "sensors//temp", {}),
-        ("a.b/+x", "aXb/1", None),
-        ("a/#rest", "a/b/c", {"rest": "b/c"}),
-        ("a/#rest", "a", {"rest": None}),
-        ("a/#", "ab", None),
-        ("#", "a/b", {}),
-        ("#", "$SYS/x", None),
-        ("+/x", "/x", {}),
-        ("a", "a\n", None),
-    ],
-)
-def test_mqtt_topic(written, topic, expected):
-    """A topic filter matches the topics that MQTT says, and gives the levels that have a name."""
-    found = mqtt_topic(written).match(topic)
-    assert (None if found is None else found.groupdict()) == expected
-
-
-@pytest.mark.parametrize(
-    ("written", "words"),
-    [
-        ("a/b+c", "begins its level"),
-        ("a/#x/b", "at the end alone"),
-        ("a/+1", "no name of an argument"),
-        ("+x/+x", "twice"),
-        ("", "a topic filter such as"),
-        (5, "a topic filter such as"),
-    ],
-)
-def test_wrong_topics(written, words):
-    """A filter that is none is refused when the table is made, with what is wrong."""
-    with pytest.raises(ImproperlyConfigured, match=words):
-        mqtt_topic(written)
 
 
 class Sensors(MqttConsumer):
