@@ -103,7 +103,7 @@ peers: $(VENV)/.test
 
 .PHONY: bench
 bench: $(VENV)/.bench ## speed against the servers that people use
-	$(call install,redis-server h2load:nghttp2-client)
+	$(call install,redis-server h2load:nghttp2-client mosquitto mosquitto_pub:mosquitto-clients)
 	@python -m benchmarks
 
 .PHONY: autobahn

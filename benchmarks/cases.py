@@ -20,7 +20,7 @@ from typing import Any, Final
 
 import uvloop
 
-from benchmarks import servers
+from benchmarks import mqtt_load, servers
 from benchmarks.crowd import gathered
 from benchmarks.h2_load import h2_load, missing
 from benchmarks.http_load import handshakes, http_load, request
@@ -442,6 +442,36 @@ def layer(plan: Plan) -> Report:
     return report
 
 
+def mqtt_client(plan: Plan) -> Report:
+    """QoS 1 from a broker into a sync consumer, against a callback of paho's; see `mqtt_load`."""
+    report = Report("mqtt-client", "QoS 1 from a broker, one hot topic, messages a second")
+    if shutil.which("mosquitto") is None:
+        report.notes.append("skipped: there is no mosquitto")
+        return report
+    count = plan.count(20_000)
+    bare: list[float] = []
+    ours: list[float] = []
+    with mqtt_load.broker() as port, contextlib.ExitStack() as stack:
+        options = mqtt_load.options(port, mqtt_load.TOPIC)
+        gateway = servers.gateway(consumers="mqtt", plugins="http,mqtt", options=options)
+        server = stack.enter_context(running(gateway))
+        pid = stack.enter_context(mqtt_load.bare(port, mqtt_load.BARE))
+        referee = stack.enter_context(contextlib.closing(mqtt_load.Referee(port)))
+        for topic in (mqtt_load.TOPIC, mqtt_load.BARE):
+            referee.wait_for(topic)
+        takers = server.pids()[1:]  # not the supervisor, which looks after the others
+        for _ in range(plan.pairs):
+            bare.append(referee.rate(mqtt_load.BARE, count, [pid]))
+            ours.append(referee.rate(mqtt_load.TOPIC, count, takers))
+    report.rows = [
+        Row("gateway, after the consumer", {"per s": Spread.of(ours)}),
+        Row("paho, a callback alone", {"per s": Spread.of(bare)}),
+    ]
+    shares = [one / other for one, other in zip(ours, bare, strict=True)]
+    report.checks = [Check("rate / bare", Spread.of(shares), 0.4, at_most=False)]
+    return report
+
+
 CASES: dict[str, Callable[[Plan], Report]] = {
     "view": view,
     "middleware": middleware,
@@ -455,6 +485,7 @@ CASES: dict[str, Callable[[Plan], Report]] = {
     "idle-events": idle_events,
     "polls": polls,
     "layer": layer,
+    "mqtt-client": mqtt_client,
     "sleep": sleep,
     "tls": tls,
     "h2": http2,

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack, suppress
 from functools import partial
 from typing import Any, Final
 
+from gateway.core.names import random_text
 from gateway.core.plugin import Context, Held, Message
 from gateway.plugins.mqtt.client.check import check, client_id, default_of, target_of, tls_of
 from gateway.plugins.mqtt.client.membership import Membership
@@ -94,18 +94,20 @@ class ClientRole:
 
     async def _share(self, name: str) -> None:
         """Join, again and again, with the first client id that no other gateway process has."""
-        slots = itertools.cycle(range(SLOTS))
         while True:
-            slot = next(slots)
-            async with AsyncExitStack() as stack:
-                singleton = self._context.singleton(f"{name}.{slot}")
-                try:
-                    async with asyncio.timeout(PATIENCE):
-                        held = await stack.enter_async_context(singleton)
-                except TimeoutError:
-                    continue
-                await self._hold(self._join(name, slot), held)
-            slots = itertools.cycle(range(SLOTS))
+            # A layer that has just begun gives nothing to anybody new: then nothing is taken yet.
+            async with self._context.singleton(f"{name}.{random_text(12)}"):
+                pass
+            for slot in range(SLOTS):
+                async with AsyncExitStack() as stack:
+                    singleton = self._context.singleton(f"{name}.{slot}")
+                    try:
+                        async with asyncio.timeout(PATIENCE):
+                            held = await stack.enter_async_context(singleton)
+                    except TimeoutError:
+                        continue
+                    await self._hold(self._join(name, slot), held)
+                break
 
     async def _hold(self, member: Membership, held: Held) -> None:
         """Be joined until another gateway process may have the client id."""
