@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from time import process_time
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -107,6 +108,38 @@ def test_what_a_message_counts_for():
         tracemalloc.stop()
     assert taken <= kept.state.kept_bytes * 1.1
     assert kept.state.kept_bytes < 2 * taken
+
+
+def test_who_does_not_get_a_message_counts_too():
+    """The names of those that a group's message leaves out count for what they take."""
+    kept = Kept(history_bytes=1 << 30)
+    state = kept.state
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        for n in range(50):
+            left_out = [f"websocket.send.p_aaaaaaaaaaaa!{n}.{m}" for m in range(100)]
+            state.send_group(kept.link, "g", PAYLOAD, left_out, 100, 60.0)
+        taken = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    assert taken <= state.kept_bytes * 1.1
+    assert state.kept_bytes < 2 * taken
+
+
+def test_a_long_log_is_no_slower():
+    """What a message costs does not grow with how many its log keeps."""
+
+    def cost(limit):
+        kept = Kept(history_bytes=1 << 30)
+        for _ in range(limit):
+            kept.append("k", limit)
+        begun = process_time()
+        for _ in range(500):
+            kept.append("k", limit)
+        return process_time() - begun
+
+    assert min(cost(100_000) for _ in range(2)) < 6 * max(cost(1000) for _ in range(2))
 
 
 @settings(max_examples=200, deadline=None)
