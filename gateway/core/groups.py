@@ -60,7 +60,7 @@ class Fan:
         try:
             connection.group_reply(conversation, self.reply, self.frame, self.size, self.place)
         except Exception as error:  # noqa: BLE001 - one member must not cost its neighbours
-            _log_failure(connection, error)
+            connection.unwritten(error)
 
 
 class Groups:
@@ -259,12 +259,6 @@ def _write(fan: Fan, members: Sequence[Any]) -> None:
             try:
                 connection.wire.write(frame)
             except Exception as error:  # noqa: BLE001 - one member must not cost its neighbours
-                _log_failure(connection, error)
+                connection.unwritten(error)
         else:
             fan.serve(connection)
-
-
-def _log_failure(connection: Connection, error: Exception) -> None:
-    connection.context.log.error(
-        "%s: a group's message could not be written", connection.reply_channel, exc_info=error
-    )
