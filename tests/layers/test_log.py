@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.core.layers import codec, log
+from gateway.core.layers.edge import JOIN, MESSAGE
 from gateway.core.layers.options import LayerOptions
 from gateway.core.layers.queues import IDLE_CHECKS
 from gateway.core.layers.state import State
@@ -125,6 +126,29 @@ def test_who_does_not_get_a_message_counts_too():
         tracemalloc.stop()
     assert taken <= state.kept_bytes * 1.1
     assert state.kept_bytes < 2 * taken
+
+
+def test_what_one_connection_is_told_travels_together():
+    """A drain of an inbox in pieces does not part the joins of one connection, nor for what is said
+    between them; what is left counts for what it did.
+    """
+    kept = Kept()
+    state, link = kept.state, kept.link
+    process = link.process
+    state.open_edge(link, lambda: None)
+    state.drain(process)
+    state.send_group(link, "g", PAYLOAD, (), 10)
+    names = [f"websocket.send.{process.name}!{one}" for one in "abc"]
+    for name in names:
+        state.group_add(link, "g", name, b"meta", since=f"{state.epoch:x}-0")
+        state.send(link, name, (PAYLOAD,))
+        state.group_add(link, "h", name, b"meta", since=f"{state.epoch:x}-0")
+    whole = process.inbox_bytes
+    found = []
+    while process.inbox:
+        found.append(state.drain(process, 1))
+        assert process.inbox_bytes == whole * (3 - len(found)) // 3
+    assert [[item[0] for item in piece] for piece in found] == [[JOIN, MESSAGE, JOIN]] * 3
 
 
 def test_a_long_log_is_no_slower():
