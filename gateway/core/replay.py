@@ -131,13 +131,13 @@ class Replays:
             if more:
                 context.missed.value += 1
             at = {"id": names.position(*position)}
-            frame = self._framed(cohort, at)
+            frame = framed(cohort, at)
             found.append(Waiting(conversation, at, None, frame, 0, 2 * position[1] + 1, True))
         if found or (more and cohort.session_class.resumes):
             connection = conversation.owner
             told = None
             if more and cohort.session_class.resumes:
-                frame = self._framed(cohort, MISSED)
+                frame = framed(cohort, MISSED)
                 told = Waiting(conversation, MISSED, None, frame, 0, replayed=True)
             connection.resume(found, epoch, told)
             self.begun[connection] = None
@@ -174,9 +174,10 @@ class Replays:
                 self._shared[key] = reply
         self._read.clear()
 
-    @staticmethod
-    def _framed(cohort: Cohort, reply: Message) -> Any:
-        try:
-            return cohort.frame(reply)
-        except Exception:  # noqa: BLE001 - `send` says the same, where it is answered
-            return None
+
+def framed(cohort: Cohort, reply: Message) -> Any:
+    """Return the frame of what the core says by itself, or None."""
+    try:
+        return cohort.frame(reply)
+    except Exception:  # noqa: BLE001 - `send` says the same, where it is answered
+        return None

@@ -10,7 +10,7 @@ from gateway.core import outbox, replay
 from gateway.core.emission import branch
 from gateway.core.layers import codec
 from gateway.core.layers.base import OK
-from gateway.core.layers.edge import GROUP, MESSAGE, OUTCOME, UP
+from gateway.core.layers.edge import GAP, GROUP, MESSAGE, OUTCOME, UP
 from gateway.core.names import position
 from gateway.core.plugin import Accepted, Peer, Write
 from gateway.testing.fakes import FakeWire
@@ -402,6 +402,30 @@ def test_what_is_dropped_of_an_old_epoch_was_missed():
         world.edge.group_message("g", {"text": f"t{offset}"}, position=(epoch, offset))
     connection.writable(True)
     assert wire.written == ["missed", *kept(1, 2)]
+
+
+@pytest.mark.parametrize("many", [3, 1001])
+def test_no_room_on_the_way(many):
+    """Members that resume are told that kept messages had no room on their way here, in order with
+    what else there is; others are not.
+    """
+    world, connection, wire = resuming()
+    _, plain, other = resuming(world, kind=Recorder)
+    crowd = [resuming(world)[1:] for _ in range(many)]
+    slow, unread = crowd[0]
+    for one in (connection, plain, *(member for member, _ in crowd)):
+        world.edge.join("g", one.reply_channel)
+    slow.writable(False)
+    world.edge.group_message("g", {"text": "t1"}, position=(EPOCH, 1))
+    world.edge.deliver([(GAP, "g"), (GAP, "nobody")])
+    world.edge.group_message("g", {"text": "t5"}, position=(EPOCH, 5))
+    world.clock.advance(0)
+    slow.writable(True)
+    told = [*kept(1), "missed", *kept(5)]
+    assert wire.written == unread.written == told
+    assert all(heard.written == told for _, heard in crowd)
+    assert other.written == [("frame", "t1"), ("frame", "t5")]
+    assert world.metrics.snapshot()['gateway_replays_missed_total{plugin="ask"}'] == many + 1
 
 
 def test_the_layer_forgot():
