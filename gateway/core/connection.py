@@ -64,6 +64,7 @@ from gateway.core.layers.edge import (
     DOWN,
     FENCED,
     FULL,
+    GAP,
     GROUP,
     JOIN,
     MESSAGE,
@@ -207,6 +208,8 @@ class Engine:
             self.groups.join(item[1], item[2], item[3], announce=item[4], resumed=resumed)
         elif code == PART:
             self.groups.part(item[1], item[2])
+        elif code == GAP:
+            self.groups.gap(item[1])
         elif code == FULL:
             self.flow.refused(item[1], item[2])
         elif code == ANNOUNCED:
