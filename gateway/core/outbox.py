@@ -36,6 +36,13 @@ SLICE: Final = 500
 """Missed messages handed over in one turn of the loop: about 5 ms at the price of a ``write``."""
 
 
+def unwritten(connection: Connection, error: Exception) -> None:
+    """Log that a transport could not take the frame of a group's message."""
+    connection.context.log.error(
+        "%s: a group's message could not be written", connection.reply_channel, exc_info=error
+    )
+
+
 class Waiting(NamedTuple):
     """One reply on its way out."""
 
@@ -148,7 +155,10 @@ class Outbox:
             if entry.frame is None:
                 connection.send_now(entry.conversation, entry.reply, entry.token)
             else:
-                connection.write_frame(entry.frame)
+                try:
+                    connection.wire.write(entry.frame)
+                except Exception as error:  # noqa: BLE001 - what comes after it is next
+                    unwritten(connection, error)
         if not self.waiting:
             self._more = self._more_bytes = 0
             self._wait_on()
