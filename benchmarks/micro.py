@@ -45,6 +45,9 @@ from gateway.plugins.http.config import HttpConfig
 from gateway.plugins.http.port import PREFACE, Port
 from gateway.plugins.http.server import HttpPlugin
 from gateway.plugins.http.transport import HttpProtocol
+from gateway.plugins.longpoll import LongpollPlugin
+from gateway.plugins.longpoll.config import LongpollConfig
+from gateway.plugins.longpoll.door import Door as PollsDoor
 from gateway.plugins.mqtt import packets as mqtt
 from gateway.plugins.mqtt.codec import Decoder, encode
 from gateway.plugins.mqtt.config import MqttConfig
@@ -61,6 +64,7 @@ from gateway.plugins.websocket.config import WebsocketConfig
 from gateway.plugins.websocket.door import Door
 from gateway.testing.fakes import FakeEdge, ManualClock
 
+OPENS = b"POST / HTTP/1.1\r\nHost: a\r\nPrefer: respond-async\r\nContent-Length: 0\r\n\r\n"
 BATCH = 32
 """Messages of one turn, where a stage works on a turn's worth: the credit of a worker."""
 MEMBERS = 100
@@ -149,6 +153,15 @@ class _Transport:
     def write(self, data: bytes) -> None: ...
 
 
+class _Kept(_Transport):
+    """Keeps what was written last."""
+
+    said = b""
+
+    def write(self, data: bytes) -> None:
+        self.said = data
+
+
 class _Edge(FakeEdge):
     """Keeps the last receipt, and nothing else."""
 
@@ -171,9 +184,11 @@ def _port(access: AccessLog | None = None, **settings: Any) -> tuple[_Edge, Any,
     return edge, engine, clock, port
 
 
-def _connected(port: Port) -> tuple[HttpProtocol, _Transport]:
+def _connected(
+    port: Port, make: Callable[[], _Transport] = _Transport
+) -> tuple[HttpProtocol, _Transport]:
     protocol = HttpProtocol(port)
-    transport = _Transport()
+    transport = make()
     protocol.connection_made(transport)  # type: ignore[arg-type]
     return protocol, transport
 
@@ -410,6 +425,39 @@ def group_events() -> Step:
 
     def step() -> None:
         engine.deliver([(GROUP, "room", payload, [])])
+
+    return step
+
+
+def group_polls() -> Step:
+    """The same to long-polls that wait: each is answered, and its client's next one taken."""
+    _, engine, clock, port = _port()
+    engine.deliver([(ANNOUNCED, frozenset({"longpoll.connect"}))])
+    config = LongpollConfig(max_connections_per_address=MEMBERS)
+    door = PollsDoor(config, engine.context(LongpollPlugin, config))
+    port.claims = [Claim(door.matches, door.open)]
+    clients = []
+    for _ in range(MEMBERS):
+        transport = _Kept()
+        protocol, _ = _connected(port, lambda kept=transport: kept)
+        protocol.data_received(OPENS)
+        channel = next(reversed(engine.by_channel))
+        accepted = codec.encode({"accept": True})
+        engine.deliver([(JOIN, "room", channel, None, False), (MESSAGE, channel, accepted)])
+        clock.advance()
+        location = transport.said.partition(b"location: ")[2].partition(b"\r\n")[0]
+        poll = b"GET " + location + b" HTTP/1.1\r\nHost: a\r\nPrefer: wait=25\r\nIf-None-Match: "
+        clients.append((protocol.data_received, poll))
+    payload = codec.encode({"text": LINES})
+    number = 0
+
+    def step() -> None:
+        nonlocal number
+        for received, poll in clients:
+            received(poll + b'"%d"\r\n\r\n' % number)
+        number += 1
+        engine.deliver([(GROUP, "room", payload, [])])
+        clock.advance()
 
     return step
 
@@ -666,6 +714,7 @@ STAGES: dict[str, tuple[Callable[[], Step], int]] = {
     "resume": (resume, MEMBERS * MISSED),
     "keep": (keep, 1),
     "group-events": (group_events, MEMBERS),
+    "group-polls": (group_polls, MEMBERS),
     "state": (hub_state, 1),
     "visits": (visits, BATCH),
     "visits-journal": (visits_journal, BATCH),

@@ -14,3 +14,4 @@ group = [
     route("websocket.receive", consumers.tell),
 ]
 events = [route("sse.connect", consumers.join)]
+polls = [route("longpoll.connect", consumers.join)]
