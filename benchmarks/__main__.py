@@ -28,6 +28,7 @@ PACKAGES = (
     "daphne",
     "channels",
     "channels_redis",
+    "django-eventstream",
     "uvloop",
     "httptools",
     "h2",

@@ -24,11 +24,12 @@ from benchmarks import mqtt_load, servers
 from benchmarks.crowd import gathered
 from benchmarks.h2_load import h2_load, missing
 from benchmarks.http_load import handshakes, http_load, request
-from benchmarks.members import Member, idle_bytes
+from benchmarks.members import Member, idle_bytes, told
+from benchmarks.poll_load import PAUSE_SECONDS, Poller
 from benchmarks.report import Check, Report, Row
 from benchmarks.sample import Sample, Spread
 from benchmarks.servers import Running, Server, running
-from benchmarks.sse_load import Stream, event_load
+from benchmarks.sse_load import Stream
 from benchmarks.stream import hub, rate
 from benchmarks.ws_load import Socket, echo_load, group_load
 
@@ -367,15 +368,58 @@ def idle_events(plan: Plan) -> Report:
 
 
 def events(plan: Plan) -> Report:
-    """A view tells 500 event streams: by a group, or by django-eventstream within its process."""
+    """A view tells 500 event streams: by a group, or by django-eventstream within its process.
+
+    Once more where the group keeps its last 100 messages, each with an id, for those that come
+    back; the peer keeps nothing.
+    """
     report = Report("events", "broadcast to 500 event streams, CPU a delivery")
-    members = plan.count(500)
-    candidates = [servers.gateway(**EVENTS), servers.eventstream()]
-    load = partial(event_load, members=members, rounds=plan.count(40), path="/tell")
-    warm = partial(event_load, members=members, rounds=2, path="/tell")
-    found = interleave(plan, candidates, load, warm)
+    members, rounds = plan.count(500), plan.count(40)
+    candidates = [
+        servers.gateway(**EVENTS),
+        servers.gateway(name="with history", **EVENTS),
+        servers.eventstream(),
+    ]
+
+    async def load(server: Running, rounds: int = rounds) -> Sample:
+        path = "/keep" if server.name == "with history" else "/tell"
+        return await told(server, Stream, members, rounds, path=path)
+
+    found = interleave(plan, candidates, load, partial(load, rounds=2))
     report.rows = _rows(found)
     report.checks = against(found, "django-eventstream", 1 / 7)
+    word = "CPU with history"
+    report.checks += against(found, "django-eventstream", 1 / 7, word=word, name="with history")
+    return report
+
+
+def polls(plan: Plan) -> Report:
+    """A view tells 200 clients that wait by long-polling; each asks for more at once.
+
+    The peer keeps no connection, no order, and nothing for who is between two polls: it wakes a
+    request. WebSockets that are told as often show what the polling itself costs.
+    """
+    report = Report("polls", "message to 200 long-polls that wait, CPU and latency of each")
+    members, rounds = plan.count(200), plan.count(20)
+    candidates = [
+        servers.gateway(consumers="polls", plugins="http,longpoll"),
+        servers.polled(),
+        servers.gateway(consumers="group", name="WebSockets"),
+    ]
+
+    async def load(server: Running, rounds: int = rounds) -> Sample:
+        makers: dict[str, Callable[[], Member]] = {
+            "gateway": lambda: Poller(session=True),
+            "uvicorn": lambda: Poller(session=False),
+            "WebSockets": lambda: Socket("/group"),
+        }
+        make = makers[server.name]
+        return await told(server, make, members, rounds, path="/tell", pause=PAUSE_SECONDS)
+
+    found = interleave(plan, candidates, load, partial(load, rounds=2))
+    report.rows = _rows(found)
+    report.checks = against(found, "uvicorn", 1 / 4)
+    report.checks += against(found, "uvicorn", 1.0, _p99, "p99")
     return report
 
 
@@ -439,6 +483,7 @@ CASES: dict[str, Callable[[Plan], Report]] = {
     "idle": idle,
     "events": events,
     "idle-events": idle_events,
+    "polls": polls,
     "layer": layer,
     "mqtt-client": mqtt_client,
     "sleep": sleep,

@@ -94,18 +94,28 @@ async def opened(server: Running, make: Callable[[], M], count: int) -> AsyncIte
 class _Broadcasts:
     """Something is said, all get it, then the next round begins."""
 
-    def __init__(self, members: Sequence[Member], rounds: int, speak: Callable[[], None]) -> None:
+    def __init__(
+        self, members: Sequence[Member], rounds: int, speak: Callable[[], None], pause: float
+    ) -> None:
         self._speak_now = speak
+        self._pause = pause
+        self._loop = asyncio.get_running_loop()
         self._members = len(members)
         self._rounds = rounds
         self._missing = 0
         self._began = 0.0
         self.latencies: list[float] = []
-        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.done: asyncio.Future[None] = self._loop.create_future()
         for member in members:
             member.on_text = self._delivered
             member.on_failure = self.failed
-        self._speak()
+        self._next()
+
+    def _next(self) -> None:
+        if self._pause:
+            self._loop.call_later(self._pause, self._speak)
+        else:
+            self._speak()
 
     def _speak(self) -> None:
         self._rounds -= 1
@@ -118,7 +128,7 @@ class _Broadcasts:
         self._missing -= 1
         if self._missing == 0:
             if self._rounds:
-                self._speak()
+                self._next()
             elif not self.done.done():
                 self.done.set_result(None)
 
@@ -128,14 +138,67 @@ class _Broadcasts:
 
 
 async def broadcast(
-    server: Running, members: Sequence[Member], rounds: int, speak: Callable[[], None]
+    server: Running,
+    members: Sequence[Member],
+    rounds: int,
+    speak: Callable[[], None],
+    pause: float = 0.0,
 ) -> Sample:
-    """Have ``rounds`` messages reach all members; an operation is a delivery."""
+    """Have ``rounds`` messages reach all members, ``pause`` seconds apart; each is an operation."""
     with Meter(server) as meter:
-        broadcasts = _Broadcasts(members, rounds, speak)
+        broadcasts = _Broadcasts(members, rounds, speak, pause)
         async with asyncio.timeout(LIMIT_SECONDS):
             await broadcasts.done
     return Sample(len(members) * rounds, meter.cpu, meter.seconds, broadcasts.latencies)
+
+
+class Speaker(asyncio.Protocol):
+    """Asks, over one connection, for a view that tells everybody."""
+
+    def __init__(self, path: str) -> None:
+        self.answered: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._request = f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        if not self.answered.done():
+            self.answered.set_result(data)
+
+    def speak(self) -> None:
+        """Have everybody told."""
+        self.transport.write(self._request)
+
+
+@contextlib.asynccontextmanager
+async def speaking(server: Running, path: str) -> AsyncIterator[Speaker]:
+    """Open the connection of a `Speaker` that is answered; close it at the end."""
+    loop = asyncio.get_running_loop()
+    _, speaker = await loop.create_connection(lambda: Speaker(path), "127.0.0.1", server.port)
+    try:
+        speaker.speak()
+        async with asyncio.timeout(LIMIT_SECONDS):
+            answer = await speaker.answered
+        if not answer.startswith(b"HTTP/1.1 200"):
+            raise LoadError(f"not a 200: {answer[:300]!r}")
+        yield speaker
+    finally:
+        speaker.transport.close()
+
+
+async def told(
+    server: Running,
+    make: Callable[[], Member],
+    members: int,
+    rounds: int,
+    *,
+    path: str,
+    pause: float = 0.0,
+) -> Sample:
+    """Have the view at ``path`` tell so many members; see `broadcast`."""
+    async with speaking(server, path) as speaker, opened(server, make, members) as found:
+        return await broadcast(server, found, rounds, speaker.speak, pause)
 
 
 async def idle_bytes(server: Running, make: Callable[[], Member], count: int) -> float:

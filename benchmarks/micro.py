@@ -27,6 +27,7 @@ import msgspec
 from benchmarks import servers, ws_load
 from benchmarks.http_load import HEADERS, request
 from gateway.core.access import AccessLog, OpenLog
+from gateway.core.arrivals import Arrived
 from gateway.core.config import LogSettings
 from gateway.core.connection import Engine
 from gateway.core.layers import codec, wire
@@ -38,11 +39,23 @@ from gateway.core.layers.options import LayerOptions
 from gateway.core.layers.records import Reader
 from gateway.core.layers.state import State
 from gateway.core.metrics import Metrics
+from gateway.core.plugin import Peer
 from gateway.core.web import Claim
 from gateway.plugins.http.config import HttpConfig
 from gateway.plugins.http.port import PREFACE, Port
 from gateway.plugins.http.server import HttpPlugin
 from gateway.plugins.http.transport import HttpProtocol
+from gateway.plugins.longpoll import LongpollPlugin
+from gateway.plugins.longpoll.config import LongpollConfig
+from gateway.plugins.longpoll.door import Door as PollsDoor
+from gateway.plugins.mqtt import packets as mqtt
+from gateway.plugins.mqtt.codec import Decoder, encode
+from gateway.plugins.mqtt.config import MqttConfig
+from gateway.plugins.mqtt.plugin import MqttPlugin
+from gateway.plugins.mqtt.server.device import Device, Limits
+from gateway.plugins.mqtt.server.homes import Home
+from gateway.plugins.mqtt.server.service import Server as MqttServer
+from gateway.plugins.mqtt.server.wire import MqttWire
 from gateway.plugins.sse import SsePlugin
 from gateway.plugins.sse.config import SseConfig
 from gateway.plugins.sse.door import Door as EventsDoor
@@ -51,6 +64,7 @@ from gateway.plugins.websocket.config import WebsocketConfig
 from gateway.plugins.websocket.door import Door
 from gateway.testing.fakes import FakeEdge, ManualClock
 
+OPENS = b"POST / HTTP/1.1\r\nHost: a\r\nPrefer: respond-async\r\nContent-Length: 0\r\n\r\n"
 BATCH = 32
 """Messages of one turn, where a stage works on a turn's worth: the credit of a worker."""
 MEMBERS = 100
@@ -139,6 +153,15 @@ class _Transport:
     def write(self, data: bytes) -> None: ...
 
 
+class _Kept(_Transport):
+    """Keeps what was written last."""
+
+    said = b""
+
+    def write(self, data: bytes) -> None:
+        self.said = data
+
+
 class _Edge(FakeEdge):
     """Keeps the last receipt, and nothing else."""
 
@@ -161,9 +184,11 @@ def _port(access: AccessLog | None = None, **settings: Any) -> tuple[_Edge, Any,
     return edge, engine, clock, port
 
 
-def _connected(port: Port) -> tuple[HttpProtocol, _Transport]:
+def _connected(
+    port: Port, make: Callable[[], _Transport] = _Transport
+) -> tuple[HttpProtocol, _Transport]:
     protocol = HttpProtocol(port)
-    transport = _Transport()
+    transport = make()
     protocol.connection_made(transport)  # type: ignore[arg-type]
     return protocol, transport
 
@@ -271,6 +296,64 @@ def websocket_in_out() -> Step:
     return _echo(ws_load.frame(ws_load.TEXT), TEXT_REPLY)
 
 
+MQTT_PUBLISH = mqtt.Publish("sensors/7/temp", b"x" * 64, 1, packet_id=7)
+
+
+def mqtt_decode() -> Step:
+    """A QoS 1 PUBLISH of MQTT 5 read, of a read with many."""
+    decoder = Decoder(protocol=mqtt.V5)
+    data = encode(MQTT_PUBLISH, mqtt.V5) * BATCH
+
+    def step() -> None:
+        decoder.feed(data)
+
+    return step
+
+
+def mqtt_encode() -> Step:
+    """A QoS 1 PUBLISH of MQTT 5 written."""
+
+    def step() -> None:
+        encode(MQTT_PUBLISH, mqtt.V5)
+
+    return step
+
+
+class _Homes:
+    """Sessions of MQTT that are here at once."""
+
+    def __init__(self, server: MqttServer) -> None:
+        self.here: dict[str, Any] = {}
+        self._server = server
+
+    def claim(self, wire: Any, client_id: str, begin: Callable[..., None]) -> None:
+        device = Device(client_id, Limits(1000, 1 << 20, time.time, lambda _: None))
+        begin(Home(device, None, None), wire, False)  # type: ignore[arg-type] # nothing is held
+
+
+def mqtt_in_out() -> Step:
+    """A QoS 1 PUBLISH to its message, the outcome to its PUBACK, relayed to nobody (gateway)."""
+    clock = ManualClock()  # type: ignore[abstract] # as above
+    edge = _Edge()
+    engine = edge.engine(clock)
+    engine.deliver([(ANNOUNCED, frozenset({"mqtt.receive"}))])
+    config = MqttConfig(message_rate=0)
+    server = MqttServer(config, engine.context(MqttPlugin, config))
+    server._homes = _Homes(server)  # type: ignore[assignment] # noqa: SLF001 - nobody else's
+    wire = MqttWire(server, Arrived(Peer(), server.places.take()))
+    wire.connection_made(_Transport())  # type: ignore[arg-type] # what a wire uses of one
+    wire.data_received(encode(mqtt.Connect("d"), mqtt.V5))
+    clock.advance()
+    data = encode(MQTT_PUBLISH, mqtt.V5)
+
+    def step() -> None:
+        wire.data_received(data)
+        engine.deliver([(OUTCOME, edge.receipt, 0, OK)])
+        server._flush()  # noqa: SLF001 - as the loop does at the end of a turn
+
+    return step
+
+
 def websocket_agreed() -> Step:
     """The same where compression was agreed on, for a message too short for it."""
     return _echo(ws_load.frame(ws_load.TEXT), TEXT_REPLY, compression="deflate")
@@ -342,6 +425,39 @@ def group_events() -> Step:
 
     def step() -> None:
         engine.deliver([(GROUP, "room", payload, [])])
+
+    return step
+
+
+def group_polls() -> Step:
+    """The same to long-polls that wait: each is answered, and its client's next one taken."""
+    _, engine, clock, port = _port()
+    engine.deliver([(ANNOUNCED, frozenset({"longpoll.connect"}))])
+    config = LongpollConfig(max_connections_per_address=MEMBERS)
+    door = PollsDoor(config, engine.context(LongpollPlugin, config))
+    port.claims = [Claim(door.matches, door.open)]
+    clients = []
+    for _ in range(MEMBERS):
+        transport = _Kept()
+        protocol, _ = _connected(port, lambda kept=transport: kept)
+        protocol.data_received(OPENS)
+        channel = next(reversed(engine.by_channel))
+        accepted = codec.encode({"accept": True})
+        engine.deliver([(JOIN, "room", channel, None, False), (MESSAGE, channel, accepted)])
+        clock.advance()
+        location = transport.said.partition(b"location: ")[2].partition(b"\r\n")[0]
+        poll = b"GET " + location + b" HTTP/1.1\r\nHost: a\r\nPrefer: wait=25\r\nIf-None-Match: "
+        clients.append((protocol.data_received, poll))
+    payload = codec.encode({"text": LINES})
+    number = 0
+
+    def step() -> None:
+        nonlocal number
+        for received, poll in clients:
+            received(poll + b'"%d"\r\n\r\n' % number)
+        number += 1
+        engine.deliver([(GROUP, "room", payload, [])])
+        clock.advance()
 
     return step
 
@@ -583,6 +699,9 @@ STAGES: dict[str, tuple[Callable[[], Step], int]] = {
     "http-logged": (http_logged, 1),
     "http-in": (http_in, 1),
     "http2": (http2_in_out, 1),
+    "mqtt": (mqtt_in_out, 1),
+    "mqtt-decode": (mqtt_decode, BATCH),
+    "mqtt-encode": (mqtt_encode, 1),
     "websocket": (websocket_in_out, 1),
     "websocket-agreed": (websocket_agreed, 1),
     "websocket-objects": (websocket_objects, 1),
@@ -595,6 +714,7 @@ STAGES: dict[str, tuple[Callable[[], Step], int]] = {
     "resume": (resume, MEMBERS * MISSED),
     "keep": (keep, 1),
     "group-events": (group_events, MEMBERS),
+    "group-polls": (group_polls, MEMBERS),
     "state": (hub_state, 1),
     "visits": (visits, BATCH),
     "visits-journal": (visits_journal, BATCH),

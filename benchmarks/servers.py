@@ -221,6 +221,11 @@ def eventstream() -> Server:
     return Server(name, _uvicorn(_asgi("")), _variant("settings_eventstream", "none"))
 
 
+def polled() -> Server:
+    """A view that waits, asynchronous Django's own means of long-polling, under uvicorn."""
+    return Server("uvicorn", _uvicorn(_asgi("")), _variant("settings_polls", "none"))
+
+
 def _uvicorn(application: str, *, tls: bool = False) -> tuple[str, ...]:
     return (
         *(str(BIN / "uvicorn"), "--host", "127.0.0.1", "--port", "0", "--loop", "uvloop"),

@@ -24,7 +24,9 @@ from django.utils.functional import SimpleLazyObject
 from django_gateway import asgi
 from django_gateway.routing import Routing
 from django_gateway.testing.http import Asked, Exchange, GatewayResponse, asked
+from django_gateway.testing.longpoll import LongPoll
 from django_gateway.testing.site import Site
+from django_gateway.testing.sse import EventStream
 from django_gateway.testing.story import report
 from django_gateway.testing.stream import Stream
 from django_gateway.testing.websocket import WebSocket
@@ -248,17 +250,29 @@ class GatewayClient(Client):
         else:
             self.site.forget_failures()
 
-    # ------------------------------------------------ websocket
+    # ------------------------------------------------ connections
 
     def websocket(self, path: str, **asked: Any) -> WebSocket:
         """Return a WebSocket, to be connected by ``with``, ``async with`` or ``connect()``.
 
-        ``subprotocols``, ``headers``, ``query_params`` and ``secure`` say how; it brings the
-        client's cookies, or those of ``user``, logged in for this one connection.
+        ``subprotocols``, ``headers``, ``query_params``, ``secure`` and ``last_event_id`` say how;
+        it brings the client's cookies, or those of ``user``, logged in for this one connection.
         """
         return WebSocket(self, path, **asked)
 
-    # ------------------------------------------------ other protocols
+    def sse(self, path: str, **asked: Any) -> EventStream:
+        """Return an event stream, asked for and connected as a WebSocket is.
+
+        With ``posts=True`` it may send, too.
+        """
+        return EventStream(self, path, **asked)
+
+    def longpoll(self, path: str, **asked: Any) -> LongPoll:
+        """Return a long-poll connection, asked for and connected as a WebSocket is.
+
+        With ``polls=False`` it does not poll by itself.
+        """
+        return LongPoll(self, path, **asked)
 
     def stream(self, plugin: str, *, separator: bytes = b"\n", host: str = "127.0.0.1") -> Stream:
         """Return a connection to a plugin that speaks bytes, connected as a WebSocket is."""

@@ -7,6 +7,7 @@ outcomes, the end and the texts of failures stand here.
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from collections.abc import Callable
@@ -23,16 +24,42 @@ if TYPE_CHECKING:
 
 
 class Event(NamedTuple):
-    """Something that the peer was sent: ``kind`` is "text", "bytes" or "close"."""
+    """Something that the peer was sent."""
 
     kind: str
+    """"text", "bytes", "close", or "missed": more was missed than is kept."""
     value: Any
+    """The text, the bytes, a close's code and reason."""
+    id: str = ""
+    """The id that it came with, where it is one of those that are kept."""
+    name: str = ""
+    """What an event stream calls it, if anything."""
+    retry: int | None = None
+    """What an event stream said with it: when to come back, in milliseconds."""
 
     def __str__(self) -> str:
         if self.kind == "close":
             code, reason = self.value
             return f"close {code}{f' {reason!r}' if reason else ''}"
-        return f"{self.kind} {short(self.value)}"
+        if self.kind == "missed":
+            return "missed"
+        words = [self.kind, short(self.value)]
+        words += [
+            f"{key}={value!r}" for key, value in (("name", self.name), ("id", self.id)) if value
+        ]
+        return " ".join(words)
+
+
+def event_of(found: dict[str, Any]) -> Event | None:
+    """Return what a message object says; None where that is a position, or nothing."""
+    id_ = found.get("id", "")
+    if "text" in found:
+        return Event("text", found["text"], id_)
+    if "bytes" in found:
+        return Event("bytes", base64.b64decode(found["bytes"], validate=True), id_)
+    if "close" in found:
+        return Event("close", (found["close"], found.get("reason", "")), id_)
+    return Event("missed", True, id_) if found.get("missed") else None
 
 
 class _Anything:
@@ -61,6 +88,8 @@ class Conversation:
         self._name = name
         self._user = user
         self._line: Line | None = None
+        self._address: tuple[str, int] | None = None
+        """Whose messages are this connection's."""
         self._left = False
         self._expected = 0
         self.received: list[Event] = []
@@ -147,10 +176,7 @@ class Conversation:
         Its ``kind`` is "accepted", "rejected", "failed", "unrouted" or "released", with ``code``,
         ``reason`` and ``cause``. None: no consumer had one.
         """
-        line = self._line
-        if line is None or line.peer.client is None:
-            return None
-        return self._site.story.last_of(line.peer.client)
+        return None if self._address is None else self._site.story.last_of(self._address)
 
     @property
     def waiting(self) -> list[Event]:
@@ -161,6 +187,7 @@ class Conversation:
         if self._line is not None:
             raise RuntimeError(f"{self._name} was connected before: ask the client for another")
         self._line = line = self._dial(cookies)
+        self._address = line.peer.client
         self._hello(line)
 
     def _end(self) -> None:
@@ -195,6 +222,19 @@ class Conversation:
         return expect()
 
     # ------------------------------------------------ expecting
+
+    def receive(self) -> Event:
+        """Return the next event, whatever it is: its ``kind``, ``value``, ``id`` and ``name``.
+
+        AssertionError, at once, where nothing came.
+        """
+        found: Event = self._settled("receive", lambda: self._next("something"))
+        return found
+
+    async def areceive(self) -> Event:
+        """Async twin of `receive`."""
+        found: Event = await self._asettled(lambda: self._next("something"))
+        return found
 
     def expect(self, kind: str, value: Any = ANY) -> Any:
         """Return the value of the next event, which is of ``kind`` and equals ``value``.
@@ -259,9 +299,9 @@ class Conversation:
         return event
 
     def _expect(self, kind: str, value: Any) -> Any:
-        wanted = kind if value is ANY else f"{kind} {_wanted(value)}"
+        wanted = kind if value is ANY else f"{kind} {wanted_as(value)}"
         event = self._next(wanted)
-        if event.kind != kind or not _fits(event.value, value):
+        if event.kind != kind or not fits(event.value, value):
             self._fail(f"expected {wanted}, got {event}")
         return event.value
 
@@ -297,11 +337,13 @@ class Conversation:
         raise AssertionError(text) from cause
 
 
-def _wanted(value: Any) -> str:
+def wanted_as(value: Any) -> str:
+    """Return what an expected value is, in the words of a failure."""
     return f"like {value.pattern!r}" if isinstance(value, re.Pattern) else repr(value)
 
 
-def _fits(found: Any, value: Any) -> bool:
+def fits(found: Any, value: Any) -> bool:
+    """Return whether what came is what was expected."""
     if value is ANY:
         return True
     if isinstance(value, re.Pattern):

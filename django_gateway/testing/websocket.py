@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from http.cookies import SimpleCookie
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
 
-from django_gateway.testing.conversation import ANY, Conversation, Event
+from django_gateway.testing.conversation import Event, event_of
+from django_gateway.testing.opened import Opened, Reader, encoded
 from gateway.testing import talk
 from gateway.testing.line import Line
 from gateway.testing.talk import Response
@@ -16,17 +18,23 @@ if TYPE_CHECKING:
     from django_gateway.testing.client import GatewayClient
 
 
-class _Frames:
+OBJECTS: Final = "gateway.v1"
+"""The subprotocol of message objects."""
+
+
+class _Frames(Reader):
     """What the client's end does by itself: it reads frames, answers pings and close frames."""
 
-    def __init__(self, events: list[Event]) -> None:
-        self._events = events
+    def __init__(self, events: list[Event], last_event_id: str) -> None:
+        super().__init__(events, last_event_id)
         self._reader = talk.Frames()
         self._head = b""
-        self.line: Line | None = None
         self.open = False
         self.closed = False
         self.response: Response | None = None
+        self.subprotocol: str | None = None
+        self.keep_alive: float | None = None
+        self.heartbeats = 0
 
     def heard(self, data: bytes) -> None:
         """Take bytes of the server's."""
@@ -37,19 +45,32 @@ class _Frames:
                 return
             self.response = talk.response(head + mark, "GET", ended=True)
             self.open = True
+            if self.response is not None:
+                self.subprotocol = dict(self.response.headers).get("Sec-WebSocket-Protocol")
             data = rest
         for opcode, content in self._reader.feed(data):
             if opcode == talk.PING:
                 self._answer(talk.frame(talk.PONG, content))
             elif opcode == talk.CLOSE:
-                self._events.append(Event("close", content))
+                self.events.append(Event("close", content))
                 if not self.closed:
                     self.closed = True
                     code, reason = content
                     self._answer(talk.close_frame(None if code == talk.NO_CODE else code, reason))
             elif opcode in {talk.TEXT, talk.BINARY}:
-                kind = "text" if opcode == talk.TEXT else "bytes"
-                self._events.append(Event(kind, content))
+                self._came(Event("text" if opcode == talk.TEXT else "bytes", content))
+
+    def _came(self, event: Event) -> None:
+        """Take an event as it comes, or the object in its text."""
+        if event.kind != "text" or self.subprotocol != OBJECTS:
+            self.events.append(event)
+            return
+        found = json.loads(event.value)
+        self.keep_alive = found.get("keep_alive", self.keep_alive)
+        self.heartbeats += not found
+        self.last_event_id = found.get("id", self.last_event_id)
+        if (said := event_of(found)) is not None:
+            self.events.append(said)
 
     def _answer(self, data: bytes) -> None:
         line = self.line
@@ -65,48 +86,31 @@ class _Frames:
         return self.response
 
 
-class WebSocket(Conversation):
-    """A WebSocket of a `GatewayClient`."""
+class WebSocket(Opened):
+    """A WebSocket of a `GatewayClient`.
 
-    plugin = "http"
+    With ``gateway.v1`` among its ``subprotocols`` what comes are message objects, and are events
+    as those of other clients: with their ``id``.
+    """
+
+    protocol = "websocket"
+    takes = "subprotocols, "
 
     def __init__(
-        self,
-        client: GatewayClient,
-        path: str,
-        *,
-        subprotocols: Iterable[str] = (),
-        headers: Mapping[str, str] | None = None,
-        query_params: Any = None,
-        user: Any = None,
-        secure: bool = False,
-        **extra: Any,
+        self, client: GatewayClient, path: str, *, subprotocols: Iterable[str] = (), **asked: Any
     ) -> None:
-        super().__init__(client, path, user)
-        if not path.startswith("/"):
-            raise ValueError(f"websocket({path!r}): a path begins with '/': {'/' + path!r}")
-        if unknown := [key for key in extra if not key.isupper()]:
-            raise TypeError(
-                f"websocket() takes no {unknown[0]!r}: subprotocols, headers, query_params, user, "
-                "secure, and variables such as REMOTE_ADDR"
-            )
+        super().__init__(client, path, **asked)
         self._subprotocols = list(subprotocols)
-        self._asked = {
-            "path": path,
-            "headers": headers,
-            "query_params": query_params,
-            "secure": secure,
-            **extra,
-        }
-        self._frames = _Frames(self.received)
+        self._reader = self._frames = _Frames(self.received, self._since or "")
 
     def _dial(self, cookies: SimpleCookie | None) -> Line:
-        asked = self._client.plan("get", self._asked, cookies)
-        self._first = talk.handshake(asked.target, asked.headers, self._subprotocols)
-        self._frames.line = line = self._site.gateway.connect(
-            self.plugin, self._frames.heard, host=asked.host, server=asked.server, tls=asked.secure
-        )
-        return line
+        asked = self._plan(cookies)
+        target = asked.target
+        if self._since is not None:
+            mark = b"&" if b"?" in target else b"?"
+            target += mark + b"last_event_id=" + quote(self._since, safe="").encode()
+        self._first = talk.handshake(target, asked.headers, self._subprotocols)
+        return self._connect(asked)
 
     def _hello(self, line: Line) -> None:
         self._say(self._first)
@@ -119,49 +123,39 @@ class WebSocket(Conversation):
         return self._frames.open
 
     @property
-    def rejected(self) -> int | None:
-        """The HTTP status that refused it; None while nobody has."""
-        response = self._frames.refused()
-        return None if response is None else response.status
-
-    @property
-    def pending(self) -> bool:
-        """Whether nobody has decided yet: let the clock of the client advance, or decide."""
-        return self._line is not None and not self.accepted and self.rejected is None
-
-    @property
     def response(self) -> Response | None:
         """The HTTP response that accepted or refused it: ``status``, ``headers``, ``content``."""
         return self._frames.response if self._frames.open else self._frames.refused()
 
     @property
     def subprotocol(self) -> str | None:
-        """The subprotocol that the application chose."""
-        response = self.response
-        headers = {} if response is None else dict(response.headers)
-        return headers.get("Sec-WebSocket-Protocol")
+        """The subprotocol that was chosen."""
+        return self._frames.subprotocol
+
+    @property
+    def keep_alive(self) -> float | None:
+        """With ``gateway.v1``: the seconds from one heartbeat to the next, 0 if none come."""
+        return self._frames.keep_alive
+
+    @property
+    def heartbeats(self) -> int:
+        """With ``gateway.v1``: how many have come."""
+        return self._frames.heartbeats
 
     @property
     def closed(self) -> bool:
         """Whether a close frame was sent, by either end, or the connection is gone."""
         return self._frames.closed or super().closed
 
-    def _state(self) -> str:
-        if self.rejected is not None:
-            return f"it was refused: {self.rejected}"
-        if not self.accepted:
-            return "nobody has decided on it yet"
-        return ""
-
     # ------------------------------------------------ sending
 
     def send_text(self, text: str) -> None:
         """Send a text message."""
-        self._act("send_text", self._sending(talk.TEXT, _encoded(text)))
+        self._act("send_text", self._sending(talk.TEXT, encoded(text)))
 
     async def asend_text(self, text: str) -> None:
         """Async twin of `send_text`."""
-        await self._aact(self._sending(talk.TEXT, _encoded(text)))
+        await self._aact(self._sending(talk.TEXT, encoded(text)))
 
     def send_bytes(self, data: bytes) -> None:
         """Send a binary message."""
@@ -197,26 +191,6 @@ class WebSocket(Conversation):
         """Async twin of `close`."""
         await self._aact(lambda: self._close(code, reason))
 
-    def expect_close(self, code: Any = ANY, reason: Any = ANY) -> int:
-        """Return the close code that the application's end sends next."""
-        return int(self._settled("expect_close", lambda: self._expect_close(code, reason)))
-
-    async def aexpect_close(self, code: Any = ANY, reason: Any = ANY) -> int:
-        """Async twin of `expect_close`."""
-        return int(await self._asettled(lambda: self._expect_close(code, reason)))
-
-    def _expect_close(self, code: Any, reason: Any) -> int:
-        wanted = " ".join(["close", *(str(part) for part in (code, reason) if part is not ANY)])
-        event = self._next(wanted)
-        if (
-            event.kind != "close"
-            or code not in {ANY, event.value[0]}
-            or reason not in {ANY, event.value[1]}
-        ):
-            self._fail(f"expected {wanted}, got {event}")
-        found: int = event.value[0]
-        return found
-
     def _close(self, code: int | None, reason: str) -> None:
         if self.accepted and not self.closed:
             self._frames.closed = True
@@ -226,12 +200,3 @@ class WebSocket(Conversation):
 
     def _goodbye(self) -> None:
         self._close(1000, "")
-
-
-def _encoded(text: str) -> bytes:
-    if not isinstance(text, str):
-        raise TypeError(
-            f"send_text() takes a str, not {type(text).__name__}; there are send_bytes() and "
-            "send_json()"
-        )
-    return text.encode()

@@ -33,7 +33,7 @@ from gateway.core.client import ClientPlugin, Target
 from gateway.core.config import GatewaySettings, LayerSettings, Settings
 from gateway.core.connection import Engine
 from gateway.core.datagram import DatagramPlugin
-from gateway.core.layers.base import OK, Delivery, Outcome, Send
+from gateway.core.layers.base import OK, Delivery, Outcome, Send, group_add, group_send
 from gateway.core.metrics import Metrics
 from gateway.core.plugin import Context, Message, ProtocolPlugin, Session, hookimpl
 from gateway.core.project import Project
@@ -292,6 +292,16 @@ class Rig:
     def send(self, channel: str, message: Message) -> None:
         """Send a message to a channel."""
         self.worker.send(channel, message)
+        self.run()
+
+    def group_add(self, group: str, *channels: str) -> None:
+        """Have reply channels be members of a group."""
+        self.worker.apply([group_add(group, channel) for channel in channels])
+        self.run()
+
+    def group_send(self, group: str, message: Message) -> None:
+        """Send a message to all members of a group."""
+        self.worker.apply([group_send(group, message)])
         self.run()
 
     # ------------------------------------------------ what may happen to it

@@ -98,6 +98,29 @@ def response(data: bytes, method: str, *, ended: bool) -> Response | None:
     return Response(found.status, found.reason, headers, content, chunked, complete)
 
 
+class Chunks:
+    """Reads content in chunks as it comes (RFC 9112 section 7.1)."""
+
+    def __init__(self) -> None:
+        self._data = b""
+        self.over = False
+        """Whether the last chunk has come."""
+
+    def feed(self, data: bytes) -> bytes:
+        """Take bytes; return the content of the chunks that are complete."""
+        self._data += data
+        found = b""
+        while not self.over:
+            size, mark, rest = self._data.partition(b"\r\n")
+            length = int(size.partition(b";")[0], 16) if mark else 0
+            if not mark or len(rest) < length + 2:
+                break
+            self.over = not length
+            found += rest[:length]
+            self._data = rest[length + 2 :]
+        return found
+
+
 def frame(opcode: int, payload: bytes) -> bytes:
     """Return a client's frame, masked and whole (RFC 6455 section 5.2)."""
     # 1000oooo 1nnnnnnn [length: 2 or 8 bytes] mask(4) payload

@@ -439,6 +439,44 @@ test("what waits for a connection is bounded, in order, and rejected at the end"
   await assert.rejects(late, /closed by the page/);
 });
 
+test("what is being posted goes before what a better transport is given", async () => {
+  const { gateway } = await client("/chat/", { transports: ["websocket", "sse"], minDelay: 1 });
+  sockets[0].breaks();
+  await settle();
+  requests[0].stream();
+  requests[0].push(open());
+  await pass(14_000);
+  requests[0].push(":\n");
+  await pass(1_000);
+  const sent = [gateway.send("one"), gateway.send("two")];
+  sockets[1].accept();
+  await pass(1_000);
+  assert.equal(gateway.transport, "websocket");
+  assert.deepEqual([requests[1].body, sockets[1].sent], ["one", []]);
+  requests[1].answer(204);
+  await Promise.all(sent);
+  assert.deepEqual(sockets[1].sent, ["two"]);
+});
+
+test("a post that nobody answers holds up nothing for long", async () => {
+  const { gateway } = await client("/chat/", { transports: ["websocket", "sse"] });
+  sockets[0].breaks();
+  await settle();
+  requests[0].stream();
+  requests[0].push(open());
+  await pass(14_000);
+  requests[0].push(":\n");
+  await pass(1_000);
+  const [one, two] = [gateway.send("one"), gateway.send("two")];
+  const refused = assert.rejects(one, { unsure: true });
+  await settle();
+  sockets[1].accept();
+  await pass(10_000);
+  await refused;
+  await two;
+  assert.deepEqual(sockets[1].sent, ["two"]);
+});
+
 test("a WebSocket is given no more than it takes", async () => {
   const { gateway } = await client();
   sockets[0].accept();

@@ -265,3 +265,32 @@ def test_the_machine_is_offline(elsewhere: Browser, served: Served) -> None:
         assert judge.proxy.seen.total() == seen
         judge.page.call("Network.emulateNetworkConditions", offline=False, **SPEED)
         judge.more()
+
+
+def test_a_strict_policy(browser: Browser, served: Served) -> None:
+    """Under a Content-Security-Policy the tag's nonce is all that the client needs, and 'self'."""
+    with browser.open(served.url("/strict/")) as page:
+        page.wait("window.ready")
+        for transport in ("websocket", "sse", "longpoll"):
+            page.run(f"begin('/numbers/', {{transports: ['{transport}']}})")
+            page.wait("gateway.position")
+            page.run("gateway.close()")
+        assert page.run("said.filter(line => line.startsWith('open'))") == [
+            "open websocket",
+            "open sse",
+            "open longpoll",
+        ]
+
+
+@pytest.mark.parametrize("transport", ["websocket", "sse", "longpoll"])
+def test_another_origin(browser: Browser, served: Served, transport: str) -> None:
+    """A page of another origin (another port is one) hears and says the same, preflights and all."""
+    there = f"begin('{served.url('/numbers/')}', {{transports: ['{transport}'], withCredentials: true}})"
+    with judged(browser, served, begin=there) as judge:
+        judge.more()
+        judge.page.run("gateway.send(new Uint8Array([49]))")
+        judge.page.run("gateway.send('2')")
+        wait_until(lambda: served.seen.exists() and served.seen.read_text().split() == ["1", "2"])
+        served.seen.unlink()
+        judge.more()
+        assert judge.proxy.seen.keys() == {"page"}

@@ -107,7 +107,6 @@ def test_size(tmp_path: Path) -> None:
         npm.program("esbuild"),
         "--minify",
         "--format=esm",
-        "--mangle-props=^_",
         f"--outfile={out}",
         str(PACKAGE / "client.js"),
     )

@@ -84,6 +84,15 @@ def test_drain_waits_until_the_answer_is_out():
     assert (world.wire.written, world.wire.closed) == (["welcome", "answer"], (b"restart", False))
 
 
+def test_who_is_only_slow_to_read_is_not_waited_for():
+    """What waits for a client to read, while no consumer has anything of it, delays no shutdown."""
+    world = talking()
+    world.connection.writable(False)
+    world.edge.reply(world.connection.reply_channel, {"text": "news"})
+    leaving(world)
+    assert world.wire.closed == (b"restart", False)
+
+
 def test_what_finds_no_room_is_not_waited_for():
     """A message that the layer has no room for is in nobody's hands: it delays no shutdown."""
     world = talking()

@@ -381,8 +381,16 @@ def test_ids_only_rise(data):
                 expected.append(offset)
             else:
                 backlogs[where].append(offset)
+    write, pauses = wire.write, iter(data.draw(st.lists(st.booleans(), max_size=20)))
+    wire.write = lambda output: (write(output), next(pauses, False) and connection.writable(False))
     world.edge.deliver(items)
-    connection.writable(True)
+    for _ in range(data.draw(st.integers(0, 3))):
+        offset += 1
+        world.edge.group_message("g", {"text": f"t{offset}"}, position=(EPOCH, offset))
+        expected.append(offset)
+        connection.writable(True)
+    while not connection.direct:
+        connection.writable(True)
     got = [int(line.rpartition(" ")[2]) for line in wire.written]
     assert got == sorted(got)
     assert [at for at, line in zip(got, wire.written, strict=True) if line[0] == "t"] == sorted(

@@ -231,6 +231,18 @@ def test_groups_are_joined_by_each(client_of, kind):
 
 
 @pytest.mark.parametrize("kind", [Page, Mixed])
+def test_streams_resume(client_of, kind):
+    """A client that comes back gets what the groups of each stream kept since."""
+    client = client_of(route_class(kind))
+    with client.websocket("/"):
+        pass
+    WebsocketMultiplexer.group_send("frames", "frames", {"n": 1}, history=5)
+    with client.websocket("/?last_event_id=0-0") as ws:
+        ws.expect_json({"stream": "json", "payload": {"hello": "json"}})
+        ws.expect_json({"stream": "frames", "payload": {"n": 1}})
+
+
+@pytest.mark.parametrize("kind", [Page, Mixed])
 def test_one_refuses_for_all(client_of, monkeypatch, calls, kind):
     """Where a stream's consumer refuses the connect nothing of it was done."""
 

@@ -213,7 +213,7 @@ def test_json_logs(tmp_path: Path) -> None:
 
 
 def test_a_shutdown(tmp_path: Path) -> None:
-    """SIGTERM: what runs is answered, sockets are asked to come back at moments of their own, each
+    """SIGTERM: what runs is answered, then sockets are asked to come back at moments of their own, each
     disconnect is run, the exit status is 0.
     """
     number = 20
@@ -227,6 +227,7 @@ def test_a_shutdown(tmp_path: Path) -> None:
             assert await sockets[0].recv() == "0"
             stopping = asyncio.ensure_future(asyncio.to_thread(served.stop))
             ends = []
+            assert await busy.recv() == "500"
             for socket in (*sockets, busy):
                 await socket.wait_closed()
                 with pytest.raises(ConnectionClosed) as closed:

@@ -11,6 +11,7 @@ from gateway.core.layers import codec, log
 from gateway.core.layers.options import LayerOptions
 from gateway.core.layers.queues import IDLE_CHECKS
 from gateway.core.layers.state import State
+from gateway.core.metrics import Drop
 
 PAYLOAD = codec.encode({"text": "x"})
 
@@ -83,6 +84,14 @@ def test_emptied_logs_are_remembered_up_to_a_number(monkeypatch):
     again = kept.append("a")
     assert kept.read("a", start) == ([again], True)
     assert kept.read("a", offsets["b"]) == ([again], False)
+
+
+def test_what_gives_way_is_counted():
+    """What is kept no more for lack of room is counted, by its cause."""
+    kept = Kept(history_bytes=2 * (log.KEPT_SIZE + 20))
+    for _ in range(5):
+        kept.append("k")
+    assert kept.state.drops == {Drop.EVICTED: 3}
 
 
 def test_what_a_message_counts_for():

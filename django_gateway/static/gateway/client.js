@@ -123,10 +123,11 @@ class Link {
     this.end({ reason: "nothing was heard" });
   }
 
-  drop() { // without a word to the owner; what is being sent may still be
+  drop() { // without a word to the owner; what is being sent may still arrive
     if (this.over) return;
     this.over = true;
     clearTimeout(this.timer);
+    setTimeout(() => this.sending.abort(), LATE);
     this.shut();
     this.reading.abort();
   }
@@ -160,8 +161,9 @@ class WebSocketLink extends Link {
   }
 
   pump() {
-    const { _queue } = this.owner;
+    const { _queue, _posting } = this.owner;
     clearTimeout(this.later);
+    if (_posting) return; // something older, by the connection before this one
     while (_queue.length && this.socket.readyState === 1) {
       if (this.socket.bufferedAmount > BUFFER) return (this.later = setTimeout(() => this.pump(), 50));
       const { data, resolve } = _queue.shift();

@@ -53,6 +53,11 @@ class Batches:
         return bool(self._next)
 
     @property
+    def left(self) -> int:
+        """How many messages no poll was given."""
+        return len(self._next)
+
+    @property
     def takes(self) -> bool:
         """Whether the next batch takes more."""
         return self._size < self._most

@@ -18,7 +18,7 @@ import msgspec
 from gateway.core import posting
 from gateway.core.deadlines import Deadline
 from gateway.core.opening import Refuse, refusal
-from gateway.core.plugin import Connection, Done, Message, Traffic
+from gateway.core.plugin import Connection, Done, Drop, Message, Traffic
 from gateway.core.relay import Ask, Location
 from gateway.core.web import Exchange
 from gateway.plugins.longpoll.batches import Batches, Marked, Stray
@@ -53,6 +53,7 @@ class LongpollWire:
 
     __slots__ = (
         "_batches",
+        "_closed",
         "_connection",
         "_deadline",
         "_door",
@@ -86,6 +87,8 @@ class LongpollWire:
         """Whether the poll is answered at the end of this turn."""
         self._full = False
         self._leaving = False
+        self._closed = False
+        """Whether the last element of all waits, or was given."""
         self.traffic = Traffic() if door.recording else None
         """Bytes of messages, for the access log."""
         door.pending += 1
@@ -127,6 +130,7 @@ class LongpollWire:
             self._end()
         elif isinstance(data, bytes):
             self._put(data or closing(INTERNAL, "the gateway failed"))
+            self._closed = True
         # In a turn of its own: the core is in the middle of this session's actions.
         self._door.loop.call_soon(self._over)
 
@@ -347,4 +351,6 @@ class LongpollWire:
             self._poll = None
             self._door.waiting -= 1
         self._place.leave()
+        # What no poll was given: none of them is the last element of all, which says nothing.
+        self._door.drop(Drop.GONE, max(0, self._batches.left - self._closed))
         location.close()

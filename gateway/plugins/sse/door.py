@@ -124,9 +124,8 @@ class Door:
 
     def refuse(self, exchange: Exchange, answer: Refuse) -> None:
         """Answer a request with an ordinary response; 500 if its headers cannot be sent."""
-        own = {name for name, _ in answer.headers}
-        cors = [field for field in self._pages.headers(exchange.head) if field[0] not in own]
-        answer = Refuse(answer.status, answer.content, (*answer.headers, *cors))
+        headers = translate.merged(answer.headers, self._pages.headers(exchange.head))
+        answer = Refuse(answer.status, answer.content, headers)
         if (error := opening.answer(exchange, answer)) is not None:
             self.drop(Drop.INVALID)
             self._context.log.warning("a refusal of %s: %s", escaped(exchange.head.path), error)

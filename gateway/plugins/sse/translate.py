@@ -131,10 +131,15 @@ def _names(accept: bytes) -> bool:
     return False
 
 
-def stream_headers(own: Sequence[Header], more: Iterable[Header]) -> list[Header]:
-    """Return the headers of a stream: the application's go before ours of the same name."""
-    named = {name for name, _ in own}
-    return [*(field for field in (*_HEADERS, *more) if field[0] not in named), *own]
+def stream_headers(own: Sequence[Header], cors: Iterable[Header]) -> list[Header]:
+    """Return the headers of a stream: the application's, and ours that it has none of."""
+    return merged(own, (*_HEADERS, *cors))
+
+
+def merged(own: Sequence[Header], ours: Iterable[Header]) -> list[Header]:
+    """Return headers with ours before them, but for what they say themselves."""
+    named = {name for name, _ in own} - {b"vary"}  # which adds up
+    return [*(field for field in ours if field[0] not in named), *own]
 
 
 # ---------------------------------------------------------------- the stream

@@ -55,6 +55,8 @@ class ObjectSession(WebsocketSession):
         """Return the frames of a group's message that is nothing but data."""
         if not reply.keys() <= _DATA:
             return None
+        if "text" in reply and "missed" not in reply:  # nearly all: it is the object
+            return super().frame({"text": _encode(reply).decode()})
         if (told := _told(reply)) is not None:
             return super().frame({"text": told})
         return super().frame({"bytes": reply["bytes"]}) if "bytes" in reply else None

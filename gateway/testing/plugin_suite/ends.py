@@ -117,8 +117,10 @@ class Ends(Voice):
             heard = rig.hear()
             over = rig.drain()
             self.settle(heard)
-            undecided = heard.kind == "connect"
-            self._shut(rig, client, over, self.answers[ACCEPTED], undecided=undecided)
+            if heard.kind == "connect":  # who is not accepted yet hears it at once
+                self._shut(rig, client, over, b"", due=0)
+            else:
+                self._shut(rig, client, over, self.answers[ACCEPTED])
 
     def test_drain_while_idle(self) -> None:
         """A shutdown ends a client that asks nothing, with a farewell and one disconnect."""
@@ -135,7 +137,7 @@ class Ends(Voice):
         over: Callable[[], bool],
         answer: Answer,
         *,
-        undecided: bool = False,
+        due: int | None = None,
     ) -> None:
         ended = rig.wait(lambda: client.ended, rig.engine.settings.grace * NEARLY)
         self.that(ended, "a shutdown does not end the client: only the end of the grace does")
@@ -150,7 +152,8 @@ class Ends(Voice):
             f"{shown(self.farewell)}, and hears {shown(came)}",
         )
         client.leave()
-        due = 0 if undecided else self.disconnects(len(self.opening) + 1)
+        if due is None:
+            due = self.disconnects(len(self.opening) + 1)
         found = len(self.finish(rig))
         self.that(found == due, f"a shutdown is to cost {due} disconnects, and costs {found}")
         self.that(rig.wait(over, LONG), "the shutdown does not come to its end")

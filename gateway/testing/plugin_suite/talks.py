@@ -14,8 +14,6 @@ from gateway.core.layers.base import (
     REJECTED,
     RELEASED,
     UNROUTED,
-    group_add,
-    group_send,
 )
 from gateway.core.layers.base import MAX_TRIES as TRIES
 from gateway.core.plugin import Message
@@ -239,9 +237,8 @@ class Talks(Voice):
             )
             direct = self.heard_of(rig, alone, [(channels[0], dict(said))])
             self.that(direct, f"the client hears nothing of {said!r}")
-            rig.worker.apply([group_add("members", channel) for channel in channels[1:]])
-            rig.run()
-            rig.worker.apply([group_send("members", dict(said))])
+            rig.group_add("members", *channels[1:])
+            rig.group_send("members", dict(said))
             rig.run(1.0)
             for client in members:
                 came = self.normal(client.take())

@@ -447,6 +447,29 @@ async def test_expires() -> None:
 
 
 @on_loop
+async def test_undelivered() -> None:
+    """What a client never fetched is counted as gone."""
+    early: Any = {**ECHO, "longpoll.connect": lambda _: [{"text": "a"}, {"text": "b"}]}
+    async with Serving(early, expires=0.2) as gateway:
+        await gateway.polling()
+        await gateway.tell({"text": "c"})
+        await wait_until(lambda: gateway.drops == {"gone": 3})
+
+
+@on_loop
+async def test_all_is_delivered() -> None:
+    """Where all was fetched nothing is, though a last element of the gateway's own was not."""
+    early: Any = {**ECHO, "longpoll.connect": lambda _: [{"text": "a"}]}
+    async with Serving(early, expires=0.2) as gateway:
+        client = await gateway.polling()
+        assert (await client.poll(0)).messages == [{"text": "a"}]
+        await gateway.engine.drain(5)
+        assert len(gateway.engine.relay._locations) == 1
+        await wait_until(lambda: not gateway.engine.relay._locations)
+        assert gateway.drops == {}
+
+
+@on_loop
 async def test_a_waiting_poll_is_a_sign_of_life() -> None:
     """While a poll waits nothing expires."""
     async with Serving(ECHO, expires=0.2) as gateway:

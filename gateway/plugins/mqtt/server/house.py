@@ -31,6 +31,9 @@ class House(Protocol):
     def relay(self, publication: Publication) -> None:
         """Publish to the subscribers of all gateway processes; ``expires`` is in seconds."""
 
+    def heard(self, topic: str) -> bool:
+        """Return whether anybody may hear what is published to a topic."""
+
     def subscribe(self, device: Device, found: str, subscription: Subscription) -> bool:
         """Subscribe a device; return whether it had that subscription already."""
 

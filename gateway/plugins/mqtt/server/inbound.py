@@ -71,6 +71,7 @@ class Inbound:
         "_config",
         "_device",
         "_drop",
+        "_heard",
         "_last",
         "_pending",
         "_protocol",
@@ -84,12 +85,14 @@ class Inbound:
         device: Device,
         protocol: int,
         relay: Callable[[Publication], None] | None,
+        heard: Callable[[str], bool],
         drop: Callable[[Drop], None],
     ) -> None:
         self._config = config
         self._device = device
         self._protocol = protocol
         self._relay = relay
+        self._heard = heard
         self._drop = drop
         self._pending: deque[Incoming] = deque()
         """QoS 1 and 2, not yet acknowledged, in the order of receipt."""
@@ -174,8 +177,9 @@ class Inbound:
                 raise Failed(entry.reason)
             return self._finish(entry)
         if kind == ACCEPTED:
-            if self._relay is not None:
-                self._relay(self._publication(entry))
+            relay = self._relay
+            if relay is not None and (entry.packet.retain or self._heard(entry.topic)):
+                relay(self._publication(entry))
             return self._finish(entry)
         if not entry.packet.qos:
             return []

@@ -12,6 +12,7 @@ import secrets
 import time
 from collections import deque
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
@@ -50,6 +51,8 @@ from gateway.plugins.mqtt.topics import SHARE
 SLICE: Final = 500
 """Subscribers served in one turn of the loop: about 5 ms."""
 INVALID: Final = Outcome(FAILED, reason="the message is not valid", cause="invalid")
+HELLO: Final = 5.0
+"""Seconds that the layer may take for that; if it is away the others hear of us later."""
 ALPN: Final = ("mqtt",)
 """The protocol's name in TLS (IANA's registry)."""
 
@@ -77,6 +80,10 @@ class Server:
         """What has not reached all its subscribers yet, and how many it has."""
         self._shares = Shares(context.loop.time)
         self._telling = Deadline(self._tell_again)
+        self._others: set[str] = set()
+        """The other gateway processes that there are, or were: without any nothing is told."""
+        self._heard = asyncio.Event()
+        """Set once what this process tells has come back to it."""
         self._number = secrets.randbits(32)
         """The number of the last publish of this process, for whose turn it is."""
         limits = Limits(config.max_queued, config.max_queued_bytes, self.now, context.drop)
@@ -94,6 +101,11 @@ class Server:
         self._bus = self.context.bus(self._hear)
         self.context.spawn(self._homes.release())
         self._tell({"shares?": self._homes.name})
+        self._tell({"here": self._homes.name})
+        with suppress(TimeoutError):
+            # The others know of us before what they publish then: it comes to them the same way.
+            async with asyncio.timeout(HELLO):
+                await self._heard.wait()
         self.context.gauge("sessions", lambda: len(self._homes.here))
         self.context.gauge("subscriptions", lambda: self._subscriptions.count)
         self.context.gauge("retained", lambda: len(self._retained))
@@ -145,6 +157,10 @@ class Server:
     def routed(self, kind: str) -> bool:
         """Return whether the application hears of such things."""
         return bool(self.context.routed(kind))
+
+    def heard(self, topic: str) -> bool:
+        """Return whether anybody may hear what is published to a topic."""
+        return bool(self._others) or self._subscriptions.find(topic).any
 
     def subscribe(self, device: Device, found: str, subscription: Subscription) -> bool:
         """Subscribe a device; return whether it had that subscription already."""
@@ -227,19 +243,31 @@ class Server:
         """Publish to the subscribers of all gateway processes; ``expires`` is in seconds."""
         if publication.expires is not None:
             publication.expires += self.now()
+        self._number += 1
+        if not self._others:
+            self._take(publication, self._number)
+            return
         try:
-            self._number += 1
             self._tell({"publish": publication.packed(), "number": self._number})
         except ValueError:
             self.drop(Drop.TOO_BIG)
 
+    def _take(self, publication: Publication, number: int) -> None:
+        """Keep what is retained, and serve the subscribers of this process."""
+        if publication.retain and not self._retained.keep(publication):
+            self.drop(Drop.LIMITED)
+        self._fan_out(publication, number)
+
     def _hear(self, message: Message) -> None:
         """Take what any gateway process tells."""
         if "publish" in message:
-            publication = Publication.unpacked(message["publish"])
-            if publication.retain and not self._retained.keep(publication):
-                self.drop(Drop.LIMITED)
-            self._fan_out(publication, message["number"])
+            self._take(Publication.unpacked(message["publish"]), message["number"])
+        elif "here" in message:
+            if message["here"] == self._homes.name:
+                self._heard.set()
+            elif message["here"] not in self._others:
+                self._others.add(message["here"])
+                self._tell({"here": self._homes.name})
         elif "share" in message:
             self._shares.told(message["share"], message["from"], *message["members"])
         elif "shares?" in message:

@@ -401,7 +401,9 @@ class MqttSession(Session):
         config = self._config
         device.expiry = hello.expiry(first, config)
         relay = self._house.relay if config.relay == "accepted" else None
-        self._inbound = Inbound(config, device, self.protocol, relay, self._house.drop)
+        self._inbound = Inbound(
+            config, device, self.protocol, relay, self._house.heard, self._house.drop
+        )
         self._requests = Requests(config, device, self.protocol, self._house)
         self._keepalive = first.keepalive
         if config.max_keepalive and not 0 < first.keepalive <= config.max_keepalive:

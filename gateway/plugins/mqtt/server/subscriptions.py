@@ -52,6 +52,11 @@ class Found:
         self.members: list[tuple[Any, Subscription]] = []
         self.shared: list[tuple[str, list[tuple[Any, Subscription]]]] = []
 
+    @property
+    def any(self) -> bool:
+        """Whether it leads to anybody."""
+        return bool(self.members or self.shared)
+
 
 class Subscriptions:
     """The subscriptions of this process."""

@@ -1,13 +1,12 @@
-"use strict";
-// One WebSocket, at the address of the page. Every message is {"kind": …}; each kind has its function.
+// One connection, at the address of the page. Every message is {"kind": …}; each kind has its function.
+import { connect } from "gateway-client";
 
 const posts = document.querySelector("#posts");
 const say = document.querySelector("#say");
 const upload = document.querySelector("#upload");
 const state = document.querySelector("#state");
 const here = new Map(); // connections and the names of those who have them
-let socket;
-let delay = 500;
+const room = connect(location.pathname, {transports: ["websocket"]});
 
 const kinds = {
   welcome(message) {
@@ -16,8 +15,6 @@ const kinds = {
     here.clear();
     Object.entries(message.here).forEach(([who, name]) => here.set(who, name));
     showWhoIsHere();
-    delay = 500;
-    state.textContent = "connected";
   },
   post: message => show(message.post),
   joined(message) { here.set(message.who, message.name); showWhoIsHere(); },
@@ -26,18 +23,16 @@ const kinds = {
   refused: message => line("notice").append(Object.values(message.errors).flat().map(error => error.message).join(" ")),
 };
 
-function connect() {
-  socket = new WebSocket(location.href.replace(/^http/, "ws").replace(/[?#].*/, ""));
-  socket.onmessage = event => {
-    const message = JSON.parse(event.data);
-    kinds[message.kind](message);
-  };
-  socket.onclose = event => {
-    state.textContent = event.reason || "not connected";
-    if (event.code === 4401) location.href = say.dataset.login; // logged out, or deactivated
-    else setTimeout(connect, delay = Math.min(2 * delay, 30000));
-  };
-}
+room.onmessage = event => {
+  const message = event.json();
+  kinds[message.kind](message);
+};
+
+room.onstatus = ({status, reason}) => { state.textContent = reason || (status === "open" ? "connected" : status); };
+
+room.onclose = ({code}) => {
+  if (code === 4401) location.href = say.dataset.login; // logged out, or deactivated
+};
 
 function show(post) { // again, if something about it is new
   const id = `post-${post.id}`;
@@ -73,7 +68,7 @@ function showWhoIsHere() {
 
 say.addEventListener("submit", event => {
   event.preventDefault();
-  socket.send(JSON.stringify({text: say.text.value}));
+  room.send({text: say.text.value}).catch(error => line("notice").append(error.message));
   say.reset();
 });
 
@@ -83,5 +78,3 @@ upload.addEventListener("submit", async event => {
   if (response.ok) upload.reset();
   else line("notice").append(`not uploaded: ${response.status}`);
 });
-
-connect();
