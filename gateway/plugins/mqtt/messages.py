@@ -128,8 +128,8 @@ class Disconnect(TypedDict, total=False):
 class Reply(TypedDict, total=False):
     """The uniform reply, and what MQTT adds to it: a publish.
 
-    The same keys on ``mqtt.publish``, where ``topic`` is required, and on the address
-    ``mqtt.publish!TOPIC``, where it is not.
+    The same keys on ``mqtt.publish``, where ``topic`` is required, and on the addresses
+    ``mqtt.publish!TOPIC`` and ``mqtt.at!BROKER.TOPIC``, where it is not.
     """
 
     text: Annotated[

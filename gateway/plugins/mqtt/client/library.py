@@ -10,6 +10,7 @@ import re
 import secrets
 import socket
 import ssl
+from collections.abc import Callable
 from typing import Any, Final, cast
 
 from paho.mqtt import client as paho
@@ -26,6 +27,10 @@ from gateway.plugins.mqtt.client.terms import Publish
 _JOINT: Final = re.compile("(?<=[a-z])(?=[A-Z])")
 CHUNK: Final = 65_536
 """Bytes of one read and of one write: many packets, where many are there."""
+
+
+Tls = Callable[[], ssl.SSLContext | None]
+"""What TLS is spoken with, asked anew for each connection: certificates are renewed."""
 
 
 class Buffered:
@@ -102,9 +107,7 @@ class Buffered:
 class Client(paho.Client):
     """A client of one broker, for one session of ours."""
 
-    def __init__(
-        self, broker: Broker, target: Target, client_id: str, tls: ssl.SSLContext | None
-    ) -> None:
+    def __init__(self, broker: Broker, target: Target, client_id: str, tls: Tls) -> None:
         self._five = broker.version == "5"
         # paho's callbacks come typed as the first of its two interfaces; the second is meant.
         super().__init__(
@@ -164,11 +167,10 @@ class Client(paho.Client):
                 sock.connect(target.path)
             else:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if self._tls is not None:
+            tls = self._tls()
+            if tls is not None:
                 name = target.host or "localhost"
-                sock = self._tls.wrap_socket(
-                    sock, server_hostname=name, do_handshake_on_connect=False
-                )
+                sock = tls.wrap_socket(sock, server_hostname=name, do_handshake_on_connect=False)
                 sock.do_handshake()
         except BaseException:
             sock.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -15,7 +14,7 @@ from gateway.core.metrics import Drop
 from gateway.core.plugin import Close, Connection, Context, Message, Peer
 from gateway.plugins.mqtt import reasons
 from gateway.plugins.mqtt.client.config import Broker
-from gateway.plugins.mqtt.client.library import Client, named, received
+from gateway.plugins.mqtt.client.library import Client, Tls, named, received
 from gateway.plugins.mqtt.client.link import Link
 from gateway.plugins.mqtt.client.outgoing import Outgoing
 from gateway.plugins.mqtt.client.session import BrokerSession, Joined
@@ -47,7 +46,7 @@ class Membership:
         config: MqttConfig,
         name: str,
         target: Target,
-        tls: ssl.SSLContext | None,
+        tls: Tls,
         client_id: str,
         *,
         default: bool,

@@ -66,7 +66,7 @@ class ClientRole:
             self._config,
             name,
             target_of(where, name, broker),
-            tls_of(where, broker),
+            partial(tls_of, where, broker),
             client_id(name, broker, slot),
             default=name == self._default,
         )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
+import socket
 import threading
 
 import pytest
@@ -265,3 +267,73 @@ def test_a_layer_that_is_lost(own):
         heard.settle(Outcome("accepted"))
         it.worker.settle(delivery, [OK])
         wait_until(lambda: member(it)._session is not None and len(arrivals(it)) == 0)
+
+
+class Proxy:
+    """Stands between; it may be cut, or let nothing through while it stays connected."""
+
+    def __init__(self, port):
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.where = f"127.0.0.1:{self.listener.getsockname()[1]}"
+        self.stalled = threading.Event()
+        self._to = port
+        self._pairs = []
+        self._thread = threading.Thread(target=self._accept, daemon=True)
+        self._thread.start()
+
+    def _accept(self):
+        with contextlib.suppress(OSError):
+            while True:
+                near, _ = self.listener.accept()
+                far = socket.create_connection(("127.0.0.1", self._to))
+                self._pairs.append((near, far))
+                for one, other in ((near, far), (far, near)):
+                    threading.Thread(target=self._pump, args=(one, other), daemon=True).start()
+
+    def _pump(self, one, other):
+        with contextlib.suppress(OSError):
+            while data := one.recv(65536):
+                if not self.stalled.is_set():
+                    other.sendall(data)
+
+    def cut(self):
+        for pair in self._pairs:
+            for sock in pair:
+                with contextlib.suppress(OSError):
+                    sock.shutdown(socket.SHUT_RDWR)
+                sock.close()
+        self._pairs.clear()
+
+    def close(self):
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+        self._thread.join(5)
+        self.cut()
+
+
+def test_a_network_that_fails(own):
+    """Whether the network cuts connections or swallows what they carry: nothing is lost, in order."""
+    with (
+        contextlib.closing(Proxy(own.port)) as proxy,
+        joined(proxy.where, subscribe=("a/#",), keepalive=5) as it,
+        Device(own) as device,
+    ):
+        messages = []
+        for round_ in range(3):
+            for number in range(10):
+                device.publish("a/1", str(round_ * 10 + number))
+            messages += receives(it, 5)
+            if round_ == 0:
+                proxy.cut()
+            elif round_ == 1:
+                proxy.stalled.set()
+                wait_until(lambda: not member(it)._link.is_up, 15)
+                proxy.stalled.clear()
+        while {int(m["bytes"]) for m in messages} != set(range(30)):
+            messages += receives(it, 1)
+        first = list(dict.fromkeys(int(m["bytes"]) for m in messages))
+        assert first == list(range(30))
+        seen = set()
+        for message in messages:
+            assert message["duplicate"] or message["bytes"] not in seen
+            seen.add(message["bytes"])
