@@ -456,19 +456,6 @@ class Connection(Conversation, plugin.Connection):
         else:
             self.wire.write(frame)
 
-    def write_frame(self, frame: Any) -> None:
-        """Write a frame that waited; a transport that cannot take it must not cost others."""
-        try:
-            self.wire.write(frame)
-        except Exception as error:  # noqa: BLE001 - its neighbours are next
-            self.unwritten(error)
-
-    def unwritten(self, error: Exception) -> None:
-        """Log that the transport could not take a frame."""
-        self.context.log.error(
-            "%s: a group's message could not be written", self.reply_channel, exc_info=error
-        )
-
     def invalid(self, reason: str) -> None:
         """Count and log a reply that is not allowed; its values are not logged."""
         self.context.drop(Drop.INVALID)

@@ -18,7 +18,7 @@ from gateway.core.attached import Connection
 from gateway.core.conversation import Conversation
 from gateway.core.layers.log import Position, Resumed
 from gateway.core.names import position as said
-from gateway.core.outbox import ELSEWHERE, MISSED
+from gateway.core.outbox import ELSEWHERE, MISSED, unwritten
 from gateway.core.plugin import Message
 from gateway.core.replay import Cohort, Replays, framed
 
@@ -61,7 +61,7 @@ class Fan:
         try:
             connection.group_reply(conversation, self.reply, self.frame, self.size, self.place)
         except Exception as error:  # noqa: BLE001 - one member must not cost its neighbours
-            connection.unwritten(error)
+            unwritten(connection, error)
 
 
 class Groups:
@@ -271,6 +271,6 @@ def _write(fan: Fan, members: Sequence[Any]) -> None:
             try:
                 connection.wire.write(frame)
             except Exception as error:  # noqa: BLE001 - one member must not cost its neighbours
-                connection.unwritten(error)
+                unwritten(connection, error)
         else:
             fan.serve(connection)

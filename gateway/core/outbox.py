@@ -148,7 +148,10 @@ class Outbox:
             if entry.frame is None:
                 connection.send_now(entry.conversation, entry.reply, entry.token)
             else:
-                connection.write_frame(entry.frame)
+                try:
+                    connection.wire.write(entry.frame)
+                except Exception as error:  # noqa: BLE001 - it must not cost who is served next
+                    unwritten(connection, error)
         if not self.waiting:
             self._more = self._more_bytes = 0
             self._wait_on()
@@ -244,6 +247,13 @@ class Outbox:
         found = self._acks.pop(token, None)
         if found is not None:
             self._connection.context.engine.acknowledge(*found, outcome)
+
+
+def unwritten(connection: Connection, error: Exception) -> None:
+    """Log that a transport could not take a group's message."""
+    connection.context.log.error(
+        "%s: a group's message could not be written", connection.reply_channel, exc_info=error
+    )
 
 
 def merged(waiting: Sequence[Waiting], missed: Sequence[Waiting]) -> deque[Waiting]:
