@@ -9,7 +9,7 @@ is newer may wait behind it.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from gateway.core.deadlines import Deadline
@@ -34,6 +34,13 @@ ELSEWHERE: Final = -1
 """The place of what was kept in a history that is over."""
 SLICE: Final = 500
 """Missed messages handed over in one turn of the loop: about 5 ms at the price of a ``write``."""
+
+
+def unwritten(connection: Connection, error: Exception) -> None:
+    """Log that a transport could not take the frame of a group's message."""
+    connection.context.log.error(
+        "%s: a group's message could not be written", connection.reply_channel, exc_info=error
+    )
 
 
 class Waiting(NamedTuple):
@@ -87,7 +94,7 @@ class Outbox:
         self._unwritten: list[int] = []
         """The tokens of those that wait only for the client to take the bytes."""
         self._patience: Deadline | None = None
-        """Until when the client is to have read what stands before a close."""
+        """Until when the client is to have read what stands before a close, or a farewell."""
         self.waiting: deque[Waiting] = deque()
 
     # ------------------------------------------------ waiting
@@ -115,6 +122,12 @@ class Outbox:
         if seconds is not None and self._patience is None and entry.reply.get("close"):
             self._patience = Deadline(self._connection.cut_off)
             context.deadlines.set(self._patience, seconds)
+
+    def expect(self, seconds: float, due: Callable[[], None]) -> None:
+        """Call back unless all has gone out in so many seconds; again: from now on."""
+        if self._patience is None:
+            self._patience = Deadline(due)
+        self._connection.context.deadlines.set(self._patience, seconds)
 
     def resume(self, missed: list[Waiting], epoch: int, more: Waiting | None) -> None:
         """Let what a member missed wait, before what is newer; ``more`` says there was more."""
@@ -150,7 +163,7 @@ class Outbox:
             else:
                 try:
                     connection.wire.write(entry.frame)
-                except Exception as error:  # noqa: BLE001 - it must not cost who is served next
+                except Exception as error:  # noqa: BLE001 - what comes after it is next
                     unwritten(connection, error)
         if not self.waiting:
             self._more = self._more_bytes = 0
@@ -247,13 +260,6 @@ class Outbox:
         found = self._acks.pop(token, None)
         if found is not None:
             self._connection.context.engine.acknowledge(*found, outcome)
-
-
-def unwritten(connection: Connection, error: Exception) -> None:
-    """Log that a transport could not take a group's message."""
-    connection.context.log.error(
-        "%s: a group's message could not be written", connection.reply_channel, exc_info=error
-    )
 
 
 def merged(waiting: Sequence[Waiting], missed: Sequence[Waiting]) -> deque[Waiting]:
