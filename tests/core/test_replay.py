@@ -297,7 +297,7 @@ def test_what_waits_for_many_is_held_once(monkeypatch):
         connection.writable(False)
         world.edge.join("g", connection.reply_channel, resumed=missed(*range(1, 50), at=50))
         found.append(connection)
-    for same in zip(*(connection._outbox.waiting for connection in found), strict=True):
+    for same in zip(*(connection.outbox.waiting for connection in found), strict=True):
         if "text" in same[0].reply:
             assert len({(id(entry.reply), id(entry.frame)) for entry in same}) == 1
     del same
