@@ -96,6 +96,17 @@ class SseConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         ),
     ] = 15.0
 
+    silence: Annotated[
+        float,
+        Meta(
+            gt=0,
+            description="Seconds for which a client's machine may leave what it was sent without "
+            "an acknowledgement; then it is gone: its network is, and the kernel would send again "
+            "for a quarter of an hour. 60: as http.write_timeout. Looked at when a comment is due; "
+            "one that is there and does not read acknowledges all the same.",
+        ),
+    ] = 60.0
+
     def __post_init__(self) -> None:
         """Raise ValueError for an origin that is none."""
         Origins(self.origins)

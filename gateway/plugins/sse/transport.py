@@ -64,6 +64,9 @@ class SseWire:
         elif output is not KEEP_ALIVE:
             self._spoke = True
             self._share(exchange, output)
+        elif exchange.unheard() > self._door.config.silence:
+            self._door.vanished()
+            self.close(b"", abort=True)
         elif self._spoke:
             self._spoke = False
         elif not exchange.paused:
