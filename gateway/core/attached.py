@@ -63,7 +63,6 @@ class Connection(Conversation, plugin.Connection):
         "_busy",
         "_due",
         "_later",
-        "_outbox",
         "_paused",
         "_timers",
         "_waiting",
@@ -80,6 +79,7 @@ class Connection(Conversation, plugin.Connection):
         "leaving",
         "loose",
         "names",
+        "outbox",
         "peer",
         "pin",
         "ready",
@@ -124,7 +124,8 @@ class Connection(Conversation, plugin.Connection):
         self.cause = GATEWAY
         self._later: deque[tuple[int, Any, tuple[Any, ...]]] | None = None
         self._after = False
-        self._outbox: Outbox | None = None
+        self.outbox: Outbox | None = None
+        """What waits for the client, once something did."""
         self._waiting = 0
         self._waiting_bytes = 0
         self._paused = False
@@ -157,7 +158,7 @@ class Connection(Conversation, plugin.Connection):
     @property
     def clear(self) -> bool:
         """Whether no consumer has anything of it in hand, and nothing waits to go out."""
-        return not self.flights and (self._outbox is None or not self._outbox.waiting)
+        return not self.flights and (self.outbox is None or not self.outbox.waiting)
 
     @property
     def unsettled(self) -> bool:
@@ -208,9 +209,9 @@ class Connection(Conversation, plugin.Connection):
         if self._timers is not None:
             self._timers.forget()
             self._timers = None
-        if self._outbox is not None:
-            self._outbox.lose()
-            self._outbox = None
+        if self.outbox is not None:
+            self.outbox.lose()
+            self.outbox = None
         if self.loose:
             engine.flow.withdraw(self.loose)
         if self.leaving is not None:
@@ -264,8 +265,8 @@ class Connection(Conversation, plugin.Connection):
                 elif kind is Accepted:
                     self._accept()
                 elif kind is Done:
-                    if self._outbox is not None:
-                        self._outbox.answer(action.token, action.outcome)
+                    if self.outbox is not None:
+                        self.outbox.answer(action.token, action.outcome)
                 else:
                     raise TypeError(f"not an action: {action!r}")
         except LocalProtocolError as error:
@@ -418,11 +419,11 @@ class Connection(Conversation, plugin.Connection):
             pinning.pin(self, reply.pop("pin"), registered=self._due)
             if not reply:
                 return
-        outbox = self._outbox
+        outbox = self.outbox
         token = None
         if "ack" in reply or "ack_channel" in reply:
             if outbox is None:
-                outbox = self._outbox = Outbox(self)
+                outbox = self.outbox = Outbox(self)
             token = outbox.token(conversation, reply)
             if token is None:
                 self.invalid("'ack' needs an 'ack_channel', a name with '?', and the reverse")
@@ -438,10 +439,10 @@ class Connection(Conversation, plugin.Connection):
 
     def send_now(self, conversation: Conversation, reply: Message, token: int | None) -> None:
         """Hand a reply to the session."""
-        if token is None or self._outbox is None:
+        if token is None or self.outbox is None:
             self.enter(SEND, self.session.send, conversation.key, reply, None)
         else:
-            self.enter(SEND, self._outbox.send, conversation.key, reply, token)
+            self.enter(SEND, self.outbox.send, conversation.key, reply, token)
 
     def group_reply(
         self, conversation: Conversation, reply: Message, frame: Any, size: int, place: int = 0
@@ -449,7 +450,7 @@ class Connection(Conversation, plugin.Connection):
         """Take a group's message that could not be written at once."""
         if self.state != OPEN:
             self.context.drop(Drop.GONE)
-        elif not self.takes or (self._outbox is not None and self._outbox.waiting):
+        elif not self.takes or (self.outbox is not None and self.outbox.waiting):
             self._wait(Waiting(conversation, reply, None, frame, size, place))
         elif frame is None:
             self.send_now(conversation, reply, None)
@@ -463,9 +464,9 @@ class Connection(Conversation, plugin.Connection):
 
     def _wait(self, entry: Waiting) -> None:
         self.direct = False
-        if self._outbox is None:
-            self._outbox = Outbox(self)
-        self._outbox.put(entry)
+        if self.outbox is None:
+            self.outbox = Outbox(self)
+        self.outbox.put(entry)
 
     def resume(self, missed: list[Waiting], epoch: int, more: Waiting | None) -> None:
         """Have what a member missed wait, for the next `catch_up`, before what is newer."""
@@ -473,16 +474,16 @@ class Connection(Conversation, plugin.Connection):
             self.context.drop(Drop.GONE, sum(1 for one in missed if one.size))
             return
         self.direct = False
-        if self._outbox is None:
-            self._outbox = Outbox(self)
-        self._outbox.resume(missed, epoch, more)
+        if self.outbox is None:
+            self.outbox = Outbox(self)
+        self.outbox.resume(missed, epoch, more)
 
     def catch_up(self) -> None:
         """Send what waited for the client to read, or to be accepted; answer acks."""
         if self._busy:
             self._after = True
             return
-        outbox = self._outbox
+        outbox = self.outbox
         if outbox is not None:
             outbox.flush()
             if self.ready:

@@ -43,7 +43,8 @@ class PluginContext(plugin.Context):
     ``outbox_messages``, ``outbox_bytes``, ``slow_consumer``, ``full_timeout`` and
     ``queue_timeout`` (seconds that a connect or request waits for room); each that it lacks
     is taken from ``[gateway]``, ``queue_timeout`` from ``full_timeout``. With ``close_timeout``
-    (seconds) a peer is cut off that does not read what stands before a ``close``.
+    (seconds) a peer is cut off that does not read what stands before a ``close``; with
+    ``farewell_timeout`` one that does not come for its replies is not waited for at a shutdown.
     """
 
     def __init__(
@@ -92,6 +93,7 @@ class PluginContext(plugin.Context):
         queue_timeout = getattr(config, "queue_timeout", None)
         self.queue_timeout: float = self.full_timeout if queue_timeout is None else queue_timeout
         self.close_timeout: float | None = getattr(config, "close_timeout", None)
+        self.farewell_timeout: float | None = getattr(config, "farewell_timeout", None)
 
     def _read_schemas(self, messages: Any) -> None:
         try:

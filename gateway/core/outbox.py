@@ -9,7 +9,7 @@ is newer may wait behind it.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from gateway.core.deadlines import Deadline
@@ -85,7 +85,7 @@ class Outbox:
         self._unwritten: list[int] = []
         """The tokens of those that wait only for the client to take the bytes."""
         self._patience: Deadline | None = None
-        """Until when the client is to have read what stands before a close."""
+        """Until when the client is to have read what stands before a close, or a farewell."""
         self.waiting: deque[Waiting] = deque()
 
     # ------------------------------------------------ waiting
@@ -111,6 +111,12 @@ class Outbox:
         if seconds is not None and self._patience is None and entry.reply.get("close"):
             self._patience = Deadline(self._connection.cut_off)
             context.deadlines.set(self._patience, seconds)
+
+    def expect(self, seconds: float, due: Callable[[], None]) -> None:
+        """Call back unless all has gone out in so many seconds; again: from now on."""
+        if self._patience is None:
+            self._patience = Deadline(due)
+        self._connection.context.deadlines.set(self._patience, seconds)
 
     def resume(self, missed: list[Waiting], epoch: int, more: Waiting | None) -> None:
         """Let what a member missed wait, before what is newer; ``more`` says there was more."""

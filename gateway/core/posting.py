@@ -6,11 +6,13 @@ The connection has a location (`gateway.core.relay`), which its requests name in
 
 What is posted is a message of the client's, a text or bytes; what it is answered is the message's
 outcome: 204 accepted, the code or 403 rejected, 500 failed, 503 not worked on, 404 there is no
-such connection.
+such connection. With an ``Idempotency-Key`` a repeated one is answered as the first was
+(`gateway.core.posts`).
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -26,6 +28,8 @@ KEY: Final = b"gateway_connection"
 """The query's key that names a connection's location."""
 BINARY: Final = b"application/octet-stream"
 """The type of what is bytes; anything else is a text."""
+
+_KEY: Final = re.compile(rb"[\x21-\x7e]{1,128}").fullmatch
 
 _UNANSWERED: Final = {
     Unanswered.GONE: (404, "there is no such connection, or not any more"),
@@ -83,6 +87,42 @@ def posted(head: Head, body: bytes) -> dict[str, str | bytes]:
     except UnicodeDecodeError:
         words = "a text is UTF-8; post bytes as application/octet-stream"
         raise RemoteProtocolError(words, answer=refusal(400, words)) from None
+
+
+def key_of(head: Head) -> str:
+    """Return the Idempotency-Key of what is posted, "" where it has none.
+
+    Raises `RemoteProtocolError` as `posted` does.
+    """
+    value = head.header(b"idempotency-key")
+    if value is None:
+        return ""
+    if not _KEY(value):
+        words = "an Idempotency-Key is up to 128 visible characters of ASCII"
+        raise RemoteProtocolError(words, answer=refusal(400, words))
+    return value.decode()
+
+
+async def read(
+    exchange: Exchange, most: int, drop: Callable[[Drop], None]
+) -> Message | Refuse | None:
+    """Read a post: return the ask of it, ``{"key", "message"}``, or what is to be answered.
+
+    None: the client left. ``drop`` counts what is over ``most`` bytes.
+    """
+    head = exchange.head
+    try:
+        key = key_of(head)
+        body = await body_of(exchange, most)
+        if body is None:
+            drop(Drop.TOO_BIG)
+            return refusal(413, f"over {most} bytes")
+        return {"key": key, "message": posted(head, body)}
+    except RemoteProtocolError as error:
+        answer: Refuse = error.answer
+        return answer
+    except ConnectionError:
+        return None
 
 
 def settled(outcome: Outcome, drop: Callable[[Drop], None]) -> Refuse:

@@ -72,6 +72,14 @@ class SseConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             "the rest is for path and addresses.",
         ),
     ] = 1_000_000
+    max_keys: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="Idempotency-Keys of one stream's posts that are remembered, the latest. "
+            "32: many times what a client has under way; some 100 bytes each, where they are used.",
+        ),
+    ] = 32
     timeout: Annotated[
         float,
         Meta(
