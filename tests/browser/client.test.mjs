@@ -413,6 +413,28 @@ test("when nobody knows whether it arrived, the promise says so", async () => {
   assert.equal(requests.length, 2);
 });
 
+for (const status of [502, 504])
+  test(`nor does anybody after a ${status}: it is not sent again by the next connection`, async () => {
+    const { gateway } = await overSse();
+    const sent = gateway.send("one");
+    await settle();
+    requests[1].answer(status, "");
+    await assert.rejects(sent, { unsure: true });
+    await settle();
+    assert.equal(requests.length, 2);
+  });
+
+test("a poll that a proxy gave up is asked again", async () => {
+  const { gateway } = await overPoll();
+  requests[1].answer(504, "");
+  await settle();
+  await pass(1000);
+  assert.equal(requests.length, 3);
+  requests[2].answer(...polled([{ text: "hi" }]));
+  await settle();
+  assert.equal(gateway.status, "open");
+});
+
 test("nor does anybody when the location of a long poll is gone by then", async () => {
   const { gateway } = await overPoll();
   const sent = gateway.send("one");

@@ -39,6 +39,7 @@ const inHeader = response => {
   if (!value) return undefined;
   return Math.max(0, isNaN(value) ? Date.parse(value) - Date.now() : value * 1000) || 0;
 };
+const isLost = status => status === 502 || status === 504; // an answer, and no word of what became of it
 const problem = (text, more) => Object.assign(new Error(text), more);
 
 /** The parser of an event stream, by the HTML standard: give it text, in any pieces. */
@@ -213,6 +214,7 @@ class RequestLink extends Link {
         const response = await this.request(this.location, { method: "POST", body: data, headers, signal });
         const { ok, status } = response;
         if (ok) return resolve();
+        if (isLost(status)) throw status;
         const gone = status === 404 || status === 410; // the connection has ended; or the application says so
         if (gone && !moved && !unsure) {
           this.owner._keep({ ...item, moved: true });
@@ -294,6 +296,7 @@ class LongpollLink extends RequestLink {
           failures = 0;
         } else if (answer.status === 204) failures = 0;
         else if (answer.status === 503 || answer.status === 429) delay = inHeader(answer) ?? this.later(++failures);
+        else if (isLost(answer.status)) throw `answered ${answer.status}`;
         else return this.end({ reason: "the connection has ended" });
       } catch (error) {
         if (++failures > 4) return this.end({ reason: `${error}` }); // some are forgiven: the next poll hears the same

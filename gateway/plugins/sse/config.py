@@ -84,7 +84,7 @@ class SseConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         float,
         Meta(
             gt=0,
-            description="Seconds until what was posted is answered 503 where it has no outcome. "
+            description="Seconds until what was posted is answered 504 where it has no outcome. "
             "120: as for an http.request.",
         ),
     ] = 120.0

@@ -147,6 +147,8 @@ class SseWire:
     def _over(self) -> None:
         """Tell the core, once, and who has posted and is not answered yet."""
         self._leave()
+        if self._posts is not None:
+            self._posts.end()
         if self._location is not None:
             self._location.close()
             self._location = None
