@@ -529,6 +529,18 @@ test("what cannot be sent is refused at once", async () => {
   await assert.rejects(gateway.send(round), TypeError);
 });
 
+test("a stream may have any name, and a text that names none is a text", async () => {
+  const { gateway, heard } = await client();
+  sockets[0].accept();
+  const got = [];
+  gateway.stream("toString").onmessage = event => got.push(event.data);
+  const odd = ["constructor", "__proto__", "hasOwnProperty", 7, null];
+  for (const stream of odd) sockets[0].says({ text: JSON.stringify({ stream, payload: 1 }) });
+  sockets[0].says({ text: JSON.stringify({ stream: "toString", payload: 2 }) });
+  assert.deepEqual(got, [2]);
+  assert.deepEqual(heard.slice(1).map(([type]) => type), odd.map(() => "message"));
+});
+
 test("streams share the connection", async () => {
   const { gateway, heard } = await client();
   const got = [];

@@ -362,7 +362,7 @@ export class Gateway extends Source {
   status = "new";
   transport = "";
   _queue = [];
-  _streams = {};
+  _streams = new Map(); // by name, which may be any: a dict would know "constructor"
   _seen = new Map(); // ids, and the number of the link that brought each
   _bars = {}; // transports, and until when each is passed over
   _links = 0;
@@ -406,7 +406,8 @@ export class Gateway extends Source {
   }
 
   stream(name) {
-    return (this._streams[name] ??= new Stream(this, name));
+    if (!this._streams.has(name)) this._streams.set(name, new Stream(this, name));
+    return this._streams.get(name);
   }
 
   close() {
@@ -572,10 +573,10 @@ export class Gateway extends Source {
   }
 
   _ofStream(text) {
-    if (text && Object.keys(this._streams).length) {
+    if (text && this._streams.size) {
       try {
         const { stream, payload } = JSON.parse(text);
-        return [this._streams[stream], payload];
+        return [this._streams.get(stream), payload];
       } catch {} // some other text
     }
     return [];
