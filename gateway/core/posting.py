@@ -6,8 +6,8 @@ The connection has a location (`gateway.core.relay`), which its requests name in
 
 What is posted is a message of the client's, a text or bytes; what it is answered is the message's
 outcome: 204 accepted, the code or 403 rejected, 500 failed, 503 not worked on, 404 there is no
-such connection. With an ``Idempotency-Key`` a repeated one is answered as the first was
-(`gateway.core.posts`).
+such connection, 504 nobody knows: the time was up, or the connection ended first. With an
+``Idempotency-Key`` a repeated one is answered as the first was (`gateway.core.posts`).
 """
 
 from __future__ import annotations
@@ -36,13 +36,19 @@ _UNANSWERED: Final = {
     Unanswered.UNAVAILABLE: (503, "the connection cannot be reached"),
     Unanswered.BUSY: (503, "too many requests for connections are under way"),
     Unanswered.TOO_BIG: (413, "too big for one message"),
-    Unanswered.TIMEOUT: (503, "no answer in time"),
+    Unanswered.TIMEOUT: (504, "no answer in time"),
     Unanswered.DRAINING: (503, "the gateway is shutting down"),
     Unanswered.BROKEN: (500, "the gateway made a mistake"),
 }
 
+_UNSETTLED: Final = {Refusal.TOO_BIG: 413, Refusal.TIMEOUT: 504}
+"""Where what is posted is answered other than what asks for a connection."""
+
 NO_CONNECTION: Final = refusal(*_UNANSWERED[Unanswered.GONE])
 """What is answered where there is none."""
+UNKNOWN: Final = refusal(504, "the connection ended before the application had answered")
+"""What is answered where the application may have it, and is not asked any more. 404 would say
+that it has nothing, and have a client send it again by its next connection."""
 
 
 def located(head: Head, plugin: str) -> str | None:
@@ -146,8 +152,8 @@ def settled(outcome: Outcome, drop: Callable[[Drop], None]) -> Refuse:
 
 def unsettled(why: Refusal) -> Refuse:
     """Return what is answered for what never reached a consumer."""
-    if why is Refusal.TOO_BIG:
-        return refusal(413, UNREACHED[why][1])
+    if (status := _UNSETTLED.get(why)) is not None:
+        return refusal(status, UNREACHED[why][1])
     return refusal(*UNREACHED[why])
 
 

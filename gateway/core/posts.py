@@ -13,7 +13,7 @@ from typing import Final
 
 from gateway.core.metrics import Drop
 from gateway.core.opening import Refuse, refusal
-from gateway.core.posting import NO_CONNECTION, packed, unsettled
+from gateway.core.posting import UNKNOWN, packed, unsettled
 from gateway.core.relay import Ask
 from gateway.core.session import Refusal
 
@@ -118,5 +118,5 @@ class Posts:
     def end(self) -> None:
         """Answer all that have no answer yet: the connection has ended."""
         for post in list(self._waiting):
-            post.answer(NO_CONNECTION)
+            post.answer(UNKNOWN)
         self._keyed.clear()

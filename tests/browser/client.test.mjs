@@ -427,6 +427,28 @@ test("when nobody knows whether it arrived, the promise says so", async () => {
   assert.ok(!requests.some(request => request.body && request.url.search.includes("=y")));
 });
 
+for (const status of [502, 504])
+  test(`nor does anybody after a ${status}: it is not sent again by the next connection`, async () => {
+    const { gateway } = await overSse();
+    const sent = gateway.send("one");
+    await settle();
+    requests[1].answer(status, "");
+    await assert.rejects(sent, { unsure: true });
+    await settle();
+    assert.equal(requests.length, 2);
+  });
+
+test("a poll that a proxy gave up is asked again", async () => {
+  const { gateway } = await overPoll();
+  requests[1].answer(504, "");
+  await settle();
+  await pass(1000);
+  assert.equal(requests.length, 3);
+  requests[2].answer(...polled([{ text: "hi" }]));
+  await settle();
+  assert.equal(gateway.status, "open");
+});
+
 test("nor does anybody when the location of a long poll is gone by then", async () => {
   const { gateway } = await overPoll();
   const sent = gateway.send("one");
@@ -534,6 +556,18 @@ test("what cannot be sent is refused at once", async () => {
   const round = {};
   round.round = round;
   await assert.rejects(gateway.send(round), TypeError);
+});
+
+test("a stream may have any name, and a text that names none is a text", async () => {
+  const { gateway, heard } = await client();
+  sockets[0].accept();
+  const got = [];
+  gateway.stream("toString").onmessage = event => got.push(event.data);
+  const odd = ["constructor", "__proto__", "hasOwnProperty", 7, null];
+  for (const stream of odd) sockets[0].says({ text: JSON.stringify({ stream, payload: 1 }) });
+  sockets[0].says({ text: JSON.stringify({ stream: "toString", payload: 2 }) });
+  assert.deepEqual(got, [2]);
+  assert.deepEqual(heard.slice(1).map(([type]) => type), odd.map(() => "message"));
 });
 
 test("streams share the connection", async () => {

@@ -169,15 +169,17 @@ def test_foreign_code():
 
 @pytest.mark.parametrize("why", Refusal, ids=lambda why: why.name)
 def test_unsettled(why):
-    """What never reached a consumer is answered as such."""
-    status = {Refusal.TOO_BIG: 413, Refusal.BROKEN: 500}.get(why, 503)
+    """What never reached a consumer is answered as such; 504 where it may have."""
+    known = {Refusal.TOO_BIG: 413, Refusal.BROKEN: 500, Refusal.TIMEOUT: 504}
+    status = known.get(why, 503)
     assert posting.unsettled(why).status == status
 
 
 @pytest.mark.parametrize("why", Unanswered, ids=lambda why: why.name)
 def test_unanswered(why):
-    """What has no answer is answered by why."""
-    status = {Unanswered.GONE: 404, Unanswered.TOO_BIG: 413, Unanswered.BROKEN: 500}.get(why, 503)
+    """What has no answer is answered by why; 504 says that nobody knows whether it was heard."""
+    known = {"GONE": 404, "TOO_BIG": 413, "BROKEN": 500, "TIMEOUT": 504}
+    status = known.get(why.name, 503)
     assert posting.unpacked(why).status == status
 
 

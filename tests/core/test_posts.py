@@ -108,7 +108,7 @@ def test_bounded(most, known):
 
 
 def test_end():
-    """At the end who has no answer hears that the connection is gone."""
+    """At the end who has no answer hears that nobody knows what became of it."""
     taking = Taking()
     post, one = taking.take("1")
     post.answer(Refuse(204))
@@ -117,4 +117,4 @@ def test_end():
     _, four = taking.take()
     taking.posts.end()
     late.answer(Refuse(204))
-    assert [ask.statuses for ask in (one, two, three, four)] == [[204], [404], [404], [404]]
+    assert [ask.statuses for ask in (one, two, three, four)] == [[204], [504], [504], [504]]

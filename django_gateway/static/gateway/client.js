@@ -41,6 +41,7 @@ const inHeader = response => {
   if (!value) return undefined;
   return Math.max(0, isNaN(value) ? Date.parse(value) - Date.now() : value * 1000) || 0;
 };
+const isLost = status => status === 502 || status === 504; // an answer, and no word of what became of it
 const problem = (text, more) => Object.assign(new Error(text), more);
 
 /** The parser of an event stream, by the HTML standard: give it text, in any pieces. */
@@ -215,6 +216,7 @@ class RequestLink extends Link {
         const response = await this.request(this.location, { method: "POST", body: data, headers, signal });
         const { ok, status } = response;
         if (ok) return resolve();
+        if (isLost(status)) throw status;
         const gone = status === 404 || status === 410; // the connection has ended; or the application says so
         if (gone && !moved && !unsure) {
           this.owner._keep({ ...item, moved: true });
@@ -294,6 +296,7 @@ class LongpollLink extends RequestLink {
           failures = 0;
         } else if (answer.status === 204) failures = 0;
         else if (answer.status === 503 || answer.status === 429) delay = inHeader(answer) ?? this.later(++failures);
+        else if (isLost(answer.status)) throw `answered ${answer.status}`;
         else return this.end({ reason: "the connection has ended" });
       } catch (error) {
         if (++failures > 4) return this.end({ reason: `${error}` }); // some are forgiven: the next poll hears the same
@@ -359,7 +362,7 @@ export class Gateway extends Source {
   status = "new";
   transport = "";
   _queue = [];
-  _streams = {};
+  _streams = new Map(); // by name, which may be any: a dict would know "constructor"
   _seen = new Map(); // ids, and the number of the link that brought each
   _bars = {}; // transports, and until when each is passed over
   _links = 0;
@@ -406,7 +409,8 @@ export class Gateway extends Source {
   }
 
   stream(name) {
-    return (this._streams[name] ??= new Stream(this, name));
+    if (!this._streams.has(name)) this._streams.set(name, new Stream(this, name));
+    return this._streams.get(name);
   }
 
   close() {
@@ -572,10 +576,10 @@ export class Gateway extends Source {
   }
 
   _ofStream(text) {
-    if (text && Object.keys(this._streams).length) {
+    if (text && this._streams.size) {
       try {
         const { stream, payload } = JSON.parse(text);
-        return [this._streams[stream], payload];
+        return [this._streams.get(stream), payload];
       } catch {} // some other text
     }
     return [];

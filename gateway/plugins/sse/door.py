@@ -111,6 +111,10 @@ class Door:
         """Return the headers of a stream that was accepted with such of the application's."""
         return translate.stream_headers(own, self._pages.headers(head))
 
+    def vanished(self) -> None:
+        """Count a client that left without a word."""
+        self._context.count("vanished_total")
+
     def refuse(self, exchange: Exchange, answer: Refuse) -> None:
         """Answer a request with an ordinary response; 500 if its headers cannot be sent."""
         headers = translate.merged(answer.headers, self._pages.headers(exchange.head))

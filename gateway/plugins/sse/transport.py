@@ -67,6 +67,9 @@ class SseWire:
         elif output is not KEEP_ALIVE:
             self._spoke = True
             self._share(exchange, output)
+        elif exchange.unheard() > self._door.config.silence:
+            self._door.vanished()
+            self.close(b"", abort=True)
         elif self._spoke:
             self._spoke = False
         elif not exchange.paused:
@@ -144,6 +147,8 @@ class SseWire:
     def _over(self) -> None:
         """Tell the core, once, and who has posted and is not answered yet."""
         self._leave()
+        if self._posts is not None:
+            self._posts.end()
         if self._location is not None:
             self._location.close()
             self._location = None
