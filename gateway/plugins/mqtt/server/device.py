@@ -9,12 +9,12 @@ unacknowledged.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 import msgspec
 
-from gateway.core.plugin import FAILED, OK, Drop, Outcome
+from gateway.core.plugin import FAILED, OK, Action, Done, Drop, Outcome
 from gateway.plugins.mqtt import codec
 from gateway.plugins.mqtt.packets import PUBREL
 from gateway.plugins.mqtt.server.publication import Publication
@@ -31,14 +31,14 @@ DUPLICATE: Final = 0x08
 class Line:
     """A connection as its device uses it; `write` and `push` send bytes, or queue them."""
 
-    __slots__ = ("done", "max_packet", "protocol", "push", "window", "write")
+    __slots__ = ("max_packet", "protocol", "push", "run", "window", "write")
 
     def __init__(
         self,
         protocol: int,
         write: Callable[[bytes], None],
         push: Callable[[bytes, int], None],
-        done: Callable[[Any, Outcome], None],
+        run: Callable[[Iterable[Action]], None],
         window: int,
         max_packet: int,
     ) -> None:
@@ -47,8 +47,8 @@ class Line:
         """Sends at once; for what has a window of its own."""
         self.push = push
         """Sends, or lets it wait in the connection's outbox."""
-        self.done = done
-        """Answers the ``ack`` of a reply by its token."""
+        self.run = run
+        """Runs actions of its session."""
         self.window = window
         self.max_packet = max_packet
 
@@ -261,7 +261,7 @@ class Device:
 
     def _done(self, token: Any, outcome: Outcome) -> None:
         if token is not None and self.line is not None:
-            self.line.done(token, outcome)
+            self.line.run((Done(token, outcome),))
 
     # ------------------------------------------------ from one gateway process to another
 

@@ -146,6 +146,10 @@ class Homes:
             return True
         return False
 
+    def renew(self, home: Home) -> None:
+        """Let a session have no past; what earlier connections still have is another's."""
+        home.device = Device(home.device.client_id, self._limits)
+
     def end(self, home: Home) -> None:
         """Forget a session and let go of its client id."""
         for deadline in (home.deadline, home.last_will):

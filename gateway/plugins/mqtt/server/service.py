@@ -377,12 +377,12 @@ class Server:
             self.context.deadlines.forget(home.deadline)
             home.deadline = None
             self._away -= 1
-        device = home.device
         if home.last_will is not None and not clean:
             self.context.deadlines.forget(home.last_will)
             home.last_will = None
         if clean and found:
             self._clear(home)
+        device = home.device
         for name, subscription in (device.subscriptions or {}).items():
             self._subscriptions.add(name, device, subscription)
         home.wire = wire
@@ -463,9 +463,9 @@ class Server:
         for name in device.subscriptions or ():
             self._subscriptions.remove(name, device)
             self._share(name)
-        device.subscriptions = device.incoming = None
         if lost := device.forget():
             self.context.drop(Drop.GONE, lost)
+        self._homes.renew(home)
         if (last_will := home.last_will) is not None:
             self.context.deadlines.forget(last_will)
             home.last_will = None

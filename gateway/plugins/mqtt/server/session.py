@@ -294,9 +294,7 @@ class MqttSession(Session):
             device.expiry = min(expiry, self._config.max_session_expiry)
         if packet.code != reasons.DISCONNECT_WITH_WILL and packet.code < reasons.ERROR:
             self.will = None
-        self.state = CLOSED
-        self._code = packet.code
-        self._reason = packet.properties.get("reason_string", "")
+        self._over(packet.properties.get("reason_string", ""), packet.code)
         return (Close(),)
 
     def eof(self) -> Iterable[Action]:
@@ -310,6 +308,8 @@ class MqttSession(Session):
         if self.state is not CLOSED:
             self._code, self._reason = code, reason
         self.state = CLOSED
+        if self._inbound is not None:
+            self._inbound.end()
 
     def gone(self) -> None:
         """Hear that the transport is gone."""

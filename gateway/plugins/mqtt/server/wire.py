@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from gateway.core.arrivals import Arrived
 from gateway.core.deadlines import Deadline
 from gateway.core.places import Place
-from gateway.core.plugin import Connection, Done, Drop, Outcome, Summary
+from gateway.core.plugin import Connection, Drop, Summary
 from gateway.plugins.mqtt import reasons
 from gateway.plugins.mqtt.codec import Decoder
 from gateway.plugins.mqtt.packets import Fault
@@ -228,11 +228,9 @@ class MqttWire(asyncio.Protocol):
         if connection is None:
             raise RuntimeError("the connection is over")
         window, max_packet = self.session.windows()
-
-        def done(token: Any, outcome: Outcome) -> None:
-            connection.run((Done(token, outcome),))
-
-        return Line(self.session.protocol, self.write, connection.push, done, window, max_packet)
+        return Line(
+            self.session.protocol, self.write, connection.push, connection.run, window, max_packet
+        )
 
     @property
     def is_open(self) -> bool:
