@@ -162,7 +162,7 @@ class Device:
 
     def _wait(self, outgoing: Outgoing) -> None:
         limits = self._limits
-        size = len(outgoing.publication.payload)
+        size = outgoing.publication.size
         queue = self.queue
         if queue is None:
             queue = self.queue = deque()
@@ -225,7 +225,7 @@ class Device:
             return
         while queue and len(self.inflight) < line.window:
             outgoing = queue.popleft()
-            self._size -= len(outgoing.publication.payload)
+            self._size -= outgoing.publication.size
             self._transmit(line, outgoing)
         if not queue:
             self.queue = None
@@ -269,7 +269,7 @@ class Device:
         """Return it as a message of at most about ``most`` bytes; what is too much is dropped."""
         outgoing = []
         for packet_id, one in (*self.inflight.items(), *((0, one) for one in self.queue or ())):
-            most -= len(one.publication.payload) + 512
+            most -= one.publication.size + 512
             if most < 0:
                 self._limits.drop(Drop.TOO_BIG)
                 continue

@@ -188,7 +188,7 @@ class Inbound:
                 relay(self._publication(entry))
             return self._finish(entry)
         if not entry.packet.qos:
-            return []
+            return self._finish(entry)
         if kind == REJECTED:
             entry.code = self._code(outcome.code)
             return self._finish(entry)

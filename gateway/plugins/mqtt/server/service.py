@@ -11,8 +11,10 @@ import math
 import secrets
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from itertools import islice
+from operator import length_hint
 from typing import Any, Final
 
 import msgspec
@@ -202,9 +204,22 @@ class Server:
         for found in self._shares:
             self._share(found)
 
-    def retained(self, found: str) -> list[Publication]:
-        """Return the retained messages that a filter matches."""
-        return self._retained.find(found, self.now())
+    def recall(self, device: Device, found: str) -> None:
+        """Send a device the retained messages that one of its filters matches."""
+        matching = self._retained.find(found, self.now())
+        if matching:
+            self._recall(device, found, iter(matching))
+
+    def _recall(self, device: Device, found: str, rest: Iterator[Publication]) -> None:
+        for one in islice(rest, SLICE):
+            subscription = (device.subscriptions or {}).get(found)
+            if subscription is None:
+                return
+            if self._retained.has(one):  # else it had what is newer already
+                qos = min(one.qos, subscription.qos)
+                device.send(one, qos, subscription.ids, retain=True)
+        if length_hint(rest):
+            self.context.loop.call_soon(self._recall, device, found, rest)
 
     # ------------------------------------------------ what is published
 
@@ -369,7 +384,7 @@ class Server:
         old, home.wire = home.wire, None
         if old is not None:
             ended = not home.device.expiry  # with the connection that it had
-            self._take_over(old, home)
+            self._take_over(old, home, over=ended or clean)
             if ended:
                 self._clear(home)
                 found = False
@@ -388,6 +403,7 @@ class Server:
         home.wire = wire
         wire.session.line = wire.line()
         connection.run(wire.session.begin(device, present=found and not clean))
+        wire.let_in()
         self._share_all(device)
 
     def _share_all(self, device: Device) -> None:
@@ -395,14 +411,15 @@ class Server:
         for found in device.subscriptions or ():
             self._share(found)
 
-    def _take_over(self, old: MqttWire, home: Home) -> None:
+    def _take_over(self, old: MqttWire, home: Home, *, over: bool) -> None:
+        """End a connection in favour of a newer one; ``over``: its session ends with it."""
         home.device.disconnected()
         will, old.session.will = old.session.will, None
-        peer = Peer()
         if old.connection is not None:
             old.connection.run(old.session.taken_over())
-        if will is not None and not will.properties.get("will_delay_interval"):
-            self._publish_will(home.device.client_id, will, peer)
+        if will is not None and (over or not will.properties.get("will_delay_interval")):
+            # section 3.1.3.2.2: who comes back to its session in time wants it no more
+            self._publish_will(home.device.client_id, will, old.peer)
 
     def left(self, wire: MqttWire) -> None:
         """Hear that a connection is gone."""
@@ -418,9 +435,9 @@ class Server:
         if will is not None:
             delay = min(will.properties.get("will_delay_interval", 0), device.expiry)
             if delay:
-                self._delay_will(home, will, delay)
+                self._delay_will(home, will, delay, wire.peer)
             else:
-                self._publish_will(device.client_id, will, Peer())
+                self._publish_will(device.client_id, will, wire.peer)
         if not device.expiry or self.context.draining:
             self._end(home)
             return
@@ -434,10 +451,10 @@ class Server:
             self.drop(Drop.LIMITED)
             self._expire(oldest)
 
-    def _delay_will(self, home: Home, will: Will, delay: int) -> None:
+    def _delay_will(self, home: Home, will: Will, delay: int, peer: Peer) -> None:
         def due() -> None:
             home.last_will = None
-            self._publish_will(home.device.client_id, will, Peer())
+            self._publish_will(home.device.client_id, will, peer)
 
         home.last_will = Deadline(due)
         self.context.deadlines.set(home.last_will, delay)
@@ -485,4 +502,4 @@ class Server:
             self._away -= 1
         wire, home.wire = home.wire, None
         if wire is not None:
-            self._take_over(wire, home)
+            self._take_over(wire, home, over=not device.expiry)
