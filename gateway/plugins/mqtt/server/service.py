@@ -89,7 +89,7 @@ class Server:
         self._number = secrets.randbits(32)
         """The number of the last publish of this process, for whose turn it is."""
         limits = Limits(config.max_queued, config.max_queued_bytes, self.now, context.drop)
-        self._homes = Homes(context, limits, self._tell, self._move)
+        self._homes = Homes(context, limits, self._tell, self._move, self._arrive)
         self._away = 0
         """Sessions whose device is away."""
 
@@ -101,7 +101,6 @@ class Server:
     async def start(self) -> None:
         """Listen at every endpoint. Raises ConfigError that names the setting."""
         self._bus = self.context.bus(self._hear)
-        self.context.spawn(self._homes.release())
         self._tell({"shares?": self._homes.name})
         self._tell({"here": self._homes.name})
         with suppress(TimeoutError):
@@ -398,13 +397,16 @@ class Server:
         if clean and found:
             self._clear(home)
         device = home.device
-        for name, subscription in (device.subscriptions or {}).items():
-            self._subscriptions.add(name, device, subscription)
+        self._subscribe_all(device)
         home.wire = wire
         wire.session.line = wire.line()
         connection.run(wire.session.begin(device, present=found and not clean))
         wire.let_in()
         self._share_all(device)
+
+    def _subscribe_all(self, device: Device) -> None:
+        for name, subscription in (device.subscriptions or {}).items():
+            self._subscriptions.add(name, device, subscription)
 
     def _share_all(self, device: Device) -> None:
         """Tell all processes that a member of shared subscriptions has come or gone."""
@@ -438,6 +440,11 @@ class Server:
                 self._delay_will(home, will, delay, wire.peer)
             else:
                 self._publish_will(device.client_id, will, wire.peer)
+        self._keep(home)
+
+    def _keep(self, home: Home) -> None:
+        """Keep a session whose device is away, for as long as it may be."""
+        device = home.device
         if not device.expiry or self.context.draining:
             self._end(home)
             return
@@ -450,6 +457,11 @@ class Server:
             oldest = next(one for one in self._homes.here.values() if one.deadline is not None)
             self.drop(Drop.LIMITED)
             self._expire(oldest)
+
+    def _arrive(self, home: Home) -> None:
+        """Keep a session that came from another gateway process for a device that has left."""
+        self._subscribe_all(home.device)
+        self._keep(home)
 
     def _delay_will(self, home: Home, will: Will, delay: int, peer: Peer) -> None:
         def due() -> None:
