@@ -11,12 +11,15 @@ from typing import Any
 import pytest
 
 from gateway.core.deadlines import Deadlines
+from gateway.core.layers import codec
 from gateway.core.singletons import Held
 from gateway.plugins.mqtt.server import homes
 from gateway.plugins.mqtt.server.device import Limits
 from gateway.plugins.mqtt.server.homes import Home, Homes
+from gateway.plugins.mqtt.server.publication import Publication
+from gateway.plugins.mqtt.server.subscriptions import Subscription
 
-LIMITS = Limits(10, 1000, lambda: 0.0, lambda _: None)
+LIMITS = Limits(10, 20_000, lambda: 0.0, lambda _: None)
 TURN = 0.005
 
 
@@ -54,6 +57,7 @@ class Process:
         self.world = world
         self.loop = asyncio.get_running_loop()
         self.deadlines = Deadlines(self.loop)
+        self.message_bytes = 20_000
         self.tasks: set[asyncio.Task[None]] = set()
         self.begun: list[bool] = []
         self.parked: list[Home] = []
@@ -148,6 +152,28 @@ def test_a_session_that_comes_for_nobody_is_kept() -> None:
         assert other.parked == [home]
         assert home.device.expiry == 100
         assert other.begun == []
+
+    play(scene)
+
+
+def test_a_large_session_goes_in_pieces() -> None:
+    """A session of more than one message of the layer loses nothing on its way."""
+
+    async def scene(world: World) -> None:
+        one, other = Process(world), Process(world)
+        one.claim()
+        device = (await one.has()).device
+        device.expiry = 100
+        device.subscriptions = {f"{number}/#": Subscription(1) for number in range(9)}
+        for number in range(10):
+            device.send(Publication(str(number), bytes(900), 1), 1)
+        other.claim()
+        device = (await other.has()).device
+        assert [message.publication.topic for message in device.queue or ()] == list("0123456789")
+        assert len(device.subscriptions or ()) == 9
+        given = [message for message in world.told if "given" in message]
+        assert len(given) > 2
+        assert all(len(codec.encode(message)) <= 20_000 for message in given)
 
     play(scene)
 

@@ -265,44 +265,47 @@ class Device:
 
     # ------------------------------------------------ from one gateway process to another
 
-    def packed(self, most: int) -> dict[str, Any]:
-        """Return it as a message of at most about ``most`` bytes; what is too much is dropped."""
-        outgoing = []
-        for packet_id, one in (*self.inflight.items(), *((0, one) for one in self.queue or ())):
-            most -= one.publication.size + 512
-            if most < 0:
-                self._limits.drop(Drop.TOO_BIG)
-                continue
-            outgoing.append(
-                {
-                    "packet_id": packet_id,
-                    "publication": one.publication.packed(),
-                    "qos": one.qos,
-                    "ids": one.ids,
-                    "retain": one.retain,
-                    "received": one.received,
-                }
-            )
-        return {
+    def packed(self, most: int) -> list[dict[str, Any]]:
+        """Return it in messages of about ``most`` bytes each, to be unpacked in their order."""
+        first = {
             "expiry": self.expiry,
             "last_id": self._last_id,
             "subscriptions": {
                 found: msgspec.to_builtins(one) for found, one in (self.subscriptions or {}).items()
             },
             "incoming": sorted(self.incoming or ()),
-            "outgoing": outgoing,
+            "outgoing": [],
         }
+        pieces: list[dict[str, Any]] = [first]
+        room = most - _size_of(first)
+        for packet_id, one in (*self.inflight.items(), *((0, one) for one in self.queue or ())):
+            outgoing = {
+                "packet_id": packet_id,
+                "publication": one.publication.packed(),
+                "qos": one.qos,
+                "ids": one.ids,
+                "retain": one.retain,
+                "received": one.received,
+            }
+            size = _size_of(outgoing)
+            room -= size
+            if room < 0:
+                pieces.append({"outgoing": []})
+                room = most - size
+            pieces[-1]["outgoing"].append(outgoing)
+        return pieces
 
-    def unpack(self, message: dict[str, Any]) -> None:
+    def unpack(self, pieces: list[dict[str, Any]]) -> None:
         """Take over what `packed` made of it elsewhere."""
-        self.expiry = message["expiry"]
-        self._last_id = message["last_id"]
+        first = pieces[0]
+        self.expiry = first["expiry"]
+        self._last_id = first["last_id"]
         self.subscriptions = {
             found: msgspec.convert(one, Subscription)
-            for found, one in message["subscriptions"].items()
+            for found, one in first["subscriptions"].items()
         }
-        self.incoming = set(message["incoming"]) or None
-        for one in message["outgoing"]:
+        self.incoming = set(first["incoming"]) or None
+        for one in (one for piece in pieces for one in piece["outgoing"]):
             outgoing = Outgoing(
                 Publication.unpacked(one["publication"]),
                 one["qos"],
@@ -314,3 +317,7 @@ class Device:
                 self.inflight[one["packet_id"]] = outgoing
             else:
                 self._wait(outgoing)
+
+
+def _size_of(message: dict[str, Any]) -> int:
+    return len(msgspec.msgpack.encode(message))

@@ -11,7 +11,7 @@ import asyncio
 import hashlib
 import secrets
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from typing import Final
 
 from gateway.core.deadlines import Deadline
@@ -24,8 +24,8 @@ ASK_AFTER: Final = 0.05
 ANSWER: Final = 1.0
 """Seconds to wait for a session after its key is ours: who had it sent it before; and for an answer
 before it is asked for again."""
-ROOM: Final = 65_536
-"""Bytes of a session that is sent beside its messages: subscriptions, identifiers."""
+ROOM: Final = 16_384
+"""Bytes of a message of the layer that are left for whose session it carries."""
 
 
 class Home:
@@ -50,6 +50,25 @@ class Home:
 Begin = Callable[[Home, MqttWire, bool], None]
 """What is called once a session is here; it is told whether the session has a past."""
 Claims = list[tuple[MqttWire, Begin]]
+
+
+class Expected:
+    """A session on its way from another process."""
+
+    __slots__ = ("pieces", "whole")
+
+    def __init__(self) -> None:
+        self.pieces: list[Message] = []
+        """What has come of it, in order (`Device.packed`); nothing where there was none."""
+        self.whole = asyncio.Event()
+
+    def take(self, message: Message) -> None:
+        """Take a piece of it."""
+        if not self.whole.is_set():
+            if message["state"] is not None:
+                self.pieces.append(message["state"])
+            if message["last"]:
+                self.whole.set()
 
 
 class Homes:
@@ -77,7 +96,7 @@ class Homes:
         """Who waits for a session that is not here yet, the last one last."""
         self._leaving: dict[str, asyncio.Task[None]] = {}
         """The keys that are let go of now."""
-        self._expected: dict[str, asyncio.Future[Message | None]] = {}
+        self._expected: dict[str, Expected] = {}
 
     def claim(self, wire: MqttWire, client_id: str, begin: Begin) -> None:
         """Have ``begin(home, wire, found)`` called once the session is here."""
@@ -102,7 +121,7 @@ class Homes:
 
     async def _fetch(self, client_id: str) -> None:
         claims = self._claims[client_id]
-        expected = self._expected[client_id] = self._context.loop.create_future()
+        expected = self._expected[client_id] = Expected()
         try:
             entered = None
             while entered is None and _any_there(claims):
@@ -114,11 +133,10 @@ class Homes:
         if entered is None:
             return
         device = Device(client_id, self._limits)
-        state = expected.result() if expected.done() else None
-        if state is not None:
-            device.unpack(state)
+        found = expected.whole.is_set() and bool(expected.pieces)
+        if found:
+            device.unpack(expected.pieces)
         home = self.here[client_id] = Home(device, *entered)
-        found = state is not None
         if not _any_there(claims):
             self._park(home)  # they have left before it was here
         for wire, begin in claims:
@@ -127,7 +145,7 @@ class Homes:
                 found = True
 
     async def _enter(
-        self, client_id: str, claims: Claims, expected: asyncio.Future[Message | None]
+        self, client_id: str, claims: Claims, expected: Expected
     ) -> tuple[AbstractAsyncContextManager[Held], Held] | None:
         """Get the key of a client id, and what its holder has; None where nobody waits any more."""
         key = hashlib.blake2b(client_id.encode(), digest_size=16).hexdigest()
@@ -136,7 +154,7 @@ class Homes:
         wait, asked = ASK_AFTER, False
         try:
             while not (await asyncio.wait({entering}, timeout=wait))[0]:
-                if not expected.done():
+                if not expected.whole.is_set():
                     if not _any_there(claims):
                         entering.cancel()
                         await asyncio.wait({entering})
@@ -149,7 +167,9 @@ class Homes:
             raise
         held = entering.result()
         if asked:
-            await asyncio.wait({expected}, timeout=ANSWER)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(ANSWER):
+                    await expected.whole.wait()
         return holds, held
 
     def hear(self, message: Message) -> bool:
@@ -160,16 +180,24 @@ class Homes:
             if home is not None and home.held.lost.is_set():
                 self._give_up(home)
             elif home is not None and message["to"] != self.name:
-                most = self._limits.size
-                state = home.device.packed(most) if home.device.expiry else None
+                most = self._context.message_bytes - ROOM
+                pieces = home.device.packed(most) if home.device.expiry else [None]
                 self._leave(home)
-                self._tell({"given": client_id, "to": message["to"], "state": state})
+                for number, state in enumerate(pieces, 1 - len(pieces)):
+                    self._tell(
+                        {
+                            "given": client_id,
+                            "to": message["to"],
+                            "state": state,
+                            "last": not number,
+                        }
+                    )
                 self.end(home)
             return True
         if "given" in message:
             expected = self._expected.get(message["given"])
-            if expected is not None and message["to"] == self.name and not expected.done():
-                expected.set_result(message["state"])
+            if expected is not None and message["to"] == self.name:
+                expected.take(message)
             return True
         return False
 
