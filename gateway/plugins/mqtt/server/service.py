@@ -140,6 +140,7 @@ class Server:
         for arrivals in self._arrivals:
             await arrivals.stop()
         await self.context.idle()
+        self._tell({"gone": self._homes.name})
         await self._homes.close(others=bool(self._others))
 
     def health(self) -> Mapping[str, Any]:
@@ -282,6 +283,9 @@ class Server:
             elif message["here"] not in self._others:
                 self._others.add(message["here"])
                 self._tell({"here": self._homes.name})
+        elif "gone" in message:
+            self._others.discard(message["gone"])
+            self._shares.forget(message["gone"])
         elif "share" in message:
             self._shares.told(message["share"], message["from"], *message["members"])
         elif "shares?" in message:
