@@ -7,7 +7,7 @@ Whom the setting ``origins`` names, and pages of the host itself, may ask with c
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from gateway.core.origins import Origins
@@ -18,6 +18,9 @@ MOST_TOLD: Final = 16
 """Foreign origins that are logged by name: anybody can make up more."""
 MAX_AGE: Final = b"7200"
 """Seconds that a browser may remember what a preflight was told: the most that Chromium does."""
+
+FRESH: Final = (b"cache-control", b"no-store")
+"""Of an answer for this moment, and for the page that asked alone."""
 
 _VARY: Final = (b"vary", b"origin")
 _ASKED_METHOD: Final = b"access-control-request-method"
@@ -103,3 +106,9 @@ def asks_first(head: Head) -> tuple[bytes, frozenset[bytes]] | None:
         return None
     names = (head.header(_ASKED_HEADERS) or b"").lower().split(b",")
     return method, frozenset(name.strip(b" \t") for name in names) - {b""}
+
+
+def merged(own: Sequence[Header], ours: Iterable[Header]) -> list[Header]:
+    """Return an application's headers with the gateway's before them, but for what they say."""
+    named = {name for name, _ in own} - {b"vary"}  # which adds up
+    return [*(field for field in ours if field[0] not in named), *own]

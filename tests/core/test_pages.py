@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gateway.core import pages
-from gateway.core.pages import Pages, asks_first
+from gateway.core.pages import FRESH, Pages, asks_first, merged
 from tests.core.asked import head
 
 MINE = b"https://app.example"
@@ -113,3 +113,11 @@ def test_preflight() -> None:
 def test_no_preflight(request_: Any) -> None:
     """An OPTIONS that is no browser's question is nobody's preflight."""
     assert asks_first(request_) is None
+
+
+def test_merged() -> None:
+    """What the application says counts, but for Vary, which adds up: caches tell origins apart."""
+    own = [(b"cache-control", b"max-age=9"), (b"vary", b"cookie"), (b"x", b"1")]
+    ours = (FRESH, (b"vary", b"origin"))
+    assert merged(own, ours) == [(b"vary", b"origin"), *own]
+    assert merged([], ours) == list(ours)
