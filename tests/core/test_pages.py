@@ -45,6 +45,21 @@ def test_who_is_admitted(caplog: pytest.LogCaptureFixture) -> None:
     )
 
 
+@pytest.mark.parametrize("site", [b"cross-site", b"same-site", b"same-origin", b"none"])
+@pytest.mark.parametrize("setting", [["same-host", MINE.decode(), "null"], ["*"]])
+def test_no_origin(site: bytes, setting: list[str], caplog: pytest.LogCaptureFixture) -> None:
+    """A page of another site that says no origin asks with cookies for what it may not read."""
+    found = context()
+    request = head([HOST, (b"sec-fetch-site", site), (b"sec-fetch-mode", b"no-cors")])
+    admitted = setting == ["*"] or site in {b"same-origin", b"none"}
+    assert Pages(found, setting, "an event stream").admit(request) is admitted
+    assert found.counts == ([] if admitted else ["foreign_origins_total"])
+    told = "a page of another site asked for an event stream at 'backend.example' without an Origin"
+    assert [record.getMessage().startswith(told) for record in caplog.records] == (
+        [] if admitted else [True]
+    )
+
+
 def test_not_all_are_logged(caplog: pytest.LogCaptureFixture) -> None:
     """Who makes up origins cannot fill the log."""
     own = Pages(context(), [], "an event stream")
