@@ -10,7 +10,7 @@ import msgspec
 
 from gateway.core import farewell, pinning, plugin
 from gateway.core.conversation import Branch, Conversation
-from gateway.core.emission import branch, break_off, emit, last_words
+from gateway.core.emission import branch, break_off, emit, last_words, seldom
 from gateway.core.errors import LocalProtocolError, RemoteProtocolError
 from gateway.core.layers.base import ACCEPTED, Outcome
 from gateway.core.metrics import Drop
@@ -228,8 +228,7 @@ class Connection(Conversation, plugin.Connection):
     def enter(self, cause: int, method: Any, *args: Any) -> None:
         """Call a method of the session and run what it returns; later, if it is being called."""
         if self._busy:
-            if self._later is None:
-                self._later = deque()
+            self._later = deque() if self._later is None else self._later
             self._later.append((cause, method, args))
             return
         self._busy = True
@@ -263,12 +262,12 @@ class Connection(Conversation, plugin.Connection):
                 elif kind is Timer:
                     self._timer(action)
                 elif kind is Accepted:
-                    self._accept()
+                    self._accept(registered=action.registered)
                 elif kind is Done:
                     if self.outbox is not None:
                         self.outbox.answer(action.token, action.outcome)
                 else:
-                    raise TypeError(f"not an action: {action!r}")
+                    seldom(self, action)
         except LocalProtocolError as error:
             if cause == SEND:
                 self.invalid(str(error))
@@ -349,7 +348,7 @@ class Connection(Conversation, plugin.Connection):
 
     def tell(self, token: Any, outcome: Outcome) -> None:
         """Tell the session an outcome, if it wants to know."""
-        if token is not None and self.state < LOST:
+        if token is not None and (self.state < LOST or self.session.heeds_late):
             self.enter(OUTCOME, self.session.outcome, token, outcome)
 
     def refuse(self, token: Any, refusal: Refusal, drop: Drop | None = None) -> None:
@@ -457,6 +456,13 @@ class Connection(Conversation, plugin.Connection):
         else:
             self.wire.write(frame)
 
+    def push(self, frame: Any, size: int) -> None:
+        """Write what the plugin itself has for the peer, as a group's ready frame is written."""
+        if self.direct:
+            self.wire.write(frame)
+        else:
+            self.group_reply(self, {}, frame, size)
+
     def invalid(self, reason: str) -> None:
         """Count and log a reply that is not allowed; its values are not logged."""
         self.context.drop(Drop.INVALID)
@@ -464,8 +470,7 @@ class Connection(Conversation, plugin.Connection):
 
     def _wait(self, entry: Waiting) -> None:
         self.direct = False
-        if self.outbox is None:
-            self.outbox = Outbox(self)
+        self.outbox = self.outbox or Outbox(self)
         self.outbox.put(entry)
 
     def resume(self, missed: list[Waiting], epoch: int, more: Waiting | None) -> None:
@@ -474,8 +479,7 @@ class Connection(Conversation, plugin.Connection):
             self.context.drop(Drop.GONE, sum(1 for one in missed if one.size))
             return
         self.direct = False
-        if self.outbox is None:
-            self.outbox = Outbox(self)
+        self.outbox = self.outbox or Outbox(self)
         self.outbox.resume(missed, epoch, more)
 
     def catch_up(self) -> None:
@@ -485,6 +489,8 @@ class Connection(Conversation, plugin.Connection):
             return
         outbox = self.outbox
         if outbox is not None:
+            if self in self.context.engine.groups.replays.begun:
+                return  # it comes again when all that it has missed is there
             outbox.flush()
             if self.ready:
                 outbox.written()
@@ -494,17 +500,16 @@ class Connection(Conversation, plugin.Connection):
 
     # ------------------------------------------------ accepting, timers, the end
 
-    def _accept(self) -> None:
+    def _accept(self, *, registered: bool) -> None:
         if self.state == OPEN and not self._due:
             self.accepted = self._after = True
-            if "disconnect" in self.context.kinds:
+            if registered and "disconnect" in self.context.kinds:
                 self._due = True
                 self.register()
             self.context.engine.flow.accepted(self)
 
     def _timer(self, timer: Timer) -> None:
-        if self._timers is None:
-            self._timers = Timers(self)
+        self._timers = self._timers or Timers(self)
         self._timers.set(timer)
 
     def register(self) -> None:
@@ -513,10 +518,9 @@ class Connection(Conversation, plugin.Connection):
         if self._due:
             message = last_words(self)
             message.update(context.server_lost)
-            edge = context.engine.edge
-            edge.register(self.reply_channel, context.disconnect, _encode(message))
+            context.engine.edge.register(self.reply_channel, context.disconnect, _encode(message))
             if self.pin is not None:
-                edge.pin(self.reply_channel, self.pin)
+                context.engine.edge.pin(self.reply_channel, self.pin)
 
     def timed_out(self, name: str) -> None:
         """Hear that a timer of the session is due."""

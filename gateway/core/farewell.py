@@ -23,12 +23,17 @@ def begin(connection: Connection, retry_after: float) -> None:
     """Have its session hear of the shutdown, and when its peer had better come back (seconds).
 
     Who waits for a decision hears it at once: it is none of those that the application talks to.
+    So does who is only slow to read, and may have left long ago; but not one that comes for what
+    waits.
     """
     connection.leaving = retry_after
     if connection.session.drains_itself or not connection.accepted:
         say(connection)
-    else:
-        landed(connection)
+    elif not connection.flights:
+        if connection.context.farewell_timeout is None:
+            say(connection)
+        else:
+            landed(connection)
 
 
 def landed(connection: Connection) -> None:

@@ -86,6 +86,15 @@ def test_drain_waits_until_the_answer_is_out():
     assert (world.wire.written, world.wire.closed) == (["welcome", "answer"], (b"restart", False))
 
 
+def test_who_is_only_slow_to_read_is_not_waited_for():
+    """What waits for a client to read, while no consumer has anything of it, delays no shutdown."""
+    world = talking()
+    world.connection.writable(False)
+    world.edge.reply(world.connection.reply_channel, {"text": "news"})
+    leaving(world)
+    assert world.wire.closed == (b"restart", False)
+
+
 def test_who_does_not_come_for_it_is_not_waited_for():
     """Where clients come for what is theirs, one that does not is told farewell in so many seconds
     of its last coming, or of the last answer.

@@ -13,6 +13,7 @@ const DEFAULTS = {
   openTimeout: 8000, // ms until the first bytes; who buffers them is passed over
   probe: 15000, // ms until a better transport is tried again, each time twice as many; 0 is never
   queue: 100, // messages that wait for a connection
+  queueBytes: 1000000, // of these, but for the first: as many as a gateway takes of one
   withCredentials: false, // cookies for other origins, too
 };
 const LIVED = 10000; // ms: who dies sooner, three times, is passed over
@@ -24,6 +25,7 @@ const BUFFER = 1 << 20; // bytes that a WebSocket is given at a time
 
 const page = globalThis.document;
 const baseURL = page?.baseURI ?? globalThis.location?.href;
+const encoder = new TextEncoder();
 const sleep = ms => new Promise(done => setTimeout(done, ms));
 const hidden = () => page?.visibilityState === "hidden";
 const isLocal = url => /^(localhost$|127\.|\[::1]$)/.test(new URL(typeof url === "function" ? "" : url, baseURL).hostname);
@@ -205,8 +207,8 @@ class RequestLink extends Link {
 
   async post(item, key) {
     const { data, resolve, reject, moved } = item;
-    const headers = { "Content-Type": typeof data === "string" ? "text/plain;charset=UTF-8" : "application/octet-stream" };
-    if (this.repeats) headers["Idempotency-Key"] = key;
+    const type = typeof data === "string" ? "text/plain;charset=UTF-8" : "application/octet-stream";
+    const headers = { "Content-Type": type, "Idempotency-Key": key }; // who repeats it is answered, and it is not run again
     const signal = this.sending.signal;
     let delay = this.owner.options.minDelay;
     for (let unsure = false; ; await sleep(delay)) {
@@ -228,7 +230,7 @@ class RequestLink extends Link {
       } catch {
         unsure = true; // the request was lost, or its answer
       }
-      if (!this.over && (this.repeats || !unsure)) continue;
+      if (!this.over) continue;
       if (unsure) return reject(problem("the connection broke before the answer came", { unsure }));
       return this.owner._keep(item);
     }
@@ -272,8 +274,6 @@ class SseLink extends RequestLink {
 }
 
 class LongpollLink extends RequestLink {
-  repeats = true; // a message that has the key of an earlier one is answered, and not run again
-
   async start() {
     const response = await this.request(this.url, { method: "POST", headers: { Prefer: "respond-async" } });
     if (response.status !== 201) return this.refused(response);
@@ -399,8 +399,11 @@ export class Gateway extends Source {
       const binary = data instanceof Blob || data instanceof ArrayBuffer || ArrayBuffer.isView(data);
       data = binary ? new Blob([data]) : typeof data === "string" ? data : JSON.stringify(data);
       if (data === undefined) throw new TypeError("not a text, bytes, or anything that JSON knows");
-      if (this._queue.length >= this.options.queue) throw problem("too much waits to be sent");
-      this._keep({ data, resolve, reject }, "push");
+      const { queue, queueBytes } = this.options;
+      const size = binary ? data.size : encoder.encode(data).length;
+      const waiting = this._queue.reduce((sum, item) => sum + item.size, 0);
+      if (this._queue.length >= queue || (waiting && waiting + size > queueBytes)) throw problem("too much waits to be sent");
+      this._keep({ data, size, resolve, reject }, "push");
       this._link?.pump();
     });
   }
