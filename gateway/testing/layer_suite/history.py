@@ -200,6 +200,10 @@ class Logs(Harness):
             (lambda: layer.log_append("k", {}, 1, -1.0), ValueError),
             (lambda: layer.log_append("k", {}, 1, True), TypeError),
             (lambda: layer.log_read(""), ValueError),
+            (lambda: layer.log_read("k", "1f-a"), TypeError),  # type: ignore[arg-type]
+            (lambda: layer.log_read("k", (1, 2.0)), TypeError),  # type: ignore[arg-type]
+            (lambda: layer.log_read("k", (1,)), TypeError),  # type: ignore[arg-type]
+            (lambda: layer.log_keys(5), TypeError),  # type: ignore[arg-type]
             (lambda: layer.send_group("g", {}, history=-1), ValueError),
             (lambda: layer.send_group("g", {}, history=True), TypeError),
             (lambda: layer.send_group("g", {}, history_seconds=5), TypeError),
