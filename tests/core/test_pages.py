@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gateway.core import pages
-from gateway.core.pages import Pages, asks_first
+from gateway.core.pages import FRESH, Pages, asks_first, merged
 from tests.core.asked import head
 
 MINE = b"https://app.example"
@@ -42,6 +42,21 @@ def test_who_is_admitted(caplog: pytest.LogCaptureFixture) -> None:
     assert record.getMessage() == (
         "a page of 'https://evil.example' asked for an event stream at 'backend.example' and was "
         "refused; if it is one of yours, add it to sse.origins"
+    )
+
+
+@pytest.mark.parametrize("site", [b"cross-site", b"same-site", b"same-origin", b"none"])
+@pytest.mark.parametrize("setting", [["same-host", MINE.decode(), "null"], ["*"]])
+def test_no_origin(site: bytes, setting: list[str], caplog: pytest.LogCaptureFixture) -> None:
+    """A page of another site that says no origin asks with cookies for what it may not read."""
+    found = context()
+    request = head([HOST, (b"sec-fetch-site", site), (b"sec-fetch-mode", b"no-cors")])
+    admitted = setting == ["*"] or site in {b"same-origin", b"none"}
+    assert Pages(found, setting, "an event stream").admit(request) is admitted
+    assert found.counts == ([] if admitted else ["foreign_origins_total"])
+    told = "a page of another site asked for an event stream at 'backend.example' without an Origin"
+    assert [record.getMessage().startswith(told) for record in caplog.records] == (
+        [] if admitted else [True]
     )
 
 
@@ -121,3 +136,11 @@ def test_preflight() -> None:
 def test_no_preflight(request_: Any) -> None:
     """An OPTIONS that is no browser's question is nobody's preflight."""
     assert asks_first(request_) is None
+
+
+def test_merged() -> None:
+    """What the application says counts, but for Vary, which adds up: caches tell origins apart."""
+    own = [(b"cache-control", b"max-age=9"), (b"vary", b"cookie"), (b"x", b"1")]
+    ours = (FRESH, (b"vary", b"origin"))
+    assert merged(own, ours) == [(b"vary", b"origin"), *own]
+    assert merged([], ours) == list(ours)
