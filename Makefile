@@ -96,13 +96,14 @@ endef
 .PHONY: peers
 peers: $(VENV)/.test
 	$(call install,chromium curl openssl nginx haproxy h2load:nghttp2-client pg_ctlcluster:postgresql node:nodejs \
-		npm nc:netcat-openbsd telnet:inetutils-telnet finger prosody go-sendxmpp)
+		npm nc:netcat-openbsd telnet:inetutils-telnet finger prosody go-sendxmpp \
+		mosquitto mosquitto_pub:mosquitto-clients)
 	@python -m tests.plugins.websocket.suite </dev/null || true
 	@python -m tests.npm </dev/null || true
 
 .PHONY: bench
 bench: $(VENV)/.bench ## speed against the servers that people use
-	$(call install,redis-server h2load:nghttp2-client)
+	$(call install,redis-server h2load:nghttp2-client mosquitto mosquitto_pub:mosquitto-clients)
 	@python -m benchmarks
 
 .PHONY: autobahn
@@ -110,8 +111,9 @@ autobahn: $(VENV)/.test peers ## the WebSocket conformance suite, in full: half 
 	@pytest -m autobahn --autobahn=full tests
 
 .PHONY: fuzz
-fuzz: $(VENV)/.test ## throw hostile bytes at the http plugin; FUZZ_SECONDS=60
+fuzz: $(VENV)/.test ## throw hostile bytes at the plugins http and mqtt; FUZZ_SECONDS=60
 	@python -m tests.plugins.http.fuzz --seconds $(FUZZ_SECONDS)
+	@python -m tests.plugins.mqtt.fuzz --seconds $(FUZZ_SECONDS)
 
 .PHONY: chaos
 chaos: $(VENV)/.test ## kill processes at random under load, and account for each message; CHAOS_SECONDS=120

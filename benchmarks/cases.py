@@ -20,7 +20,7 @@ from typing import Any, Final
 
 import uvloop
 
-from benchmarks import servers
+from benchmarks import mqtt_load, servers
 from benchmarks.crowd import gathered
 from benchmarks.h2_load import h2_load, missing
 from benchmarks.http_load import handshakes, http_load, request
@@ -368,15 +368,28 @@ def idle_events(plan: Plan) -> Report:
 
 
 def events(plan: Plan) -> Report:
-    """A view tells 500 event streams: by a group, or by django-eventstream within its process."""
+    """A view tells 500 event streams: by a group, or by django-eventstream within its process.
+
+    Once more where the group keeps its last 100 messages, each with an id, for those that come
+    back; the peer keeps nothing.
+    """
     report = Report("events", "broadcast to 500 event streams, CPU a delivery")
-    members = plan.count(500)
-    candidates = [servers.gateway(**EVENTS), servers.eventstream()]
-    load = partial(told, make=Stream, members=members, rounds=plan.count(40), path="/tell")
-    warm = partial(told, make=Stream, members=members, rounds=2, path="/tell")
-    found = interleave(plan, candidates, load, warm)
+    members, rounds = plan.count(500), plan.count(40)
+    candidates = [
+        servers.gateway(**EVENTS),
+        servers.gateway(name="with history", **EVENTS),
+        servers.eventstream(),
+    ]
+
+    async def load(server: Running, rounds: int = rounds) -> Sample:
+        path = "/keep" if server.name == "with history" else "/tell"
+        return await told(server, Stream, members, rounds, path=path)
+
+    found = interleave(plan, candidates, load, partial(load, rounds=2))
     report.rows = _rows(found)
     report.checks = against(found, "django-eventstream", 1 / 7)
+    word = "CPU with history"
+    report.checks += against(found, "django-eventstream", 1 / 7, word=word, name="with history")
     return report
 
 
@@ -429,6 +442,36 @@ def layer(plan: Plan) -> Report:
     return report
 
 
+def mqtt_client(plan: Plan) -> Report:
+    """QoS 1 from a broker into a sync consumer, against a callback of paho's; see `mqtt_load`."""
+    report = Report("mqtt-client", "QoS 1 from a broker, one hot topic, messages a second")
+    if shutil.which("mosquitto") is None:
+        report.notes.append("skipped: there is no mosquitto")
+        return report
+    count = plan.count(20_000)
+    bare: list[float] = []
+    ours: list[float] = []
+    with mqtt_load.broker() as port, contextlib.ExitStack() as stack:
+        options = mqtt_load.options(port, mqtt_load.TOPIC)
+        gateway = servers.gateway(consumers="mqtt", plugins="http,mqtt", options=options)
+        server = stack.enter_context(running(gateway))
+        pid = stack.enter_context(mqtt_load.bare(port, mqtt_load.BARE))
+        referee = stack.enter_context(contextlib.closing(mqtt_load.Referee(port)))
+        for topic in (mqtt_load.TOPIC, mqtt_load.BARE):
+            referee.wait_for(topic)
+        takers = server.pids()[1:]  # not the supervisor, which looks after the others
+        for _ in range(plan.pairs):
+            bare.append(referee.rate(mqtt_load.BARE, count, [pid]))
+            ours.append(referee.rate(mqtt_load.TOPIC, count, takers))
+    report.rows = [
+        Row("gateway, after the consumer", {"per s": Spread.of(ours)}),
+        Row("paho, a callback alone", {"per s": Spread.of(bare)}),
+    ]
+    shares = [one / other for one, other in zip(ours, bare, strict=True)]
+    report.checks = [Check("rate / bare", Spread.of(shares), 0.4, at_most=False)]
+    return report
+
+
 CASES: dict[str, Callable[[Plan], Report]] = {
     "view": view,
     "middleware": middleware,
@@ -442,6 +485,7 @@ CASES: dict[str, Callable[[Plan], Report]] = {
     "idle-events": idle_events,
     "polls": polls,
     "layer": layer,
+    "mqtt-client": mqtt_client,
     "sleep": sleep,
     "tls": tls,
     "h2": http2,

@@ -27,6 +27,7 @@ import msgspec
 from benchmarks import servers, ws_load
 from benchmarks.http_load import HEADERS, request
 from gateway.core.access import AccessLog, OpenLog
+from gateway.core.arrivals import Arrived
 from gateway.core.config import LogSettings
 from gateway.core.connection import Engine
 from gateway.core.layers import codec, wire
@@ -38,6 +39,7 @@ from gateway.core.layers.options import LayerOptions
 from gateway.core.layers.records import Reader
 from gateway.core.layers.state import State
 from gateway.core.metrics import Metrics
+from gateway.core.plugin import Peer
 from gateway.core.web import Claim
 from gateway.plugins.http.config import HttpConfig
 from gateway.plugins.http.port import PREFACE, Port
@@ -46,6 +48,14 @@ from gateway.plugins.http.transport import HttpProtocol
 from gateway.plugins.longpoll import LongpollPlugin
 from gateway.plugins.longpoll.config import LongpollConfig
 from gateway.plugins.longpoll.door import Door as PollsDoor
+from gateway.plugins.mqtt import packets as mqtt
+from gateway.plugins.mqtt.codec import Decoder, encode
+from gateway.plugins.mqtt.config import MqttConfig
+from gateway.plugins.mqtt.plugin import MqttPlugin
+from gateway.plugins.mqtt.server.device import Device, Limits
+from gateway.plugins.mqtt.server.homes import Home
+from gateway.plugins.mqtt.server.service import Server as MqttServer
+from gateway.plugins.mqtt.server.wire import MqttWire
 from gateway.plugins.sse import SsePlugin
 from gateway.plugins.sse.config import SseConfig
 from gateway.plugins.sse.door import Door as EventsDoor
@@ -284,6 +294,64 @@ def _echo(data: bytes, reply: bytes, more: bytes = b"", **settings: Any) -> Step
 def websocket_in_out() -> Step:
     """A frame to its message, the reply to its frame (gateway)."""
     return _echo(ws_load.frame(ws_load.TEXT), TEXT_REPLY)
+
+
+MQTT_PUBLISH = mqtt.Publish("sensors/7/temp", b"x" * 64, 1, packet_id=7)
+
+
+def mqtt_decode() -> Step:
+    """A QoS 1 PUBLISH of MQTT 5 read, of a read with many."""
+    decoder = Decoder(protocol=mqtt.V5)
+    data = encode(MQTT_PUBLISH, mqtt.V5) * BATCH
+
+    def step() -> None:
+        decoder.feed(data)
+
+    return step
+
+
+def mqtt_encode() -> Step:
+    """A QoS 1 PUBLISH of MQTT 5 written."""
+
+    def step() -> None:
+        encode(MQTT_PUBLISH, mqtt.V5)
+
+    return step
+
+
+class _Homes:
+    """Sessions of MQTT that are here at once."""
+
+    def __init__(self, server: MqttServer) -> None:
+        self.here: dict[str, Any] = {}
+        self._server = server
+
+    def claim(self, wire: Any, client_id: str, begin: Callable[..., None]) -> None:
+        device = Device(client_id, Limits(1000, 1 << 20, time.time, lambda _: None))
+        begin(Home(device, None, None), wire, False)  # type: ignore[arg-type] # nothing is held
+
+
+def mqtt_in_out() -> Step:
+    """A QoS 1 PUBLISH to its message, the outcome to its PUBACK, relayed to nobody (gateway)."""
+    clock = ManualClock()  # type: ignore[abstract] # as above
+    edge = _Edge()
+    engine = edge.engine(clock)
+    engine.deliver([(ANNOUNCED, frozenset({"mqtt.receive"}))])
+    config = MqttConfig(message_rate=0)
+    server = MqttServer(config, engine.context(MqttPlugin, config))
+    server._homes = _Homes(server)  # type: ignore[assignment] # noqa: SLF001 - nobody else's
+    wire = MqttWire(server, Arrived(Peer(), server.places.take()))
+    wire.connection_made(_Transport())  # type: ignore[arg-type] # what a wire uses of one
+    wire.data_received(encode(mqtt.Connect("d"), mqtt.V5))
+    clock.advance()
+    data = encode(MQTT_PUBLISH, mqtt.V5)
+
+    def step() -> None:
+        wire.data_received(data)
+        engine.deliver([(OUTCOME, edge.receipt, 0, OK)])
+        server._flush()  # noqa: SLF001 - as the loop does at the end of a turn
+
+    return step
 
 
 def websocket_agreed() -> Step:
@@ -631,6 +699,9 @@ STAGES: dict[str, tuple[Callable[[], Step], int]] = {
     "http-logged": (http_logged, 1),
     "http-in": (http_in, 1),
     "http2": (http2_in_out, 1),
+    "mqtt": (mqtt_in_out, 1),
+    "mqtt-decode": (mqtt_decode, BATCH),
+    "mqtt-encode": (mqtt_encode, 1),
     "websocket": (websocket_in_out, 1),
     "websocket-agreed": (websocket_agreed, 1),
     "websocket-objects": (websocket_objects, 1),

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from django_gateway.channel import Channel, Group
     from django_gateway.exceptions import ConsumeLater, Reject, ResponseLater
-    from django_gateway.filters import path
+    from django_gateway.filters import mqtt_topic, path
     from django_gateway.generic import (
         Consumer,
         Demultiplexer,
@@ -28,12 +28,14 @@ if TYPE_CHECKING:
         JsonSseConsumer,
         JsonWebsocketConsumer,
         LongpollConsumer,
+        MqttConsumer,
         Multiplexer,
         SseConsumer,
         WebsocketConsumer,
         WebsocketDemultiplexer,
         WebsocketMultiplexer,
     )
+    from django_gateway.idempotency import idempotent
     from django_gateway.message import Message
     from django_gateway.routing import include, route, route_class
 
@@ -49,6 +51,7 @@ __all__ = [
     "JsonWebsocketConsumer",
     "LongpollConsumer",
     "Message",
+    "MqttConsumer",
     "Multiplexer",
     "Reject",
     "ResponseLater",
@@ -56,7 +59,9 @@ __all__ = [
     "WebsocketConsumer",
     "WebsocketDemultiplexer",
     "WebsocketMultiplexer",
+    "idempotent",
     "include",
+    "mqtt_topic",
     "path",
     "route",
     "route_class",
@@ -74,6 +79,7 @@ _HOME = {
     "JsonWebsocketConsumer": "generic",
     "LongpollConsumer": "generic",
     "Message": "message",
+    "MqttConsumer": "generic",
     "Multiplexer": "generic",
     "Reject": "exceptions",
     "ResponseLater": "exceptions",
@@ -81,7 +87,9 @@ _HOME = {
     "WebsocketConsumer": "generic",
     "WebsocketDemultiplexer": "generic",
     "WebsocketMultiplexer": "generic",
+    "idempotent": "idempotency",
     "include": "routing",
+    "mqtt_topic": "filters",
     "path": "filters",
     "route": "routing",
     "route_class": "routing",

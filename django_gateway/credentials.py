@@ -70,7 +70,7 @@ def credentials_of(
         query_token=_query_token(content.get("query_string", b""), query_token),
         identity=content.get("identity"),
         username=content.get("username"),
-        password=content.get("password"),
+        password=_text(content.get("password")),
         client=(client[0], client[1]) if client else None,
     )
 
@@ -104,6 +104,16 @@ def session_key_of(channel: str, content: dict[str, Any]) -> str | None:
         text[:200],
     )
     return None
+
+
+def _text(secret: Any) -> str | None:
+    """Return a password as text: MQTT's is bytes, of which what is no UTF-8 is nobody's."""
+    if not isinstance(secret, bytes):
+        return None if secret is None else str(secret)
+    try:
+        return secret.decode()
+    except UnicodeDecodeError:
+        return None
 
 
 def _values(headers: Iterable[Any], wanted: bytes) -> list[bytes]:

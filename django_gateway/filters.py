@@ -47,6 +47,11 @@ class Filter:
     def __str__(self) -> str:
         return self.text
 
+    @property
+    def wants(self) -> str:
+        """What the gateway has to ask for elsewhere so that this may match; empty: nothing."""
+        return ""
+
 
 Chain = tuple[Filter, ...]
 """Filters that match one after the other, each where the last one ended."""
@@ -86,6 +91,95 @@ class PathFilter(Filter):
         elif not isinstance(before, PathFilter):
             slash = "/?"  # an expression may have left it
         return PathFilter(self.route, whole=self.whole, slash=slash)
+
+
+class TopicFilter(Filter):
+    """What `mqtt_topic` makes. Alone it matches the whole topic, in an `include` a beginning."""
+
+    __slots__ = ("topic",)
+
+    def __init__(self, topic: str, *, whole: bool = True) -> None:
+        levels = topic.split("/")
+        # Wildcards at the beginning do not match what begins with $ (MQTT 5, section 4.7.2).
+        expression = r"(?!\$)" if levels[0][:1] in {"+", "#"} else ""
+        plain: list[str] = []
+        for index, level in enumerate(levels):
+            slash = "/" if index else ""
+            if level[:1] == "+":
+                expression += f"{slash}{_group(level, '[^/]*')}"
+                plain.append("+")
+            elif level[:1] == "#":
+                # It matches the level above it, too (section 4.7.1.2).
+                rest = _group(level, ".*")
+                expression += f"(?:{slash}{rest})?" if index else rest
+                plain.append("#")
+            else:
+                expression += slash + re.escape(level)
+                plain.append(level)
+        super().__init__(re.compile(expression + (r"\Z" if whole else ""), re.DOTALL), text=topic)
+        self.topic = "/".join(plain)
+        """The topic filter as brokers know it."""
+
+    @property
+    def wants(self) -> str:
+        """The topic filter, to subscribe to."""
+        return self.topic
+
+    def prefix(self) -> Filter:
+        """Return the filter of a beginning. Raises ImproperlyConfigured for one that ends in #."""
+        if self.topic.endswith("#"):
+            raise ImproperlyConfigured(
+                f"include() with mqtt_topic({self.text!r}): '#' takes all of a topic, and leaves "
+                "nothing for the routes that are included"
+            )
+        return TopicFilter(self.text, whole=False)
+
+
+def _group(level: str, expression: str) -> str:
+    name = level[1:]
+    return f"(?P<{name}>{expression})" if name else f"(?:{expression})"
+
+
+def mqtt_topic(topic: str) -> Filter:
+    """Return the filter of an MQTT topic: ``mqtt_topic("sensors/+id/temp")``.
+
+    It is a topic filter of MQTT whose wildcards may have a name, which is what the consumer
+    gets: ``+id`` is one level, ``#rest``, at the end, all further ones. The gateway subscribes to
+    it at its brokers while a worker has it. In an `include` it is a beginning of the topic.
+    Raises ImproperlyConfigured.
+    """
+    if not isinstance(topic, str) or not topic or "\0" in topic:
+        raise ImproperlyConfigured(
+            f"mqtt_topic() takes a topic such as 'sensors/+id/temp', not {topic!r}"
+        )
+    levels = topic.split("/")
+    names = []
+    for index, level in enumerate(levels):
+        mark, name = level[:1], level[1:]
+        if mark not in {"+", "#"}:
+            if "+" in level or "#" in level:
+                raise ImproperlyConfigured(
+                    f"mqtt_topic({topic!r}): in {level!r} a wildcard is not at the beginning of "
+                    "its level; it stands for a whole one"
+                )
+            continue
+        if mark == "#" and index < len(levels) - 1:
+            raise ImproperlyConfigured(f"mqtt_topic({topic!r}): '#' is for the last level only")
+        if name and not name.isidentifier():
+            raise ImproperlyConfigured(
+                f"mqtt_topic({topic!r}): {name!r} cannot name an argument of a consumer"
+            )
+        if name:
+            names.append(name)
+    if len(set(names)) < len(names):
+        raise ImproperlyConfigured(f"mqtt_topic({topic!r}): a name stands there twice")
+    return TopicFilter(topic)
+
+
+def wanted_by(chain: Chain) -> str:
+    """Return what a chain of filters wants from elsewhere; empty: nothing, or it cannot be said."""
+    wants = [one.wants for one in chain]
+    return "".join(wants) if all(wants) else ""
 
 
 _EXPRESSION = re.compile(r"\(\?P<|^\^|\$$")

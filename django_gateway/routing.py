@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from asgiref.sync import iscoroutinefunction
 from django.core.exceptions import ImproperlyConfigured
 
-from django_gateway.filters import Chain, Filter, matched, read
+from django_gateway.filters import Chain, Filter, matched, read, wanted_by
 from django_gateway.message import Message
 from gateway.core import names
 
@@ -243,8 +243,21 @@ class Router:
             for channel in one.channels:
                 before = self._by_channel.get(channel, ())
                 self._by_channel[channel] = (*before, one)
-        self.table = self.channels()
-        """The channels of the whole table, whatever part of it this is (`only`)."""
+        self.table = [*self.channels(), *self._wants()]
+        """The channels of the whole table, whatever part of it this is (`only`), and what its
+        filters want of them."""
+
+    def _wants(self) -> Iterator[str]:
+        for channel, routes in self._by_channel.items():
+            wants = {wanted_by(chain) for one in routes for chain in one.filters.values()}
+            for what in sorted(wants - {""}):
+                try:
+                    yield names.wanted(channel, what)
+                except ValueError:
+                    raise ImproperlyConfigured(
+                        f"ROUTING: {what!r} is too long to be asked for; name it in the settings "
+                        "of the broker: mqtt.brokers.NAME.subscribe"
+                    ) from None
 
     def only(self, channels: Collection[str]) -> Router:
         """Return the same table with these of its channels alone."""

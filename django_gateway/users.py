@@ -96,7 +96,15 @@ def _credentials(message: Message) -> Credentials:
 
 
 def authenticate(credentials: Credentials) -> Any:
-    """Return the user of the session's cookie, as Django's middleware does; or None."""
+    """Return the user of the session's cookie, as Django's middleware does; or None.
+
+    Where there are a user name and a password (MQTT's), the user whom Django's ``authenticate``
+    finds for them.
+    """
+    if credentials.username is not None and credentials.password is not None:
+        from django.contrib.auth import authenticate as by_backends  # noqa: PLC0415 - needs settings
+
+        return by_backends(username=credentials.username, password=credentials.password)
     session = credentials.session
     if session is None or session.get(SESSION_KEY) is None:
         return None

@@ -187,6 +187,27 @@ def settings() -> Iterator[str]:
         yield ""
         yield from settings_table(cls.Config)
         yield ""
+        yield from nested(name, cls.Config)
+
+
+def nested(where: str, struct: type[msgspec.Struct]) -> Iterator[str]:
+    """Yield the tables of structs within a settings struct."""
+    for name, hint, _, _ in fields(struct):
+        kind, _ = peel(hint)
+        found = [kind, *typing.get_args(kind)]
+        inner = next(
+            (one for one in found if isinstance(one, type) and issubclass(one, msgspec.Struct)),
+            None,
+        )
+        if inner is not None:
+            place = f"{where}.{name}.NAME" if typing.get_origin(kind) is dict else f"{where}.{name}"
+            yield f"### `[{place}]`"
+            yield ""
+            yield sentence(inner)
+            yield ""
+            yield from settings_table(inner)
+            yield ""
+            yield from nested(place, inner)
 
 
 def auth_settings() -> Iterator[str]:

@@ -1,6 +1,7 @@
 """The WebSocket consumers under the gateway, as `peer_consumers` has them in Channels 4."""
 
-from django_gateway import Consumer, Group, Message, WebsocketConsumer
+from django_gateway import Channel, Consumer, Group, Message, WebsocketConsumer
+from gateway import address
 
 
 def echo(message: Message) -> None:
@@ -33,3 +34,8 @@ def join(message: Message) -> None:
 
 def tell(message: Message) -> None:
     Group("bench").send({"text": message.text})
+
+
+def take(message: Message) -> None:
+    if message["bytes"] == b"last":
+        Channel(address("mqtt.publish", "bench/done")).send({"bytes": b"", "qos": 1})

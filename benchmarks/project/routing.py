@@ -15,3 +15,4 @@ group = [
 ]
 events = [route("sse.connect", consumers.join)]
 polls = [route("longpoll.connect", consumers.join)]
+mqtt = [route("mqtt.receive", consumers.take)]

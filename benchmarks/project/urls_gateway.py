@@ -15,4 +15,9 @@ def tell(request: HttpRequest) -> HttpResponse:
     return hello(request)
 
 
-urlpatterns = [*views, path("tell", tell)]
+def keep(request: HttpRequest) -> HttpResponse:
+    Group("bench").send({"text": TEXT}, history=100)
+    return hello(request)
+
+
+urlpatterns = [*views, path("tell", tell), path("keep", keep)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from django_gateway.generic.base import BaseConsumer, Consumer
 from django_gateway.generic.http import HttpConsumer
 from django_gateway.generic.longpoll import JsonLongpollConsumer, LongpollConsumer
+from django_gateway.generic.mqtt import MqttConsumer
 from django_gateway.generic.multiplexing import Demultiplexer, Multiplexer
 from django_gateway.generic.sse import JsonSseConsumer, SseConsumer
 from django_gateway.generic.websockets import (
@@ -23,6 +24,7 @@ __all__ = [
     "JsonSseConsumer",
     "JsonWebsocketConsumer",
     "LongpollConsumer",
+    "MqttConsumer",
     "Multiplexer",
     "SseConsumer",
     "WebsocketConsumer",

@@ -10,7 +10,7 @@ import msgspec
 
 from gateway.core import farewell, pinning, plugin
 from gateway.core.conversation import Branch, Conversation
-from gateway.core.emission import branch, break_off, emit, last_words
+from gateway.core.emission import branch, break_off, emit, last_words, seldom
 from gateway.core.errors import LocalProtocolError, RemoteProtocolError
 from gateway.core.layers.base import ACCEPTED, Outcome
 from gateway.core.metrics import Drop
@@ -63,7 +63,6 @@ class Connection(Conversation, plugin.Connection):
         "_busy",
         "_due",
         "_later",
-        "_outbox",
         "_paused",
         "_timers",
         "_waiting",
@@ -80,6 +79,7 @@ class Connection(Conversation, plugin.Connection):
         "leaving",
         "loose",
         "names",
+        "outbox",
         "peer",
         "pin",
         "ready",
@@ -124,7 +124,8 @@ class Connection(Conversation, plugin.Connection):
         self.cause = GATEWAY
         self._later: deque[tuple[int, Any, tuple[Any, ...]]] | None = None
         self._after = False
-        self._outbox: Outbox | None = None
+        self.outbox: Outbox | None = None
+        """What waits for the client, once something did."""
         self._waiting = 0
         self._waiting_bytes = 0
         self._paused = False
@@ -157,7 +158,7 @@ class Connection(Conversation, plugin.Connection):
     @property
     def clear(self) -> bool:
         """Whether no consumer has anything of it in hand, and nothing waits to go out."""
-        return not self.flights and (self._outbox is None or not self._outbox.waiting)
+        return not self.flights and (self.outbox is None or not self.outbox.waiting)
 
     @property
     def unsettled(self) -> bool:
@@ -208,9 +209,9 @@ class Connection(Conversation, plugin.Connection):
         if self._timers is not None:
             self._timers.forget()
             self._timers = None
-        if self._outbox is not None:
-            self._outbox.lose()
-            self._outbox = None
+        if self.outbox is not None:
+            self.outbox.lose()
+            self.outbox = None
         if self.loose:
             engine.flow.withdraw(self.loose)
         if self.leaving is not None:
@@ -227,8 +228,7 @@ class Connection(Conversation, plugin.Connection):
     def enter(self, cause: int, method: Any, *args: Any) -> None:
         """Call a method of the session and run what it returns; later, if it is being called."""
         if self._busy:
-            if self._later is None:
-                self._later = deque()
+            self._later = deque() if self._later is None else self._later
             self._later.append((cause, method, args))
             return
         self._busy = True
@@ -262,12 +262,12 @@ class Connection(Conversation, plugin.Connection):
                 elif kind is Timer:
                     self._timer(action)
                 elif kind is Accepted:
-                    self._accept()
+                    self._accept(registered=action.registered)
                 elif kind is Done:
-                    if self._outbox is not None:
-                        self._outbox.answer(action.token, action.outcome)
+                    if self.outbox is not None:
+                        self.outbox.answer(action.token, action.outcome)
                 else:
-                    raise TypeError(f"not an action: {action!r}")
+                    seldom(self, action)
         except LocalProtocolError as error:
             if cause == SEND:
                 self.invalid(str(error))
@@ -348,7 +348,7 @@ class Connection(Conversation, plugin.Connection):
 
     def tell(self, token: Any, outcome: Outcome) -> None:
         """Tell the session an outcome, if it wants to know."""
-        if token is not None and self.state < LOST:
+        if token is not None and (self.state < LOST or self.session.heeds_late):
             self.enter(OUTCOME, self.session.outcome, token, outcome)
 
     def refuse(self, token: Any, refusal: Refusal, drop: Drop | None = None) -> None:
@@ -418,11 +418,11 @@ class Connection(Conversation, plugin.Connection):
             pinning.pin(self, reply.pop("pin"), registered=self._due)
             if not reply:
                 return
-        outbox = self._outbox
+        outbox = self.outbox
         token = None
         if "ack" in reply or "ack_channel" in reply:
             if outbox is None:
-                outbox = self._outbox = Outbox(self)
+                outbox = self.outbox = Outbox(self)
             token = outbox.token(conversation, reply)
             if token is None:
                 self.invalid("'ack' needs an 'ack_channel', a name with '?', and the reverse")
@@ -438,10 +438,10 @@ class Connection(Conversation, plugin.Connection):
 
     def send_now(self, conversation: Conversation, reply: Message, token: int | None) -> None:
         """Hand a reply to the session."""
-        if token is None or self._outbox is None:
+        if token is None or self.outbox is None:
             self.enter(SEND, self.session.send, conversation.key, reply, None)
         else:
-            self.enter(SEND, self._outbox.send, conversation.key, reply, token)
+            self.enter(SEND, self.outbox.send, conversation.key, reply, token)
 
     def group_reply(
         self, conversation: Conversation, reply: Message, frame: Any, size: int, place: int = 0
@@ -449,12 +449,19 @@ class Connection(Conversation, plugin.Connection):
         """Take a group's message that could not be written at once."""
         if self.state != OPEN:
             self.context.drop(Drop.GONE)
-        elif not self.takes or (self._outbox is not None and self._outbox.waiting):
+        elif not self.takes or (self.outbox is not None and self.outbox.waiting):
             self._wait(Waiting(conversation, reply, None, frame, size, place))
         elif frame is None:
             self.send_now(conversation, reply, None)
         else:
             self.wire.write(frame)
+
+    def push(self, frame: Any, size: int) -> None:
+        """Write what the plugin itself has for the peer, as a group's ready frame is written."""
+        if self.direct:
+            self.wire.write(frame)
+        else:
+            self.group_reply(self, {}, frame, size)
 
     def invalid(self, reason: str) -> None:
         """Count and log a reply that is not allowed; its values are not logged."""
@@ -463,9 +470,8 @@ class Connection(Conversation, plugin.Connection):
 
     def _wait(self, entry: Waiting) -> None:
         self.direct = False
-        if self._outbox is None:
-            self._outbox = Outbox(self)
-        self._outbox.put(entry)
+        self.outbox = self.outbox or Outbox(self)
+        self.outbox.put(entry)
 
     def resume(self, missed: list[Waiting], epoch: int, more: Waiting | None) -> None:
         """Have what a member missed wait, for the next `catch_up`, before what is newer."""
@@ -473,17 +479,18 @@ class Connection(Conversation, plugin.Connection):
             self.context.drop(Drop.GONE, sum(1 for one in missed if one.size))
             return
         self.direct = False
-        if self._outbox is None:
-            self._outbox = Outbox(self)
-        self._outbox.resume(missed, epoch, more)
+        self.outbox = self.outbox or Outbox(self)
+        self.outbox.resume(missed, epoch, more)
 
     def catch_up(self) -> None:
         """Send what waited for the client to read, or to be accepted; answer acks."""
         if self._busy:
             self._after = True
             return
-        outbox = self._outbox
+        outbox = self.outbox
         if outbox is not None:
+            if self in self.context.engine.groups.replays.begun:
+                return  # it comes again when all that it has missed is there
             outbox.flush()
             if self.ready:
                 outbox.written()
@@ -493,17 +500,16 @@ class Connection(Conversation, plugin.Connection):
 
     # ------------------------------------------------ accepting, timers, the end
 
-    def _accept(self) -> None:
+    def _accept(self, *, registered: bool) -> None:
         if self.state == OPEN and not self._due:
             self.accepted = self._after = True
-            if "disconnect" in self.context.kinds:
+            if registered and "disconnect" in self.context.kinds:
                 self._due = True
                 self.register()
             self.context.engine.flow.accepted(self)
 
     def _timer(self, timer: Timer) -> None:
-        if self._timers is None:
-            self._timers = Timers(self)
+        self._timers = self._timers or Timers(self)
         self._timers.set(timer)
 
     def register(self) -> None:
@@ -512,10 +518,9 @@ class Connection(Conversation, plugin.Connection):
         if self._due:
             message = last_words(self)
             message.update(context.server_lost)
-            edge = context.engine.edge
-            edge.register(self.reply_channel, context.disconnect, _encode(message))
+            context.engine.edge.register(self.reply_channel, context.disconnect, _encode(message))
             if self.pin is not None:
-                edge.pin(self.reply_channel, self.pin)
+                context.engine.edge.pin(self.reply_channel, self.pin)
 
     def timed_out(self, name: str) -> None:
         """Hear that a timer of the session is due."""

@@ -64,6 +64,7 @@ from gateway.core.layers.edge import (
     DOWN,
     FENCED,
     FULL,
+    GAP,
     GROUP,
     JOIN,
     MESSAGE,
@@ -133,6 +134,8 @@ class Engine:
         """The names of those that have a context."""
         self.attached = 0
         """How many connections there have been; the last one's number."""
+        self.branches = 0
+        """How many conversations within connections there have been; the last one's number."""
         self.acks = 0
         """How many acknowledgements were asked for; the last one's token."""
         self.draining = False
@@ -141,6 +144,8 @@ class Engine:
         self._leaves: list[Announced] = []
         """The memberships that ended with them and whose leaves are to be told."""
         self._listeners: dict[str, tuple[str, Callable[[str, Message], None]]] = {}
+        self._buses: dict[str, Callable[[Message], None]] = {}
+        """By group: who hears what the same plugin tells in any process."""
         metrics.gauge("gateway_unsettled", lambda: len(self.flow.flights))
 
     def context(
@@ -193,12 +198,18 @@ class Engine:
 
     def _seldom(self, code: int, item: Item) -> None:
         if code == GROUP:
-            self.groups.send(*item[1:])
+            bus = self._buses.get(item[1]) if self._buses else None
+            if bus is None:
+                self.groups.send(*item[1:])
+            else:
+                bus(codec.decode(item[2]))
         elif code == JOIN:
             resumed = item[5] if len(item) > 5 else None
             self.groups.join(item[1], item[2], item[3], announce=item[4], resumed=resumed)
         elif code == PART:
             self.groups.part(item[1], item[2])
+        elif code == GAP:
+            self.groups.gap(item[1])
         elif code == FULL:
             self.flow.refused(item[1], item[2])
         elif code == ANNOUNCED:
@@ -241,6 +252,8 @@ class Engine:
             self.singletons.claim()
             for channel in self._listeners:
                 self.edge.listen(channel)
+            for group in self._buses:
+                self.edge.group_add(group, f"{group}.{self.process}!")
             for connection in self._connections():
                 connection.register()
             self.groups.rejoin()
@@ -319,6 +332,16 @@ class Engine:
             if owner == name and channel in {None, one}:
                 del self._listeners[one]
                 self.edge.unlisten(one)
+
+    def board(self, group: str, deliver: Callable[[Message], None]) -> None:
+        """Have ``deliver`` called with what is sent to a group of gateway processes."""
+        self._buses[group] = deliver
+        self.edge.group_add(group, f"{group}.{self.process}!")
+
+    def alight(self, group: str) -> None:
+        """Hear a group of gateway processes no more. Idempotent."""
+        if self._buses.pop(group, None) is not None:
+            self.edge.group_discard(group, f"{group}.{self.process}!")
 
     # ------------------------------------------------ shutting down
 

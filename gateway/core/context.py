@@ -13,13 +13,15 @@ import msgspec
 
 from gateway.core import plugin
 from gateway.core.attached import GATEWAY, Connection
+from gateway.core.conversation import Branch
 from gateway.core.emission import branch
 from gateway.core.errors import ConfigError, PluginError
 from gateway.core.flow import Kind
 from gateway.core.layers import codec
+from gateway.core.layers.base import Outcome
 from gateway.core.listen import Listen
 from gateway.core.metrics import Drop, Histogram
-from gateway.core.names import escape, process_of
+from gateway.core.names import escape, process_of, wanted_of
 from gateway.core.outbox import GONE
 from gateway.core.plugin import Emit, Message, Peer, ProtocolPlugin, Session, Summary, Wire
 from gateway.core.recorded import Recorded
@@ -43,7 +45,8 @@ class PluginContext(plugin.Context):
     ``outbox_messages``, ``outbox_bytes``, ``slow_consumer``, ``full_timeout`` and
     ``queue_timeout`` (seconds that a connect or request waits for room); each that it lacks
     is taken from ``[gateway]``, ``queue_timeout`` from ``full_timeout``. With ``close_timeout``
-    (seconds) a peer is cut off that does not read what stands before a ``close``.
+    (seconds) a peer is cut off that does not read what stands before a ``close``; with
+    ``farewell_timeout`` one that does not come for its replies is not waited for at a shutdown.
     """
 
     def __init__(
@@ -70,6 +73,7 @@ class PluginContext(plugin.Context):
         self._connection = Connection if engine.access is None else Recorded
         self._tls = tls
         self._reads = plugin_class.reads
+        self._wanted: dict[str, tuple[frozenset[str], frozenset[str]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._read_bounds(config)
         self._read_schemas(plugin_class.messages)
@@ -92,6 +96,7 @@ class PluginContext(plugin.Context):
         queue_timeout = getattr(config, "queue_timeout", None)
         self.queue_timeout: float = self.full_timeout if queue_timeout is None else queue_timeout
         self.close_timeout: float | None = getattr(config, "close_timeout", None)
+        self.farewell_timeout: float | None = getattr(config, "farewell_timeout", None)
 
     def _read_schemas(self, messages: Any) -> None:
         try:
@@ -191,18 +196,44 @@ class PluginContext(plugin.Context):
         self.engine.unlisten(self.name, channel)
 
     def reply(
-        self, connection: plugin.Connection, conversation: str | None, message: Message
+        self,
+        connection: plugin.Connection,
+        conversation: str | None,
+        message: Message,
+        channel: str | None = None,
     ) -> None:
         """Hand a message that came to an address to a connection, as a reply."""
-        if isinstance(connection, Connection):
-            connection.reply(branch(connection, conversation), codec.encode(message))
+        if not isinstance(connection, Connection):
+            return
+        if channel is None:
+            found = branch(connection, conversation)
+        else:
+            found = Branch(connection, conversation, channel)
+        connection.reply(found, codec.encode(message))
 
     def undelivered(self, channel: str, message: Message) -> None:
         """Count what came to an address where nobody is, and answer its ``ack``."""
         self.drop(Drop.GONE)
+        self.answer(channel, message, GONE)
+
+    def answer(self, channel: str, message: Message, outcome: Outcome) -> None:
+        """Answer the ``ack`` of a message that came to ``channel``, if it wants one."""
         ack, ack_channel = message.get("ack"), message.get("ack_channel")
         if type(ack) is int and isinstance(ack_channel, str) and is_ack_channel(ack_channel):
-            self.engine.acknowledge(ack, ack_channel, channel, GONE)
+            self.engine.acknowledge(ack, ack_channel, channel, outcome)
+
+    def bus(self, deliver: Callable[[Message], None]) -> Callable[[Message], None]:
+        """Return what tells the same plugin in all gateway processes, this one among them."""
+        engine, group = self.engine, f"{self.name}.gateways"
+        engine.board(group, deliver)
+
+        def tell(message: Message) -> None:
+            payload = codec.encode(message)
+            if len(payload) > self.message_bytes:
+                raise ValueError(f"a message of {len(payload)} bytes is more than the layer takes")
+            engine.edge.group_send(group, payload)
+
+        return tell
 
     def locate(self, deliver: Callable[[Ask], None]) -> Location:
         """Return a new location, at which requests of any gateway process find ``deliver``."""
@@ -225,6 +256,17 @@ class PluginContext(plugin.Context):
         """Return whether a living worker routes ``NAME.kind``; None while no worker lives."""
         announced = self.engine.flow.announced
         return None if announced is None else f"{self.name}.{kind}" in announced
+
+    def wanted(self, kind: str) -> frozenset[str] | None:
+        """Return what living workers want of ``NAME.kind``; None while no worker lives."""
+        announced = self.engine.flow.announced
+        if announced is None:
+            return None
+        last, found = self._wanted.get(kind, (None, frozenset()))
+        if last is not announced:
+            found = wanted_of(f"{self.name}.{kind}", announced)
+            self._wanted[kind] = (announced, found)
+        return found
 
     # ------------------------------------------------ the rest
 
@@ -307,6 +349,7 @@ class PluginContext(plugin.Context):
     async def close(self) -> None:
         """End its tasks and its listening. Called after the plugin's ``stop``."""
         self.engine.unlisten(self.name)
+        self.engine.alight(f"{self.name}.gateways")
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -9,7 +10,7 @@ import msgspec
 from gateway.core.conversation import Branch, Conversation
 from gateway.core.layers import codec
 from gateway.core.metrics import Drop
-from gateway.core.plugin import Emit, Message, Refusal
+from gateway.core.plugin import Again, Emit, Forget, Message, Refusal
 
 if TYPE_CHECKING:
     from gateway.core.attached import Connection
@@ -57,7 +58,7 @@ def emit(connection: Connection, action: Emit) -> None:
         conversation = branch(connection, action.conversation)
     order = conversation.order
     peer = connection.peer
-    message["reply_channel"] = conversation.reply_channel
+    message["reply_channel"] = action.reply_channel or conversation.reply_channel
     message["order"] = order
     message["client"] = peer.client
     message["server"] = peer.server
@@ -85,7 +86,33 @@ def emit(connection: Connection, action: Emit) -> None:
     context.engine.flow.push(conversation, (kind, payload, token))
 
 
-def _encoded(connection: Connection, message: Message, token: Any) -> bytes | None:
+def seldom(connection: Connection, action: Any) -> None:
+    """Run an action of a session that few have."""
+    if action.__class__ is Again:
+        _again(connection, action)
+    elif action.__class__ is Forget:
+        _forget(connection, action.conversation)
+    else:
+        raise TypeError(f"not an action: {action!r}")
+
+
+def _again(connection: Connection, action: Again) -> None:
+    """Have a message of a session that failed handed in once more."""
+    context = connection.context
+    if connection.abandoned:
+        return  # it counts as what it failed of
+    conversation: Conversation = connection
+    if action.conversation is not None or connection.names is not None:
+        conversation = branch(connection, action.conversation)
+    if not context.window:
+        conversation = Branch(connection, conversation.key, conversation.reply_channel)
+    payload = _encoded(connection, action.message, action.token)
+    if payload is not None:
+        entry = (context.kinds[action.kind], payload, action.token)
+        context.engine.flow.again(conversation, entry, action.seconds)
+
+
+def _encoded(connection: Connection, message: Mapping[str, Any], token: Any) -> bytes | None:
     try:
         payload = _encode(message)
     except (TypeError, ValueError, OverflowError):
@@ -110,10 +137,24 @@ def branch(connection: Connection, key: str | None) -> Conversation:
         branches = connection.branches = {}
     found = branches.get(key)
     if found is None:
-        channel = name or f"{connection.reply_channel}.{len(branches)}"
+        engine = connection.context.engine
+        engine.branches = number = engine.branches + 1
+        channel = name or f"{connection.reply_channel}.{number:x}"
         found = branches[key] = Branch(connection, key, channel)
-        connection.context.engine.by_channel[channel] = found
+        engine.by_channel[channel] = found
     return found
+
+
+def _forget(connection: Connection, key: str) -> None:
+    """Forget a conversation of a connection, if nothing of it is unsettled or in a group."""
+    found = (connection.branches or {}).get(key)
+    if found is None or found.flight is not None or found.queue or found.place is not None:
+        return
+    if any(member is found for _, member in connection.groups or ()):
+        return
+    assert connection.branches is not None  # noqa: S101 - for the type checker; it was in there
+    del connection.branches[key]
+    connection.context.engine.by_channel.pop(found.reply_channel, None)
 
 
 def last_words(connection: Connection) -> Message:

@@ -108,6 +108,10 @@ class Flow:
         """Posts outside every conversation, by receipt: whose, and the author's token."""
         self.full: dict[str, Queue] = {}
         self.parked: list[Conversation] = []
+        self.later: dict[Conversation, int] = {}
+        """Conversations that wait to hand in again what failed: how many at their head."""
+        self._retried: Any = None
+        """The token of what was put there last."""
         self._clock = clock
         self._unavailable_timeout = unavailable_timeout
         self._run_messages = settings.run_messages
@@ -207,6 +211,8 @@ class Flow:
     def discard(self, conversation: Conversation) -> None:
         """Drop what waits, counted: its connection was ended."""
         queue = conversation.queue
+        if self.later.pop(conversation, 0):
+            conversation.place = None
         if queue:
             owner = conversation.owner
             owner.context.drop(Drop.CLOSED, len(queue))
@@ -215,6 +221,30 @@ class Flow:
             count = len(queue)
             queue.clear()
             owner.moved_on(count, size)
+
+    def again(self, conversation: Conversation, entry: Entry, seconds: float) -> None:
+        """Hand in once more what failed, in so many seconds, before what is newer."""
+        self._retried = entry[2]
+        queue = conversation.queue
+        if queue is None:
+            queue = conversation.queue = deque()
+        count = self.later.get(conversation, 0)
+        queue.insert(count, entry)  # behind what failed before it
+        self.later[conversation] = count + 1
+        conversation.owner.waits(1, len(entry[1]))
+        if not count:
+            conversation.place = self.later
+            self._clock.call_later(seconds, self._again_due, conversation)
+
+    def _again_due(self, conversation: Conversation) -> None:
+        if self.later.pop(conversation, 0):
+            conversation.place = None
+            self.pump(conversation)
+
+    def _is_retried(self, token: Any) -> bool:
+        """Whether the session has said that it is to be handed in again, in the meantime."""
+        retried, self._retried = self._retried, None
+        return token is not None and retried is token
 
     def _depart(self, conversation: Conversation, most: int) -> None:
         """Send the longest run of waiting messages for one channel, up to the bounds."""
@@ -286,7 +316,7 @@ class Flow:
             conversation.since = 0.0
             owner.flights -= 1
         owner.settled(kind, token, outcome)
-        if outcome.kind in LOST_BY:
+        if outcome.kind in LOST_BY and not self._is_retried(token):
             owner.context.drop(LOST_BY[outcome.kind])
         if self.full:
             full = self.full.get(owner.pin or kind.channel)
@@ -349,6 +379,7 @@ class Flow:
         self.loose.clear()
         self.full.clear()
         self.parked.clear()
+        self.later.clear()
 
     def _lose(self, receipt: int, conversation: Conversation, run: list[Entry]) -> None:
         """Give up a flight whose fate nobody knows, since the layer went away.
@@ -390,7 +421,10 @@ class Flow:
         queue = conversation.queue
         if queue is None:
             queue = conversation.queue = deque()
+        again = self.later.get(conversation, 0)
+        queue.rotate(-again)  # behind what is handed in again: that was before it
         queue.extendleft(reversed(run))
+        queue.rotate(again)
         owner = conversation.owner
         owner.flights -= 1
         owner.waits(len(run), sum(len(payload) for _, payload, _ in run))
@@ -454,7 +488,7 @@ class Flow:
             conversation.since = 0.0
             # What stands behind it for the same channel has no better prospects.
             kind = queue[0][0] if queue else None
-            while queue and queue[0][0] is kind:
+            while queue and queue[0][0] is kind and conversation.place is None:
                 self._refuse(conversation, Refusal.FULL, Drop.FULL)
             self.pump(conversation)
 
@@ -487,7 +521,9 @@ class Flow:
         """Tell the session of the head of the queue that it never reached a consumer."""
         _, payload, token = _behead(conversation)
         owner = conversation.owner
-        owner.refuse(token, refusal, drop)
+        owner.refuse(token, refusal)
+        if not self._is_retried(token):
+            owner.context.drop(drop)
         owner.moved_on(1, len(payload))
 
     def _answer(
@@ -496,9 +532,9 @@ class Flow:
         """Give the head of the queue an outcome that no consumer gave."""
         kind, payload, token = _behead(conversation)
         owner = conversation.owner
-        if drop is not None:
-            owner.context.drop(drop)
         owner.settled(kind, token, outcome)
+        if drop is not None and not self._is_retried(token):
+            owner.context.drop(drop)
         owner.moved_on(1, len(payload))
 
 

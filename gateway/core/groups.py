@@ -18,8 +18,9 @@ from gateway.core.attached import Connection
 from gateway.core.conversation import Conversation
 from gateway.core.layers.log import Position, Resumed
 from gateway.core.names import position as said
+from gateway.core.outbox import ELSEWHERE, MISSED, unwritten
 from gateway.core.plugin import Message
-from gateway.core.replay import Cohort, Replays
+from gateway.core.replay import Cohort, Replays, framed
 
 if TYPE_CHECKING:
     from gateway.core.connection import Engine
@@ -60,7 +61,7 @@ class Fan:
         try:
             connection.group_reply(conversation, self.reply, self.frame, self.size, self.place)
         except Exception as error:  # noqa: BLE001 - one member must not cost its neighbours
-            _log_failure(connection, error)
+            unwritten(connection, error)
 
 
 class Groups:
@@ -210,17 +211,28 @@ class Groups:
             if self._awaited:
                 members = [m for m in members if (group, m) not in self._awaited]
             context.fanned_out.value += len(members)
-            fan = Fan(context, reply, frame, len(payload), members, place)
-            if self.busy or len(members) > SLICE:
-                self._fans.append(fan)
-                if not self.busy:
-                    self.busy = True
-                    self._slice()
-            elif frame is not None and cohort.framed:
-                _write(fan, members)
-            else:
-                for conversation in members:
-                    fan.serve(conversation)
+            self._hand(Fan(context, reply, frame, len(payload), members, place), members)
+
+    def gap(self, group: str) -> None:
+        """Tell members that resume: kept messages of the group had no room on their way here."""
+        for cohort in self._cohorts.get(group, {}).values():
+            if cohort.session_class.resumes:
+                members = list(cohort.members)
+                cohort.context.missed.value += len(members)
+                frame = framed(cohort, MISSED)
+                self._hand(Fan(cohort.context, MISSED, frame, 0, members, ELSEWHERE), members)
+
+    def _hand(self, fan: Fan, members: list[Conversation]) -> None:
+        if self.busy or len(members) > SLICE:
+            self._fans.append(fan)
+            if not self.busy:
+                self.busy = True
+                self._slice()
+        elif fan.frame is not None:
+            _write(fan, members)
+        else:
+            for conversation in members:
+                fan.serve(conversation)
 
     def catch_up(self, conversation: Conversation) -> None:
         """Hand one member what is on its way to it, before something newer."""
@@ -259,12 +271,6 @@ def _write(fan: Fan, members: Sequence[Any]) -> None:
             try:
                 connection.wire.write(frame)
             except Exception as error:  # noqa: BLE001 - one member must not cost its neighbours
-                _log_failure(connection, error)
+                unwritten(connection, error)
         else:
             fan.serve(connection)
-
-
-def _log_failure(connection: Connection, error: Exception) -> None:
-    connection.context.log.error(
-        "%s: a group's message could not be written", connection.reply_channel, exc_info=error
-    )

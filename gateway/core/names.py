@@ -17,10 +17,14 @@ from __future__ import annotations
 
 import re
 import secrets
+from collections.abc import Iterable
+from contextlib import suppress
 
 MAX_LENGTH = 200
 PIN = "pin."
 """Before the name of a process: the normal channel of what is pinned to it."""
+_WANT = ".want."
+"""Between a channel and what a worker wants of it, in a name that nothing is ever sent to."""
 PIN_PATTERN = r"\Apin\.p_[A-Za-z0-9]+\Z"
 
 _CHANNEL = re.compile(r"[A-Za-z0-9._-]+(?:[!?][A-Za-z0-9._-]*)?\Z", re.ASCII)
@@ -171,6 +175,28 @@ def parse_address(name: str, parts: int = 1) -> tuple[str, ...]:
     if len(pieces) != parts:
         raise ValueError(f"{name!r} is not an address of {parts} parts")
     return (verb, *(unescape(piece) for piece in pieces))
+
+
+def wanted(channel: str, what: str) -> str:
+    """Return the name by which a worker announces what it wants of a channel: a topic, say.
+
+    Raises ValueError if it would exceed 200 characters.
+
+    >>> wanted("mqtt.receive", "sensors/+")
+    'mqtt.receive.want.sensors_2f_2b'
+    """
+    return check_channel(f"{channel}{_WANT}{escape(what)}")
+
+
+def wanted_of(channel: str, announced: Iterable[str]) -> frozenset[str]:
+    """Return all that workers want of a channel, of the names that they announced."""
+    prefix = f"{channel}{_WANT}"
+    found = set()
+    for name in announced:
+        if name.startswith(prefix):
+            with suppress(ValueError):
+                found.add(unescape(name[len(prefix) :]))
+    return frozenset(found)
 
 
 def position(epoch: int, offset: int) -> str:

@@ -9,7 +9,7 @@ is newer may wait behind it.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from gateway.core.deadlines import Deadline
@@ -30,8 +30,17 @@ SLOW: Final = Outcome(FAILED, reason="the client does not read", cause="slow")
 
 MISSED: Final[Message] = {"missed": True}
 """What a session that resumes is told where a client does not get what was kept for it."""
+ELSEWHERE: Final = -1
+"""The place of what was kept in a history that is over."""
 SLICE: Final = 500
 """Missed messages handed over in one turn of the loop: about 5 ms at the price of a ``write``."""
+
+
+def unwritten(connection: Connection, error: Exception) -> None:
+    """Log that a transport could not take the frame of a group's message."""
+    connection.context.log.error(
+        "%s: a group's message could not be written", connection.reply_channel, exc_info=error
+    )
 
 
 class Waiting(NamedTuple):
@@ -46,7 +55,7 @@ class Waiting(NamedTuple):
     size: int
     place: int = 0
     """Twice its offset in the history of the layer, where it is kept; one more where it only says
-    that this is the position."""
+    that this is the position; 0 where it is not kept."""
     replayed: bool = False
     """Whether it was missed: then it is outside the bounds."""
 
@@ -85,7 +94,7 @@ class Outbox:
         self._unwritten: list[int] = []
         """The tokens of those that wait only for the client to take the bytes."""
         self._patience: Deadline | None = None
-        """Until when the client is to have read what stands before a close."""
+        """Until when the client is to have read what stands before a close, or a farewell."""
         self.waiting: deque[Waiting] = deque()
 
     # ------------------------------------------------ waiting
@@ -104,6 +113,8 @@ class Outbox:
                 return
             while not self._has_room(entry.size) and self._drop_oldest():
                 pass
+        if entry.place:
+            self._in(context.engine.groups.replays.position[0])
         self.waiting.append(entry)
         self._number += 1
         self._size += entry.size
@@ -112,11 +123,15 @@ class Outbox:
             self._patience = Deadline(self._connection.cut_off)
             context.deadlines.set(self._patience, seconds)
 
+    def expect(self, seconds: float, due: Callable[[], None]) -> None:
+        """Call back unless all has gone out in so many seconds; again: from now on."""
+        if self._patience is None:
+            self._patience = Deadline(due)
+        self._connection.context.deadlines.set(self._patience, seconds)
+
     def resume(self, missed: list[Waiting], epoch: int, more: Waiting | None) -> None:
         """Let what a member missed wait, before what is newer; ``more`` says there was more."""
-        if epoch != self._epoch:
-            self._epoch = epoch
-            self.waiting = deque(entry._replace(place=0) for entry in self.waiting)
+        self._in(epoch)
         before = len(self.waiting)
         self.waiting = merged(self.waiting, missed)
         self._more += len(self.waiting) - before
@@ -124,6 +139,14 @@ class Outbox:
         if more is not None and not self._missing:
             self._missing = True
             self.waiting.appendleft(more)
+
+    def _in(self, epoch: int) -> None:
+        """Have the places be those of an epoch; what waits of another is `ELSEWHERE`."""
+        if epoch != self._epoch:
+            self._epoch = epoch
+            self.waiting = deque(
+                entry._replace(place=ELSEWHERE) if entry.place else entry for entry in self.waiting
+            )
 
     def flush(self) -> None:
         """Send what waited, as far as the client takes it now."""
@@ -138,7 +161,10 @@ class Outbox:
             if entry.frame is None:
                 connection.send_now(entry.conversation, entry.reply, entry.token)
             else:
-                connection.wire.write(entry.frame)
+                try:
+                    connection.wire.write(entry.frame)
+                except Exception as error:  # noqa: BLE001 - what comes after it is next
+                    unwritten(connection, error)
         if not self.waiting:
             self._more = self._more_bytes = 0
             self._wait_on()
@@ -236,21 +262,21 @@ class Outbox:
             self._connection.context.engine.acknowledge(*found, outcome)
 
 
-def merged(waiting: Iterable[Waiting], missed: Sequence[Waiting]) -> deque[Waiting]:
+def merged(waiting: Sequence[Waiting], missed: Sequence[Waiting]) -> deque[Waiting]:
     """Return what waits with what was missed in between, by place in the history, none twice.
 
     What has no place stays behind what it stood behind.
     """
     found: deque[Waiting] = deque()
+    here = {(entry.place, entry.conversation) for entry in waiting}
+    new = [entry for entry in missed if (entry.place, entry.conversation) not in here]
     at = 0
-    end = len(missed)
+    end = len(new)
     for entry in waiting:
-        if entry.place:
-            while at < end and missed[at].place < entry.place:
-                found.append(missed[at])
-                at += 1
-            if at < end and missed[at].place == entry.place:
+        if entry.place > 0:
+            while at < end and new[at].place < entry.place:
+                found.append(new[at])
                 at += 1
         found.append(entry)
-    found.extend(missed[at:])
+    found.extend(new[at:])
     return found

@@ -53,10 +53,12 @@ from gateway.core.relay import Ask, Asked, Location, Unanswered
 from gateway.core.session import (
     Accepted,
     Action,
+    Again,
     Close,
     Done,
     Emit,
     End,
+    Forget,
     Message,
     Peer,
     Refusal,
@@ -82,6 +84,7 @@ __all__ = [
     "UNROUTED",
     "Accepted",
     "Action",
+    "Again",
     "Application",
     "Ask",
     "Asked",
@@ -93,6 +96,7 @@ __all__ = [
     "Drop",
     "Emit",
     "End",
+    "Forget",
     "Held",
     "Histogram",
     "LayerOptions",
@@ -190,6 +194,14 @@ class Connection(ABC):
         """Say whether the transport takes more now."""
 
     @abstractmethod
+    def push(self, frame: Any, size: int) -> None:
+        """Write what the plugin itself has for the peer, as a group's ready frame is written.
+
+        At once, or, while the peer takes no more, from the bounded outbox, under its
+        ``slow_consumer``. ``size`` is counted there, in bytes.
+        """
+
+    @abstractmethod
     def eof(self) -> None:
         """Say that the peer will send no more."""
 
@@ -251,15 +263,37 @@ class Context(ABC):
         """Read a channel no more: what comes waits for whoever reads it next. Idempotent."""
 
     @abstractmethod
-    def reply(self, connection: Connection, conversation: str | None, message: Message) -> None:
+    def reply(
+        self,
+        connection: Connection,
+        conversation: str | None,
+        message: Message,
+        channel: str | None = None,
+    ) -> None:
         """Hand a message that came to an address to a connection, as a reply of the application.
 
         It is checked by the plugin's ``REPLY`` and comes to ``session.send(conversation, …)``.
+        With ``channel``, the address that it came to, that is what its ``ack`` names, and no
+        conversation is begun for it.
         """
 
     @abstractmethod
     def undelivered(self, channel: str, message: Message) -> None:
         """Count (``gone``) what came to an address where nobody is, and answer its ``ack``."""
+
+    @abstractmethod
+    def answer(self, channel: str, message: Message, outcome: Outcome) -> None:
+        """Answer the ``ack`` of a message that came to ``channel``, if it wants one."""
+
+    @abstractmethod
+    def bus(self, deliver: Callable[[Message], None]) -> Callable[[Message], None]:
+        """Return what tells the same plugin in all gateway processes, this one among them.
+
+        ``deliver(message)`` is called with what any of them tells, in the order of each. One
+        message of the layer a process, whatever it leads to there. Once, at start; it ends with
+        the plugin. What is told while the layer is away is lost; ValueError for one that is over
+        ``layer.message_bytes``.
+        """
 
     @abstractmethod
     def locate(self, deliver: Callable[[Ask], None]) -> Location:
@@ -300,6 +334,13 @@ class Context(ABC):
     @abstractmethod
     def message_bytes(self) -> int:
         """The most bytes of one encoded message that the layer takes."""
+
+    @abstractmethod
+    def wanted(self, kind: str) -> frozenset[str] | None:
+        """Return what living workers want of ``NAME.kind`` (topics, say), as their routes say it.
+
+        None while no worker lives. The same object until something has changed.
+        """
 
     @abstractmethod
     def endpoints(self) -> list[Listen]:

@@ -80,9 +80,9 @@ class Recorded(Connection):
             self._meter.received += len(data)
         super().received(data)
 
-    def _accept(self) -> None:
+    def _accept(self, *, registered: bool) -> None:
         before = self.accepted
-        super()._accept()
+        super()._accept(registered=registered)
         access = self.context.engine.access
         if access is not None and access.hears_openings and self.accepted and not before:
             path = self._asked.path or self._summary().path

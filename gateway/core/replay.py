@@ -6,13 +6,15 @@ any other the messages alone. It is handed over as the client takes it, with wha
 it: the outbox of the connection does that, outside its bounds, since the layer's are bounds, too.
 
 Several joins that come together are one replay, by offset: whatever the last id is that a client
-got, it has got everything before it. What many members missed is read and framed once.
+got, it has got everything before it. What many members missed is read and framed once, and held
+once, however many of them have not taken it yet.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakValueDictionary
 
 from gateway.core import names
 from gateway.core.conversation import Conversation
@@ -27,14 +29,25 @@ if TYPE_CHECKING:
     from gateway.core.attached import Connection
     from gateway.core.context import PluginContext
 
-READ_BYTES: Final = 4 * 1024 * 1024
+READ_BYTES: Final = 16 * 1024 * 1024
 """Bytes of messages that were read for one member and are held for the next: after a loss of the
 network all come at once, and have missed the same."""
+READ_SIZE: Final = 1000
+"""Bytes that a message which was read counts for beside its own: about what its parts take."""
 
 Members = dict[Conversation, bytes | None]
 """The members of a group, with their meta."""
 Read = tuple[Message | None, Any]
 """A message for some members, None where it is not valid for them; and its frame, if it has one."""
+
+
+class Shared(dict[str, Any]):
+    """A message for all that missed it, as long as one of them has it before it."""
+
+    __slots__ = ("__weakref__", "frame")
+
+    frame: Any
+    """Its frame."""
 
 
 class Cohort:
@@ -87,14 +100,18 @@ class Replays:
         """The last position that was heard of."""
         self.begun: dict[Connection, None] = {}
         """Those that have more to get since the layer was last listened to."""
-        self._read: dict[tuple[Any, ...], Read] = {}
+        self._read: dict[tuple[Any, ...], tuple[Shared | None, Any]] = {}
+        """What was read lately, up to `READ_BYTES`."""
         self._read_bytes = 0
+        self._shared: WeakValueDictionary[tuple[Any, ...], Shared] = WeakValueDictionary()
+        """What was read before, and still waits for somebody."""
 
     def heard(self, position: Sequence[int]) -> None:
         """Take note of a position of the layer."""
         if position[0] != self.position[0]:
             self._read.clear()
             self._read_bytes = 0
+            self._shared.clear()
         self.position = (position[0], position[1])
 
     def add(self, group: str, cohort: Cohort, conversation: Conversation, missed: Resumed) -> None:
@@ -116,13 +133,13 @@ class Replays:
             if more:
                 context.missed.value += 1
             at = {"id": names.position(*position)}
-            frame = self._framed(cohort, at)
+            frame = framed(cohort, at)
             found.append(Waiting(conversation, at, None, frame, 0, 2 * position[1] + 1, True))
         if found or (more and cohort.session_class.resumes):
             connection = conversation.owner
             told = None
             if more and cohort.session_class.resumes:
-                frame = self._framed(cohort, MISSED)
+                frame = framed(cohort, MISSED)
                 told = Waiting(conversation, MISSED, None, frame, 0, replayed=True)
             connection.resume(found, epoch, told)
             self.begun[connection] = None
@@ -137,16 +154,32 @@ class Replays:
         key = (position[1], cohort.context, cohort.session_class, cohort.framed)
         read = self._read.get(key)
         if read is None:
-            self._read_bytes += len(payload)
+            size = len(payload) + READ_SIZE
+            self._read_bytes += size
             if self._read_bytes > READ_BYTES:
-                self._read.clear()
-                self._read_bytes = len(payload)
-            read = self._read[key] = cohort.read(group, payload, position)
+                self._let_go()
+                self._read_bytes = size
+            shared = self._shared.get(key) if self._shared else None
+            if shared is None:
+                reply, frame = cohort.read(group, payload, position)
+                read = (None if reply is None else Shared(reply), frame)
+            else:
+                read = (shared, shared.frame)
+            self._read[key] = read
         return read
 
-    @staticmethod
-    def _framed(cohort: Cohort, reply: Message) -> Any:
-        try:
-            return cohort.frame(reply)
-        except Exception:  # noqa: BLE001 - `send` says the same, where it is answered
-            return None
+    def _let_go(self) -> None:
+        """Hold no more what was read, but know it as long as it waits for somebody."""
+        for key, (reply, frame) in self._read.items():
+            if reply is not None:
+                reply.frame = frame
+                self._shared[key] = reply
+        self._read.clear()
+
+
+def framed(cohort: Cohort, reply: Message) -> Any:
+    """Return the frame of what the core says by itself, or None."""
+    try:
+        return cohort.frame(reply)
+    except Exception:  # noqa: BLE001 - `send` says the same, where it is answered
+        return None

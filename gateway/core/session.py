@@ -38,6 +38,9 @@ class Emit(msgspec.Struct, frozen=True, gc=False):
     """A dict of the kind's TypedDict; the core completes it, so a new one each time."""
     token: Any = None
     conversation: str | None = None
+    reply_channel: str | None = None
+    """Where this message is answered, where that is not its conversation's: an address of the
+    plugin's own (`Context.listen`), which may say more than to whom."""
     channel: str | None = None
     """A single-reader channel to send on instead: the message goes as it is, without common
     keys, outside order and window; what is unsettled when the connection ends is withdrawn."""
@@ -66,10 +69,37 @@ class Close(msgspec.Struct, frozen=True, gc=False):
     abort: bool = False
 
 
+class Again(msgspec.Struct, frozen=True, gc=False):
+    """Hand the message of ``token`` in once more, in ``seconds``: what it emitted has failed.
+
+    To be said in ``outcome`` or ``refused``, which come again for that. ``message`` is the dict
+    that was emitted, where the session may have changed something; its ``order`` stays. Nothing
+    newer of its conversation is handed in before it.
+    """
+
+    kind: str
+    message: Mapping[str, Any]
+    token: Any
+    conversation: str | None = None
+    seconds: float = 0.0
+
+
+class Forget(msgspec.Struct, frozen=True, gc=False):
+    """Forget a conversation of which nothing is unsettled, so that others have room.
+
+    If it goes on later its ``order`` begins anew. One that is a member of groups is kept.
+    """
+
+    conversation: str
+
+
 class Accepted(msgspec.Struct, frozen=True, gc=False):
     """The connection is accepted: register it, so that it gets its one disconnect message,
-    and let group messages through. Before the ``Write`` that tells the peer.
-    """  # noqa: D205 - one sentence
+    and let group messages through. Before the ``Write`` that tells the peer. With ``registered``
+    False it has no disconnect message: a client's, which outlives what carries it.
+    """  # noqa: D205 - one paragraph
+
+    registered: bool = True
 
 
 class Timer(msgspec.Struct, frozen=True, gc=False):
@@ -82,7 +112,7 @@ class Timer(msgspec.Struct, frozen=True, gc=False):
     seconds: float | None
 
 
-Action = Emit | Write | Done | Close | Accepted | Timer
+Action = Emit | Again | Forget | Write | Done | Close | Accepted | Timer
 
 
 class Refusal(enum.Enum):
@@ -159,6 +189,10 @@ class Session(ABC):
     """Whether ``outcome`` does anything for ``accepted``, but for a ``connect``. False saves a
     call a message."""
 
+    heeds_late: ClassVar[bool] = False
+    """Whether ``outcome`` hears of what was emitted by a connection that is lost since. What it
+    returns then is not run."""
+
     drains_itself: ClassVar[bool] = False
     """Whether ``draining`` is called at once, and the session finishes by itself what it has in
     hand. False: it is called once nothing that it emitted is in a consumer's hands and its
@@ -212,7 +246,8 @@ class Session(ABC):
     def outcome(self, token: Any, outcome: Outcome) -> Iterable[Action]:
         """Hear what became of the Emit with ``token``.
 
-        Exactly one of this or ``refused``; neither once the connection is lost.
+        Exactly one of this or ``refused``; neither once the connection is lost, but for a session
+        that ``heeds_late``, which hears outcomes then, too.
         """
         return ()
 

@@ -209,7 +209,7 @@ class Sources:
             kind = _hints(type(struct))[field.name]
             yield Row(
                 f"{table}.{name}",
-                _HIDDEN if is_secret(kind) and value else value,
+                _without_secrets(value, kind),
                 given.origin if given else "default",
                 description(kind),
                 None if default is msgspec.NODEFAULT else default,
@@ -274,6 +274,34 @@ def is_secret(kind: Any) -> bool:
     return any((meta.extra or {}).get("secret") for meta in _metas(kind))
 
 
+def _holds_secret(kind: Any) -> bool:
+    """Return whether an annotation is marked so, or something within it is."""
+    if is_secret(kind):
+        return True
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        return any(_holds_secret(part) for part in _hints(kind).values())
+    return any(_holds_secret(part) for part in get_args(kind) if not isinstance(part, str))
+
+
+def _without_secrets(value: Any, kind: Any) -> Any:
+    """Return a setting's value as it may be shown."""
+    if not value or not _holds_secret(kind):
+        return value
+    if is_secret(kind):
+        return _HIDDEN
+    if isinstance(value, msgspec.Struct):
+        hints = _hints(type(value))
+        return {name: _without_secrets(getattr(value, name), hints[name]) for name in hints}
+    parts = [part for part in get_args(kind) if _holds_secret(part)]
+    if len(parts) != 1:
+        return _HIDDEN
+    if isinstance(value, dict):
+        return {key: _without_secrets(item, parts[0]) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_secrets(item, parts[0]) for item in value]
+    return _without_secrets(value, parts[0])
+
+
 def _metas(kind: Any) -> Iterator[msgspec.Meta]:
     if get_origin(kind) is Annotated:
         yield from (m for m in reversed(kind.__metadata__) if isinstance(m, msgspec.Meta))
@@ -320,7 +348,7 @@ def _takes_list(kind: Any) -> bool:
 
 
 def _misfit(given: Given, kind: Any, error: Exception | None) -> ConfigError:
-    shown = "the value" if is_secret(kind) else repr(given.value)
+    shown = "the value" if _holds_secret(kind) else repr(given.value)
     reason = str(error).replace("`", "'")
     reason = reason[:1].lower() + reason[1:]
     choices = [repr(choice) for choice in _choices(kind)]

@@ -113,6 +113,7 @@ class Staged:
 
     ``announced`` are the kinds that the worker routes (default: all); None: there is no
     worker. ``settings`` are fields of `GatewaySettings`, ``layer`` options of the layer;
+    ``beside`` is another one, whose layer it shares as a gateway process of its own;
     ``access`` is told of each connection that ends; ``tls`` is for a ``listen`` that begins
     with ``tls:``. Without ``bound`` the plugin binds the endpoint itself. After a failed start it
     is stopped, as the server does it.
@@ -126,6 +127,7 @@ class Staged:
         listen: str = "127.0.0.1:0",
         announced: Iterable[str] | None = (),
         layer: dict[str, Any] | None = None,
+        beside: Staged | None = None,
         access: AccessLog | None = None,
         tls: Tls | None = None,
         bound: bool = True,
@@ -139,6 +141,7 @@ class Staged:
         self._listen = listen
         self._announced = announced
         self._layer_options = layer or {}
+        self._url = beside.url if beside is not None else f"memory://staged{next(_numbers)}"
         self._access = access
         self._tls = tls
         self._bound = bound
@@ -152,9 +155,8 @@ class Staged:
         self.worker: Layer
 
     def __enter__(self) -> Self:
-        name = f"memory://staged{next(_numbers)}"
-        self._layer = open_layer(name, **self._layer_options)
-        self.worker = open_layer(name, **self._layer_options)
+        self._layer = open_layer(self._url, **self._layer_options)
+        self.worker = open_layer(self._url, **self._layer_options)
         if self._announced is not None:
             kinds = list(self._announced) or self.kinds
             self.worker.announce(f"{self.plugin_class.name}.{kind}" for kind in kinds)
@@ -245,6 +247,11 @@ class Staged:
         return self.call(look)
 
     # ------------------------------------------------ as a client
+
+    @property
+    def url(self) -> str:
+        """The URL of its layer."""
+        return self._url
 
     @property
     def port(self) -> int:

@@ -1,12 +1,15 @@
 """The benchmarks run, and count what they say they count. No timing is judged here."""
 
+import asyncio
+
 import pytest
 
 from benchmarks import plugins, processes, report
 from benchmarks.cases import CASES, Plan, ideal_rate
 from benchmarks.h2_load import latencies_of, missing
 from benchmarks.sample import Sample, Spread
-from benchmarks.ws_load import frame
+from benchmarks.sse_load import Stream
+from benchmarks.ws_load import TEXT, frame
 
 TINY = Plan(pairs=1, scale=0.01, only=frozenset({"gateway"}))
 
@@ -15,7 +18,7 @@ needs_h2load = pytest.mark.skipif(missing(), reason="h2load is not installed")
 
 
 @pytest.mark.parametrize(
-    "case", ["view", "echo-sync", "tls", pytest.param("h2", marks=needs_h2load)]
+    "case", ["view", "echo-sync", "events", "polls", "tls", pytest.param("h2", marks=needs_h2load)]
 )
 def test_a_case_runs_against_the_gateway_alone(case):
     """A case measures the gateway without its peers, and says so in one row and in JSON."""
@@ -51,6 +54,26 @@ def test_the_crowd():
     assert check.found.middle > 0
     assert "the crowd saw kept connections: 200, 40 times" in found.notes
     assert "the crowd saw WebSockets: 101, 10 times" in found.notes
+
+
+def split_at(data, place):
+    """A stream's client that got these bytes in two reads; how many messages it counted."""
+
+    async def read():
+        stream = Stream()
+        seen = []
+        stream.on_text = seen.append
+        for piece in (b"HTTP/1.1 200 OK\r\n\r\n:\n\n", data[:place], data[place:]):
+            stream.data_received(piece)
+        return len(seen)
+
+    return asyncio.run(read())
+
+
+def test_events_are_counted_wherever_they_are_cut():
+    """An event counts once, however its bytes come."""
+    data = b"id: 1\ndata: " + TEXT + b"\n\ndata: " + TEXT + b"\n\n"
+    assert {split_at(data, place) for place in range(len(data) + 1)} == {2}
 
 
 def test_a_log_of_h2load():

@@ -16,8 +16,7 @@ from tests.demo.browser import Browser, Page
 from tests.e2e.serving import Served
 
 PROJECT = Path(__file__).parent / "project"
-PLUGINS = ("--plugins", "http,websocket,sse,longpoll", "--set", "gateway.grace=3")
-"""A shutdown waits so long for those who poll, and pages that are gone do not."""
+PLUGINS = ("--plugins", "http,websocket,sse,longpoll")
 OPTIONS = {"minDelay": 50, "maxDelay": 500, "openTimeout": 1000, "probe": 0}
 """Everything sooner than a page would have it."""
 

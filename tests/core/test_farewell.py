@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 from gateway.core import farewell
 from gateway.core.layers.base import OK
 from gateway.core.plugin import Emit, Write
@@ -82,6 +84,62 @@ def test_drain_waits_until_the_answer_is_out():
     assert (world.wire.written, world.wire.closed) == (["welcome"], None)
     world.connection.writable(True)
     assert (world.wire.written, world.wire.closed) == (["welcome", "answer"], (b"restart", False))
+
+
+def test_who_is_only_slow_to_read_is_not_waited_for():
+    """What waits for a client to read, while no consumer has anything of it, delays no shutdown."""
+    world = talking()
+    world.connection.writable(False)
+    world.edge.reply(world.connection.reply_channel, {"text": "news"})
+    leaving(world)
+    assert world.wire.closed == (b"restart", False)
+
+
+def test_who_does_not_come_for_it_is_not_waited_for():
+    """Where clients come for what is theirs, one that does not is told farewell in so many seconds
+    of its last coming, or of the last answer.
+    """
+    world = talking(config=SimpleNamespace(farewell_timeout=2.0))
+    world.connection.writable(False)
+    world.connection.received("a")
+    [post] = world.edge.take()
+    for text in ("waits", "too"):
+        world.edge.reply(world.connection.reply_channel, {"text": text})
+    leaving(world)
+    world.clock.advance(60)
+    assert world.session.heard[-1][0] != "draining"
+    world.edge.settle(post, OK)
+    world.clock.advance(1.9)
+
+    def take_one(output):
+        world.wire.written.append(output)
+        world.connection.writable(False)
+
+    world.wire.write = take_one
+    world.connection.writable(True)
+    assert world.wire.written == ["welcome", "waits"]
+    world.clock.advance(1.9)
+    assert world.wire.closed is None
+    world.clock.advance(0.3)
+    assert world.session.heard[-1] == ("draining", 2.5)
+    assert world.wire.closed == (b"restart", False)
+    world.connection.lost()
+    assert world.dropped == {"gone": 1}
+    world.nothing_left()
+
+
+def test_who_comes_for_it_in_time_gets_all_of_it():
+    """One that does come gets what waits, and then farewell."""
+    world = talking(config=SimpleNamespace(farewell_timeout=2.0))
+    world.connection.writable(False)
+    world.edge.reply(world.connection.reply_channel, {"text": "waits"})
+    leaving(world)
+    world.clock.advance(1.9)
+    world.connection.writable(True)
+    assert (world.wire.written, world.wire.closed) == (["welcome", "waits"], (b"restart", False))
+    world.connection.lost()
+    assert world.dropped == {}
+    world.nothing_left()
 
 
 def test_what_finds_no_room_is_not_waited_for():

@@ -7,9 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.core import outbox, replay
+from gateway.core.emission import branch
 from gateway.core.layers import codec
 from gateway.core.layers.base import OK
-from gateway.core.layers.edge import GROUP, MESSAGE, UP
+from gateway.core.layers.edge import GAP, GROUP, MESSAGE, OUTCOME, UP
 from gateway.core.names import position
 from gateway.core.plugin import Accepted, Peer, Write
 from gateway.testing.fakes import FakeWire
@@ -278,10 +279,92 @@ def test_read_once_for_all(monkeypatch):
 
 def test_what_is_held_is_bounded(monkeypatch):
     """What was read is held up to a number of bytes."""
-    monkeypatch.setattr(replay, "READ_BYTES", 100)
+    monkeypatch.setattr(replay, "READ_BYTES", 10 * replay.READ_SIZE)
     world, connection, _ = resuming()
     world.edge.join("g", connection.reply_channel, resumed=missed(*range(1, 50), at=50))
     assert 0 < len(world.engine.groups.replays._read) < 12
+
+
+def test_what_waits_for_many_is_held_once(monkeypatch):
+    """What many slow members missed is one object for all of them, however much it is, and gone
+    with the last of them.
+    """
+    monkeypatch.setattr(replay, "READ_BYTES", 10 * replay.READ_SIZE)
+    world = World()
+    found = []
+    for _ in range(3):
+        _, connection, _ = resuming(world)
+        connection.writable(False)
+        world.edge.join("g", connection.reply_channel, resumed=missed(*range(1, 50), at=50))
+        found.append(connection)
+    for same in zip(*(connection.outbox.waiting for connection in found), strict=True):
+        if "text" in same[0].reply:
+            assert len({(id(entry.reply), id(entry.frame)) for entry in same}) == 1
+    del same
+    for connection in found:
+        connection.lost()
+    replays = world.engine.groups.replays
+    assert set(replays._shared) <= set(replays._read)
+
+
+def test_two_conversations_of_one_connection():
+    """Each of its conversations in the group gets what was missed."""
+    world, connection, wire = resuming(kind=Recorder)
+    names = [branch(connection, key).reply_channel for key in "ab"]
+    world.edge.deliver(
+        [world.edge.joining("g", name, resumed=missed(1, 2, at=2)) for name in names]
+    )
+    assert wire.written == [("a", "t1"), ("b", "t1"), ("a", "t2"), ("b", "t2")]
+
+
+def test_behind_what_waits_already():
+    """What a slow client has not read yet of a group that it joined before, and what it missed, are
+    one row, and nothing is in it twice.
+    """
+    world, connection, wire = resuming()
+    name = connection.reply_channel
+    world.edge.join("g", name)
+    connection.writable(False)
+    world.edge.group_message("g", {"text": "t8"}, position=(EPOCH, 8))
+    world.edge.join("h", name, resumed=missed(5, 9, at=9))
+    world.edge.join("g", name, resumed=missed(7, 8, at=9))
+    connection.writable(True)
+    assert wire.written == [*kept(5, 7, 8, 9), "at 9"]
+
+
+def test_a_reply_between_two_joins():
+    """What a consumer says between two joins, be it the accept, splits no replay."""
+    world = talking(accept=False)
+    wire = FakeWire()
+    session = Resuming(CONNECT)
+    connection = world.context.attach(session, wire, Peer())
+    name = connection.reply_channel
+    session.on_outcome["connect"] = [Accepted()]
+    [_, post] = world.edge.take()
+    world.edge.deliver(
+        [
+            world.edge.joining("g", name, resumed=missed(3, at=5)),
+            (OUTCOME, post.receipt, 0, OK),
+            (MESSAGE, name, codec.encode({"text": "hello"})),
+            world.edge.joining("h", name, resumed=missed(2, 4, at=5)),
+        ]
+    )
+    assert wire.written == [*kept(2, 3, 4), "at 5", "hello"]
+
+
+def test_a_transport_that_fails(caplog):
+    """A transport that cannot take what its client missed costs no other one its own."""
+    world, broken, wire = resuming()
+    _, other, heard = resuming(world)
+    wire.write = None
+    world.edge.deliver(
+        [
+            world.edge.joining("g", one.reply_channel, resumed=missed(1, at=1))
+            for one in (broken, other)
+        ]
+    )
+    assert heard.written == [*kept(1), "at 1"]
+    assert f"{broken.reply_channel}: a group's message could not be written" in caplog.text
 
 
 def test_a_group_in_slices_comes_first(monkeypatch):
@@ -308,6 +391,41 @@ def test_a_new_epoch():
     world.edge.join("g", connection.reply_channel, resumed=new)
     connection.writable(True)
     assert wire.written == ["missed", *kept(8, 9), "at 9", *kept(1), "at 1"]
+
+
+def test_what_is_dropped_of_an_old_epoch_was_missed():
+    """A kept message that gives way is told as missed, though its history is over."""
+    world, connection, wire = resuming(outbox_messages=2, slow_consumer="drop_oldest")
+    world.edge.join("g", connection.reply_channel)
+    connection.writable(False)
+    for epoch, offset in ((EPOCH, 8), (EPOCH + 1, 1), (EPOCH + 1, 2)):
+        world.edge.group_message("g", {"text": f"t{offset}"}, position=(epoch, offset))
+    connection.writable(True)
+    assert wire.written == ["missed", *kept(1, 2)]
+
+
+@pytest.mark.parametrize("many", [3, 1001])
+def test_no_room_on_the_way(many):
+    """Members that resume are told that kept messages had no room on their way here, in order with
+    what else there is; others are not.
+    """
+    world, connection, wire = resuming()
+    _, plain, other = resuming(world, kind=Recorder)
+    crowd = [resuming(world)[1:] for _ in range(many)]
+    slow, unread = crowd[0]
+    for one in (connection, plain, *(member for member, _ in crowd)):
+        world.edge.join("g", one.reply_channel)
+    slow.writable(False)
+    world.edge.group_message("g", {"text": "t1"}, position=(EPOCH, 1))
+    world.edge.deliver([(GAP, "g"), (GAP, "nobody")])
+    world.edge.group_message("g", {"text": "t5"}, position=(EPOCH, 5))
+    world.clock.advance(0)
+    slow.writable(True)
+    told = [*kept(1), "missed", *kept(5)]
+    assert wire.written == unread.written == told
+    assert all(heard.written == told for _, heard in crowd)
+    assert other.written == [("frame", "t1"), ("frame", "t5")]
+    assert world.metrics.snapshot()['gateway_replays_missed_total{plugin="ask"}'] == many + 1
 
 
 def test_the_layer_forgot():

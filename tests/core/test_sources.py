@@ -24,6 +24,17 @@ class Shop(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     limits: dict[str, int] = {}
 
 
+class Branch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    town: str = ""
+    key: Annotated[str, msgspec.Meta(extra={"secret": True})] = ""
+
+
+class Chain(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    branches: dict[str, Branch] = {}
+    main: Branch | None = None
+    others: tuple[Branch, ...] = ()
+
+
 class Pair(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     broker: Annotated[str, msgspec.Meta(description="Whom to join.")]
     low: int = 0
@@ -154,6 +165,22 @@ def test_secrets_stay_out_of_errors():
     sources.add_assignment("shop.password=hunter2")
     rows = sources.rows("shop", sources.settings(PLUGINS).tables["shop"])
     assert "hunter2" not in str(list(rows))
+
+
+def test_secrets_within_settings_stay_out_of_errors():
+    """So it is with a secret within a table of a table; what stands beside it is shown."""
+    branch = {"town": "York", "key": "hunter2"}
+    tables = {"chain": {"branches": {"a": branch}, "main": branch, "others": [branch]}}
+    sources = Sources()
+    sources.add_tables(tables, "gateway.toml")
+    plugins = {"chain": Chain}
+    rows = str(list(sources.rows("chain", sources.settings(plugins).tables["chain"])))
+    assert "hunter2" not in rows
+    assert rows.count("York") == 3
+    sources.add_tables({"chain": {"branches": {"a": {**branch, "town": 7}}}}, "gateway.toml")
+    with pytest.raises(ConfigError) as caught:
+        sources.settings(plugins)
+    assert "hunter2" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

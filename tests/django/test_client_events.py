@@ -4,7 +4,9 @@ One consumer serves all three, and the same test drives each.
 """
 
 import asyncio
+import gc
 import re
+import threading
 
 import pytest
 from django.test import override_settings
@@ -330,6 +332,19 @@ def test_it_ends_when_the_client_leaves(site, begin):
         pass
     assert one.closed
     assert len(told.messages) == 1
+
+
+@each
+def test_a_site_ends_with_its_last_client(begin):
+    """A connection that nobody closed keeps no site alive once it is forgotten."""
+    before = set(threading.enumerate())
+    client = GatewayClient(routing=[routes_of(Room)], plugins=PLUGINS)
+    one = begin(client).connect()
+    one.send_text("x")
+    [own] = set(threading.enumerate()) - before
+    del client, one
+    gc.collect()
+    assert not own.is_alive()
 
 
 # ---------------------------------------------------------------- gateway.v1

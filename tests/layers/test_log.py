@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import tracemalloc
+from time import process_time
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.core.layers import codec, log
+from gateway.core.layers.edge import JOIN, MESSAGE
 from gateway.core.layers.options import LayerOptions
 from gateway.core.layers.queues import IDLE_CHECKS
 from gateway.core.layers.state import State
@@ -107,6 +109,61 @@ def test_what_a_message_counts_for():
         tracemalloc.stop()
     assert taken <= kept.state.kept_bytes * 1.1
     assert kept.state.kept_bytes < 2 * taken
+
+
+def test_who_does_not_get_a_message_counts_too():
+    """The names of those that a group's message leaves out count for what they take."""
+    kept = Kept(history_bytes=1 << 30)
+    state = kept.state
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        for n in range(50):
+            left_out = [f"websocket.send.p_aaaaaaaaaaaa!{n}.{m}" for m in range(100)]
+            state.send_group(kept.link, "g", PAYLOAD, left_out, 100, 60.0)
+        taken = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    assert taken <= state.kept_bytes * 1.1
+    assert state.kept_bytes < 2 * taken
+
+
+def test_what_one_connection_is_told_travels_together():
+    """A drain of an inbox in pieces does not part the joins of one connection, nor for what is said
+    between them; what is left counts for what it did.
+    """
+    kept = Kept()
+    state, link = kept.state, kept.link
+    process = link.process
+    state.open_edge(link, lambda: None)
+    state.drain(process)
+    state.send_group(link, "g", PAYLOAD, (), 10)
+    names = [f"websocket.send.{process.name}!{one}" for one in "abc"]
+    for name in names:
+        state.group_add(link, "g", name, b"meta", since=f"{state.epoch:x}-0")
+        state.send(link, name, (PAYLOAD,))
+        state.group_add(link, "h", name, b"meta", since=f"{state.epoch:x}-0")
+    whole = process.inbox_bytes
+    found = []
+    while process.inbox:
+        found.append(state.drain(process, 1))
+        assert process.inbox_bytes == whole * (3 - len(found)) // 3
+    assert [[item[0] for item in piece] for piece in found] == [[JOIN, MESSAGE, JOIN]] * 3
+
+
+def test_a_long_log_is_no_slower():
+    """What a message costs does not grow with how many its log keeps."""
+
+    def cost(limit):
+        kept = Kept(history_bytes=1 << 30)
+        for _ in range(limit):
+            kept.append("k", limit)
+        begun = process_time()
+        for _ in range(500):
+            kept.append("k", limit)
+        return process_time() - begun
+
+    assert min(cost(100_000) for _ in range(2)) < 6 * max(cost(1000) for _ in range(2))
 
 
 @settings(max_examples=200, deadline=None)

@@ -34,6 +34,8 @@ item         fields                                     meaning
                                                         what was unsettled is lost: register again,
                                                         join groups again
 ``FENCED``   (none)                                     our lease has ended: close every connection
+``GAP``      group                                      of messages that are kept some had no room:
+                                                        they are not in what follows
 ===========  =========================================  ==========================================
 """
 
@@ -47,6 +49,7 @@ ANNOUNCED: Final = 7
 DOWN: Final = 8
 UP: Final = 9
 FENCED: Final = 10
+GAP: Final = 11
 
 
 class Edge(ABC):

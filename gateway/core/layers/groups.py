@@ -224,6 +224,8 @@ class Groups(Logs):
             ):
                 self.full += 1
                 self._drop(None, Drop.FULL, 1)
+                if kept:
+                    process.skipped.add(group)
             else:
                 self.messages += 1
                 self._item(process, (GROUP, group, payload, list(exclude), *kept), len(payload))

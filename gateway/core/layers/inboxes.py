@@ -8,7 +8,7 @@ from typing import Final
 from gateway.core.errors import ChannelFull, Fenced
 from gateway.core.layers import codec
 from gateway.core.layers.base import FAILED, OK, Outcome
-from gateway.core.layers.edge import ANNOUNCED, GROUP, JOIN, MESSAGE, OUTCOME, Item
+from gateway.core.layers.edge import ANNOUNCED, GAP, GROUP, JOIN, MESSAGE, OUTCOME, Item
 from gateway.core.layers.options import LayerOptions
 from gateway.core.layers.records import Channel, Entry, Link, Process, Reader
 from gateway.core.metrics import Drop
@@ -54,8 +54,8 @@ class Inboxes:
     def drain(self, process: Process, most: int | None = None) -> list[Item]:
         """Return the items of the inbox, and forget them: all, or about ``most`` bytes.
 
-        Only what members missed makes an inbox larger than its bounds. The joins of one
-        connection that follow each other stay together.
+        Only what members missed makes an inbox larger than its bounds. What is for one
+        connection and follows each other, joins and replies, stays together.
         """
         items = process.inbox
         end = len(items) if most is None or not process.resumes else _first(items, most)
@@ -63,10 +63,14 @@ class Inboxes:
             process.inbox = []
             process.inbox_bytes = 0
             process.resumes = False
-            return items
-        process.inbox = items[end:]
-        del items[end:]
-        process.inbox_bytes -= sum(map(_weight, items))
+        else:
+            process.inbox = items[end:]
+            del items[end:]
+            process.inbox_bytes -= sum(map(_weight, items))
+        if process.skipped:
+            # before what is newer: whoever has heard that has heard this
+            items[:0] = [(GAP, group) for group in process.skipped]
+            process.skipped.clear()
         return items
 
     def _to_inbox(
@@ -202,8 +206,10 @@ def _weight(item: Item) -> int:
         return ITEM_SIZE + len(item[2])
     if code == OUTCOME:
         return 0
-    resumed = item[5][0] if code == JOIN and len(item) > 5 else ()
-    return ITEM_SIZE * (1 + len(resumed))
+    if code != JOIN:
+        return ITEM_SIZE
+    resumed = item[5][0] if len(item) > 5 else ()
+    return len(item[3] or b"") + ITEM_SIZE * (1 + len(resumed))
 
 
 def _first(items: list[Item], most: int) -> int:
@@ -212,13 +218,13 @@ def _first(items: list[Item], most: int) -> int:
     last = None
     for place, item in enumerate(items):
         code = item[0]
-        joining = item[2] if code == JOIN else None
-        if size >= most and (joining is None or joining != last):
+        of = item[2] if code == JOIN else item[1] if code == MESSAGE else None
+        if size >= most and (of is None or of != last):
             return place
-        last = joining
+        last = of
         if code in {MESSAGE, GROUP}:
             size += len(item[2])
-        elif joining is not None and len(item) > 5:
+        elif code == JOIN and len(item) > 5:
             size += sum(len(payload) for _, payload in item[5][0])
     return len(items)
 

@@ -17,7 +17,7 @@ from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from operator import attrgetter
-from typing import Final
+from typing import Any, Final
 
 from gateway.core import names
 from gateway.core.layers.options import LayerOptions
@@ -29,6 +29,8 @@ from gateway.core.metrics import Drop
 KEPT_SIZE: Final = 600
 """Bytes that a kept message counts for beside its own and its key's: about what it takes, where
 it is the only one of its key."""
+NAME_SIZE: Final = 60
+"""Bytes that a channel which does not get it counts for beside its name."""
 MANY_LOGS: Final = 100_000
 """Of so many logs that have become empty the latest offset is remembered: about 15 MB."""
 EPOCH_BITS: Final = 48
@@ -60,6 +62,8 @@ class Kept:
         self.exclude = exclude
         """The channels that do not get it, whenever they ask."""
         self.size = len(payload) + len(key) + KEPT_SIZE
+        for channel in exclude:
+            self.size += len(channel) + NAME_SIZE
 
 
 _offset = attrgetter("offset")
@@ -68,11 +72,41 @@ _offset = attrgetter("offset")
 class Log:
     """What is kept of one key, in order, and the latest offset that is not any more."""
 
-    __slots__ = ("gone", "kept")
+    __slots__ = ("_first", "_kept", "gone")
 
     def __init__(self, gone: int) -> None:
-        self.kept: list[Kept] = []
+        self._kept: list[Any] = []
+        self._first = 0
+        """Where it begins: what goes, goes from the front, and not all others move up each time."""
         self.gone = gone
+
+    def __len__(self) -> int:
+        return len(self._kept) - self._first
+
+    def append(self, kept: Kept) -> None:
+        """Keep a message behind the others."""
+        self._kept.append(kept)
+
+    def first(self) -> Kept:
+        """Return the oldest."""
+        found: Kept = self._kept[self._first]
+        return found
+
+    def after(self, offset: int) -> list[Kept]:
+        """Return what has a greater offset."""
+        return self._kept[bisect_right(self._kept, offset, self._first, key=_offset) :]
+
+    def remove(self, kept: Kept) -> None:
+        """Keep a message no more."""
+        self.gone = max(self.gone, kept.offset)
+        if kept is not self._kept[self._first]:
+            del self._kept[bisect_left(self._kept, kept.offset, self._first, key=_offset)]
+            return
+        self._kept[self._first] = None
+        self._first += 1
+        if self._first > len(self._kept) >> 1:
+            del self._kept[: self._first]
+            self._first = 0
 
 
 class Logs(Presence):
@@ -146,12 +180,12 @@ class Logs(Presence):
             log = self._logs[key] = Log(self._emptied.pop(key, self._forgotten))
         expires = FOREVER if seconds is None else self.clock() + seconds
         kept = self.kept[offset] = Kept(key, offset, payload, expires, exclude)
-        log.kept.append(kept)
+        log.append(kept)
         self.kept_bytes += kept.size
         if expires != FOREVER:
             heapq.heappush(self._ends, (expires, offset))
-        while len(log.kept) > limit:
-            self._unkeep(log.kept[0])
+        while len(log) > limit:
+            self._unkeep(log.first())
         while self.kept_bytes > self.options.history_bytes:
             self._unkeep(next(iter(self.kept.values())))
             self._drop(None, Drop.EVICTED, 1)
@@ -171,7 +205,7 @@ class Logs(Presence):
 
     def _after(self, key: str, offset: int) -> list[Kept]:
         log = self._logs.get(key)
-        return [] if log is None else log.kept[bisect_right(log.kept, offset, key=_offset) :]
+        return [] if log is None else log.after(offset)
 
     def tick_log(self) -> None:
         """Keep no more what has been kept for its time."""
@@ -186,9 +220,8 @@ class Logs(Presence):
         del self.kept[kept.offset]
         self.kept_bytes -= kept.size
         log = self._logs[kept.key]
-        del log.kept[bisect_left(log.kept, kept.offset, key=_offset)]
-        log.gone = max(log.gone, kept.offset)
-        if not log.kept:
+        log.remove(kept)
+        if not log:
             del self._logs[kept.key]
             self._emptied[kept.key] = log.gone
             if len(self._emptied) > MANY_LOGS:

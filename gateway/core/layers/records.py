@@ -171,6 +171,7 @@ class Process:
         "registered",
         "reserved",
         "resumes",
+        "skipped",
         "still",
         "version",
         "waiters",
@@ -192,6 +193,8 @@ class Process:
         self.inbox_bytes = 0
         self.resumes = False
         """Whether its inbox has something in it that a member missed."""
+        self.skipped: set[str] = set()
+        """The groups of which its inbox lacks messages that are kept."""
         self.waiters: list[Reader] = []
         self.receipts: dict[int, Entry] = {}
         self.registered: dict[str, tuple[str, bytes]] = {}

@@ -132,6 +132,15 @@ class LongpollConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
             "background may run its timers once a minute; a phone changes networks in less.",
         ),
     ] = 60.0
+    farewell_timeout: Annotated[
+        float,
+        Meta(
+            gt=0,
+            description="Seconds without a poll at a shutdown after which a client that has not "
+            "fetched everything is gone. 2: one that lives polls again at once, which takes a "
+            "round trip, and on a bad network a second.",
+        ),
+    ] = 2.0
 
     def __post_init__(self) -> None:
         """Raise ValueError for an origin that is none."""

@@ -131,22 +131,11 @@ class Door:
         self._ask(exchange, location, message, wait + SLACK, wait if said else None)
 
     async def _post(self, exchange: Exchange, location: str) -> None:
-        head = exchange.head
-        try:
-            key = requests.key_of(head)
-            body = await posting.body_of(exchange, self.config.max_message)
-            if body is None:
-                self.drop(Drop.TOO_BIG)
-                self.refuse(exchange, refusal(413, f"over {self.config.max_message} bytes"))
-                return
-            message = posting.posted(head, body)
-        except RemoteProtocolError as error:
-            self.refuse(exchange, error.answer)
-            return
-        except ConnectionError:
-            return  # the client left
-        said = {"method": "POST", "key": key, "message": message}
-        self._ask(exchange, location, said, LONGEST)
+        read = await posting.read(exchange, self.config.max_message, self.drop)
+        if isinstance(read, Refuse):
+            self.refuse(exchange, read)
+        elif read is not None:
+            self._ask(exchange, location, {"method": "POST", **read}, LONGEST)
 
     def _ask(
         self,
@@ -193,7 +182,3 @@ class Door:
     def count(self, result: str) -> None:
         """Count how a poll was answered."""
         self._context.count("polls_total", result=result)
-
-    def limited(self) -> None:
-        """Count what was posted while too much waits."""
-        self.drop(Drop.LIMITED)

@@ -7,7 +7,7 @@
 
 ``Write`` carries a `gateway.core.web.Piece`, or the `Open` that begins the response; ``Close``
 carries the last bytes of a stream, or the `Refuse` of a request, or `DECLINE`. What the client
-posts comes as an `Ask`, whose answer is no part of the stream: it is given though that has ended.
+posts comes as a `Post`, whose answer is no part of the stream: it is given though that has ended.
 """
 
 from __future__ import annotations
@@ -47,14 +47,14 @@ from gateway.core.plugin import (
     Timer,
     Write,
 )
-from gateway.core.posting import KEY, packed, settled, unsettled
-from gateway.core.relay import Ask
+from gateway.core.posting import KEY, settled, unsettled
+from gateway.core.posts import Post
 from gateway.core.web import Head, Header, Piece
 from gateway.plugins.sse import events
 from gateway.plugins.sse.config import SseConfig
 
 CONNECT: Final = "connect"
-"""The token of a connect; that of a receive is its `Ask`."""
+"""The token of a connect; that of a receive is its `Post`."""
 NEW: Final = b"new"
 """What stands in a query where a location will: the client wants one."""
 TYPE: Final = b"text/event-stream"
@@ -186,7 +186,7 @@ class SseSession(Session):
             Emit("connect", message, CONNECT),
         )
 
-    def received(self, data: Ask) -> Iterable[Action]:
+    def received(self, data: Post) -> Iterable[Action]:
         """Take what the client has posted."""
         return (Emit("receive", {"path": self._path, **data.message}, data),)
 
@@ -271,7 +271,7 @@ class SseSession(Session):
     def outcome(self, token: Any, outcome: Outcome) -> Iterable[Action]:
         """Answer what was posted; decide what is pending; end what was accepted too early."""
         if token is not CONNECT:
-            token.answer(packed(settled(outcome, self._drop)))
+            token.answer(settled(outcome, self._drop))
             return ()
         if self.state is PENDING:
             if outcome.kind == UNROUTED:
@@ -291,7 +291,7 @@ class SseSession(Session):
     def refused(self, token: Any, refusal_: Refusal) -> Iterable[Action]:
         """Tell the client that the application could not be asked."""
         if token is not CONNECT:
-            token.answer(packed(unsettled(refusal_)))
+            token.answer(unsettled(refusal_))
             return ()
         if self.state is PENDING:
             return self._refuse(unreached(refusal_))

@@ -21,9 +21,9 @@ from typing import Any, Final
 import msgspec
 
 from gateway.core.errors import RemoteProtocolError
-from gateway.plugins.websocket import frames
-from gateway.plugins.websocket.frames import Fault
-from gateway.plugins.websocket.handshake import Extension, Parameter
+from gateway.core.websockets import frames
+from gateway.core.websockets.frames import Fault
+from gateway.core.websockets.handshake import Extension, Parameter
 
 NAME: Final = b"permessage-deflate"
 LARGEST: Final = 15

@@ -11,11 +11,12 @@ from gateway.core.opening import Refuse, refusal
 from gateway.core.pages import Pages
 from gateway.core.plugin import Context, Drop, Peer
 from gateway.core.web import Exchange, Head
-from gateway.plugins.websocket import deflate, envelope, handshake
+from gateway.core.websockets import handshake
+from gateway.core.websockets.handshake import Offer
+from gateway.plugins.websocket import deflate, envelope
 from gateway.plugins.websocket.config import WebsocketConfig
 from gateway.plugins.websocket.deflate import Agreed, ContextDeflater, Deflater, Inflater
 from gateway.plugins.websocket.envelope import ObjectContextSession, ObjectSession
-from gateway.plugins.websocket.handshake import Offer
 from gateway.plugins.websocket.translate import ContextSession, WebsocketSession, deflating
 from gateway.plugins.websocket.transport import WebsocketWire
 

@@ -25,7 +25,7 @@ import msgspec
 from gateway.core.errors import LocalProtocolError
 from gateway.core.plugin import Action, Message, Timer, Write
 from gateway.core.web import Head
-from gateway.plugins.websocket import frames
+from gateway.core.websockets import frames
 from gateway.plugins.websocket.translate import OPEN, ContextSession, WebsocketSession
 
 NAME: Final = "gateway.v1"

@@ -47,11 +47,11 @@ from gateway.core.plugin import (
     Write,
 )
 from gateway.core.web import Head, Header
-from gateway.plugins.websocket import frames
+from gateway.core.websockets import frames
+from gateway.core.websockets.frames import Closed, Event, Fault, Ping
+from gateway.core.websockets.handshake import Accept
 from gateway.plugins.websocket.config import WebsocketConfig
 from gateway.plugins.websocket.deflate import ContextDeflater, Deflater
-from gateway.plugins.websocket.frames import Closed, Event, Fault, Ping
-from gateway.plugins.websocket.handshake import Accept
 
 CONNECT: Final = "connect"
 RECEIVE: Final = "receive"

@@ -14,11 +14,11 @@ from gateway.core.deadlines import Deadline
 from gateway.core.opening import Refuse, refusal
 from gateway.core.plugin import Connection, Drop, Traffic, Write
 from gateway.core.web import Exchange
-from gateway.plugins.websocket import frames, handshake
+from gateway.core.websockets import frames, handshake
+from gateway.core.websockets.engine import Engine
+from gateway.core.websockets.frames import Event, Fault
+from gateway.core.websockets.handshake import Accept
 from gateway.plugins.websocket.deflate import Agreed, Inflater
-from gateway.plugins.websocket.engine import Engine
-from gateway.plugins.websocket.frames import Event, Fault
-from gateway.plugins.websocket.handshake import Accept
 from gateway.plugins.websocket.translate import CLOSED, CLOSING, WebsocketSession
 
 if TYPE_CHECKING:

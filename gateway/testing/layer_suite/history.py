@@ -14,7 +14,7 @@ from gateway.core.layers.base import OK, History, Layer, Message
 from gateway.core.layers.base import group_add as joining
 from gateway.core.layers.base import group_send as group_sending
 from gateway.core.layers.base import send as sending
-from gateway.core.layers.edge import GROUP, JOIN, MESSAGE, OUTCOME
+from gateway.core.layers.edge import GAP, GROUP, JOIN, MESSAGE, OUTCOME
 from gateway.testing.layer_suite.harness import Harness, numbers, own
 
 LARGE = {"data": b"x" * 10_000}
@@ -399,6 +399,25 @@ class Histories(Harness):
         layer.group_add("g", "x", since="0-0")
         assert self.drained(layer, "x") == [{"n": 1}, {"n": 2}]
         self.dropped(layer, full=1)
+
+    def test_a_gap(self) -> None:
+        """A gateway process that had no room for kept messages of a group hears that some are
+        missing, before what is newer; of others it hears nothing.
+        """  # noqa: D205 - one sentence
+        server, layer = self.server(process_capacity=2), self.join()
+        for group in "gh":
+            layer.group_add(group, f"x.{server.process}!a")
+        assert [item[0] for item in server.heard(2)] == [JOIN, JOIN]
+        layer.apply(
+            [group_sending("g", {"n": n}, history=5) for n in range(5)]
+            + [group_sending("h", {"n": n}) for n in range(2)]
+        )
+        gap, *items = server.heard(3)
+        assert gap == (GAP, "g")
+        assert [(item[1], item[2]["n"]) for item in items] == [("g", 0), ("g", 1)]
+        layer.send_group("g", {"n": 9}, history=5)
+        assert [item[2] for item in server.heard(1)] == [{"n": 9}]
+        self.dropped(layer, full=5)
 
     def test_who_resumes_is_gone(self) -> None:
         """A member of a process that is gone is none, counted, and gets nothing."""

@@ -544,6 +544,49 @@ async def test_drain() -> None:
         assert last["reason"].startswith("the gateway is shutting down; retry-after=")
 
 
+@on_loop
+async def test_drain_without_a_poll() -> None:
+    """A client that does not poll, and has all there is, delays no shutdown."""
+    async with Serving(ECHO, expires=600) as gateway:
+        client = await gateway.polling()
+        await gateway.tell({"text": "a"})
+        assert (await client.poll()).messages == [{"text": "a"}]
+        async with asyncio.timeout(5):
+            await gateway.engine.drain(600)
+        assert gateway.drops == {}
+
+
+@on_loop
+async def test_drain_of_who_vanished() -> None:
+    """One that does not come for what waits delays it by as long as one that lives may take."""
+    async with Serving(ECHO, expires=600, farewell_timeout=0.3) as gateway:
+        client = await gateway.polling()
+        await gateway.tell({"text": "a"})
+        async with asyncio.timeout(5):
+            await gateway.engine.drain(600)
+        assert gateway.drops == {"gone": 1}
+        await wait_until(lambda: gateway.messages("disconnect"))
+        assert gateway.messages("disconnect")[0]["code"] == 1012
+        (last,) = (await client.poll()).messages
+        assert last["close"] == 1012
+
+
+@on_loop
+async def test_drain_of_who_fetches() -> None:
+    """One that polls on gets all of it, answer by answer, and then the reason."""
+    async with Serving(ECHO, max_answer=10, farewell_timeout=600, expires=600) as gateway:
+        client = await gateway.polling()
+        await gateway.tell(*({"text": f"number {n}"} for n in range(3)))
+        draining = asyncio.ensure_future(gateway.engine.drain(600))
+        await wait_until(lambda: gateway.engine.draining)
+        heard = []
+        while not draining.done() or len(heard) < 4:
+            heard += (await client.poll(0)).messages
+        assert [one.get("text") for one in heard[:3]] == [f"number {n}" for n in range(3)]
+        assert heard[3]["close"] == 1012
+        assert gateway.drops == {}
+
+
 # ---------------------------------------------------------------- wrong requests
 
 

@@ -13,11 +13,11 @@ from gateway.core.deadlines import Deadline
 from gateway.core.metrics import Drop
 from gateway.core.plugin import Action, Close, Peer, Timer
 from gateway.core.web import Exchange, Head
+from gateway.core.websockets.frames import Event
+from gateway.core.websockets.handshake import Accept
 from gateway.plugins.websocket.config import WebsocketConfig
 from gateway.plugins.websocket.deflate import Agreed
 from gateway.plugins.websocket.door import Door
-from gateway.plugins.websocket.frames import Event
-from gateway.plugins.websocket.handshake import Accept
 from gateway.plugins.websocket.translate import WebsocketSession
 from gateway.plugins.websocket.transport import WebsocketWire
 

@@ -15,9 +15,10 @@ from wsproto.extensions import PerMessageDeflate
 from wsproto.frame_protocol import FrameProtocol
 
 from gateway.core.errors import RemoteProtocolError
-from gateway.plugins.websocket import deflate, frames, handshake
+from gateway.core.websockets import frames, handshake
+from gateway.core.websockets.frames import Event, Fault, Ping
+from gateway.plugins.websocket import deflate
 from gateway.plugins.websocket.deflate import FINALS, Agreed, ContextDeflater, Deflater, Inflater
-from gateway.plugins.websocket.frames import Event, Fault, Ping
 from tests.plugins.websocket.peers import HANDSHAKE, Line, deflated, frame, head
 
 NONE = b"permessage-deflate; server_no_context_takeover; client_no_context_takeover"

@@ -14,10 +14,10 @@ from websockets.asyncio.client import connect
 
 from gateway.core.errors import LocalProtocolError
 from gateway.core.plugin import OK, Accepted, Close, Emit, Timer, Write
-from gateway.plugins.websocket import frames
+from gateway.core.websockets import frames
+from gateway.core.websockets.handshake import Accept
 from gateway.plugins.websocket.deflate import ContextDeflater, Deflater, Inflater
 from gateway.plugins.websocket.envelope import NAME, ObjectContextSession, ObjectSession
-from gateway.plugins.websocket.handshake import Accept
 from gateway.plugins.websocket.translate import (
     CONNECT,
     OPEN,

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from wsproto.frame_protocol import CloseReason, FrameProtocol, Opcode, ParseFailed
 
-from gateway.plugins.websocket import frames
+from gateway.core.websockets import frames
+from gateway.core.websockets.engine import SLICE, Engine
+from gateway.core.websockets.frames import Closed, Event, Fault, Ping, Pong
 from gateway.plugins.websocket.config import WebsocketConfig
-from gateway.plugins.websocket.engine import SLICE, Engine
-from gateway.plugins.websocket.frames import Closed, Event, Fault, Ping, Pong
 from tests.plugins.websocket.peers import Line, frame
 
 SETTINGS = {"max_message": 5000, "max_frame": 4000, "max_fragments": 20}

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from gateway.core.errors import RemoteProtocolError
-from gateway.plugins.websocket import handshake
-from gateway.plugins.websocket.handshake import Accept
+from gateway.core.websockets import handshake
+from gateway.core.websockets.handshake import Accept
 from tests.plugins.websocket.peers import HANDSHAKE, KEY, head
 
 

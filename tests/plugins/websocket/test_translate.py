@@ -24,9 +24,10 @@ from gateway.core.plugin import (
     Timer,
     Write,
 )
-from gateway.plugins.websocket import frames, messages
-from gateway.plugins.websocket.frames import Closed, Fault, Ping, Pong
-from gateway.plugins.websocket.handshake import Accept
+from gateway.core.websockets import frames
+from gateway.core.websockets.frames import Closed, Fault, Ping, Pong
+from gateway.core.websockets.handshake import Accept
+from gateway.plugins.websocket import messages
 from gateway.plugins.websocket.translate import (
     CLOSED,
     CLOSING,

@@ -8,8 +8,8 @@ import pytest
 
 from gateway.core.metrics import Drop
 from gateway.core.opening import Refuse
-from gateway.plugins.websocket import frames
-from gateway.plugins.websocket.frames import Fault
+from gateway.core.websockets import frames
+from gateway.core.websockets.frames import Fault
 from gateway.plugins.websocket.transport import BATCH
 from tests.plugins.websocket.peers import Line, frame, server_frames
 

@@ -11,20 +11,19 @@ from __future__ import annotations
 
 import codecs
 from types import SimpleNamespace
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, Protocol
 
 from autobahn.asyncio.websocket import WebSocketServerProtocol
 from autobahn.websocket.protocol import TrafficStats
 
 from gateway.core.codes import may_be_sent
 from gateway.core.errors import RemoteProtocolError
-from gateway.plugins.websocket.config import WebsocketConfig
-from gateway.plugins.websocket.deflate import Inflater
-from gateway.plugins.websocket.frames import (
+from gateway.core.websockets.frames import (
     NO_CODE,
     Closed,
     Event,
     Fault,
+    Inflates,
     Ping,
     Pong,
 )
@@ -32,6 +31,35 @@ from gateway.plugins.websocket.frames import (
 SLICE: Final = 8192
 """Bytes that an engine is fed at once: it copies what it has not read for every frame, and its
 price for a frame (about 20 µs) is then still several times that of the copy."""
+
+
+class Bounds(Protocol):
+    """What a peer may send, as settings have it."""
+
+    @property
+    def max_frame(self) -> int:
+        """Bytes of a frame."""
+
+    @property
+    def max_message(self) -> int:
+        """Bytes of a message, inflated."""
+
+    @property
+    def max_fragments(self) -> int:
+        """Frames of a message."""
+
+
+class Inflater(Inflates, Protocol):
+    """What inflates the messages of a connection piece by piece."""
+
+    def begin(self) -> None:
+        """Begin a message."""
+
+    def feed(self, data: bytes) -> bytes:
+        """Return a piece, inflated."""
+
+    def end(self) -> None:
+        """End a message."""
 
 
 class _Utf8:
@@ -116,7 +144,7 @@ class Engine(WebSocketServerProtocol):
     continued = 0
     """Fragments that went on with a message; whoever counts them sets it back."""
 
-    def __init__(self, config: WebsocketConfig, inflater: Inflater | None = None) -> None:
+    def __init__(self, config: Bounds, inflater: Inflater | None = None) -> None:
         self.utf8validator: Any = _Utf8()
         if inflater is not None:
             self._perMessageCompress = _Inflation(inflater)

@@ -1,0 +1,1 @@
+"""The server role: devices connect to the gateway."""

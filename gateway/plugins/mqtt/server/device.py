@@ -1,0 +1,316 @@
+"""A session of MQTT (section 4.1): what is known of a device, connected or not. Pure.
+
+It outlives connections: subscriptions, QoS 1 and 2 messages on their way to the device, and the
+identifiers of QoS 2 messages of the device that are not completed. While the device is away
+messages wait in ``queue``, bounded; towards a device that is there at most ``window`` are
+unacknowledged.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+
+from gateway.core.plugin import FAILED, OK, Drop, Outcome
+from gateway.plugins.mqtt import codec
+from gateway.plugins.mqtt.packets import PUBREL
+from gateway.plugins.mqtt.server.publication import Publication
+from gateway.plugins.mqtt.server.subscriptions import Subscription
+
+NO_ROOM: Final = Outcome(FAILED, reason="too much waits for the device", cause="slow")
+TOO_BIG: Final = Outcome(FAILED, reason="the device takes no packet of that size", cause="too_big")
+EXPIRED: Final = Outcome(FAILED, reason="its time is over", cause="expired")
+
+DUPLICATE: Final = 0x08
+"""The flag of a PUBLISH that is sent again (section 3.3.1.1)."""
+
+
+class Line:
+    """A connection as its device uses it; `write` and `push` send bytes, or queue them."""
+
+    __slots__ = ("done", "max_packet", "protocol", "push", "window", "write")
+
+    def __init__(
+        self,
+        protocol: int,
+        write: Callable[[bytes], None],
+        push: Callable[[bytes, int], None],
+        done: Callable[[Any, Outcome], None],
+        window: int,
+        max_packet: int,
+    ) -> None:
+        self.protocol = protocol
+        self.write = write
+        """Sends at once; for what has a window of its own."""
+        self.push = push
+        """Sends, or lets it wait in the connection's outbox."""
+        self.done = done
+        """Answers the ``ack`` of a reply by its token."""
+        self.window = window
+        self.max_packet = max_packet
+
+
+class Outgoing:
+    """A QoS 1 or 2 message on its way to a device."""
+
+    __slots__ = ("ids", "publication", "qos", "received", "retain", "token")
+
+    def __init__(
+        self,
+        publication: Publication,
+        qos: int,
+        ids: tuple[int, ...],
+        token: Any = None,
+        *,
+        retain: bool,
+    ) -> None:
+        self.publication = publication
+        self.qos = qos
+        self.ids = ids
+        self.retain = retain
+        self.token = token
+        """Of a reply that wants an ``ack``; of the connection that it came by."""
+        self.received = False
+        """QoS 2: whether the device has said PUBREC."""
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """What bounds a device's queue, and who counts what is dropped."""
+
+    messages: int
+    size: int
+    now: Callable[[], float]
+    drop: Callable[[Drop], None]
+
+
+class Device:
+    """A session of MQTT."""
+
+    __slots__ = (
+        "_last_id",
+        "_limits",
+        "_size",
+        "client_id",
+        "expiry",
+        "in_hand",
+        "incoming",
+        "inflight",
+        "line",
+        "queue",
+        "subscriptions",
+    )
+
+    def __init__(self, client_id: str, limits: Limits) -> None:
+        self.client_id = client_id
+        self.expiry = 0
+        """Seconds that it outlives its connection."""
+        self.line: Line | None = None
+        self.subscriptions: dict[str, Subscription] | None = None
+        """By filter."""
+        self.inflight: dict[int, Outgoing] = {}
+        """By packet identifier, in the order in which they were sent."""
+        self.queue: deque[Outgoing] | None = None
+        self.incoming: set[int] | None = None
+        """The identifiers of QoS 2 messages that were handled and not released."""
+        self.in_hand: dict[int, Any] | None = None
+        """QoS 2 messages that consumers have, by their identifiers (`inbound.Incoming`)."""
+        self._limits = limits
+        self._size = 0
+        self._last_id = 0
+
+    @property
+    def waiting(self) -> int:
+        """How many messages wait to be sent."""
+        return 0 if self.queue is None else len(self.queue)
+
+    # ------------------------------------------------ towards the device
+
+    def send(
+        self,
+        publication: Publication,
+        qos: int,
+        ids: tuple[int, ...] = (),
+        token: Any = None,
+        *,
+        retain: bool = False,
+    ) -> None:
+        """Send a message, or let it wait; QoS 0 is dropped while the device is away."""
+        line = self.line
+        if not qos:
+            if line is None:
+                self._limits.drop(Drop.GONE)
+                return
+            head, tail = publication.halves(
+                line.protocol, 0, ids, self._limits.now(), retain=retain
+            )
+            size = len(head) + len(tail)
+            if size > line.max_packet:
+                self._limits.drop(Drop.TOO_BIG)
+                self._done(token, TOO_BIG)
+                return
+            line.push(head + tail, size)
+            self._done(token, OK)
+            return
+        outgoing = Outgoing(publication, qos, ids, token, retain=retain)
+        if line is not None and not self.queue and len(self.inflight) < line.window:
+            self._transmit(line, outgoing)
+        else:
+            self._wait(outgoing)
+
+    def _wait(self, outgoing: Outgoing) -> None:
+        limits = self._limits
+        size = len(outgoing.publication.payload)
+        queue = self.queue
+        if queue is None:
+            queue = self.queue = deque()
+        if len(queue) >= limits.messages or (queue and self._size + size > limits.size):
+            limits.drop(Drop.SLOW)
+            self._done(outgoing.token, NO_ROOM)
+            return
+        outgoing.publication.loose()
+        queue.append(outgoing)
+        self._size += size
+
+    def _transmit(self, line: Line, outgoing: Outgoing) -> None:
+        now = self._limits.now()
+        publication = outgoing.publication
+        if publication.has_expired(now):
+            self._limits.drop(Drop.EXPIRED)
+            self._done(outgoing.token, EXPIRED)
+            return
+        head, tail = publication.halves(
+            line.protocol, outgoing.qos, outgoing.ids, now, retain=outgoing.retain
+        )
+        if len(head) + len(tail) + 2 > line.max_packet:
+            # section 3.1.2.11.4: "as if it had completed sending"
+            self._limits.drop(Drop.TOO_BIG)
+            self._done(outgoing.token, TOO_BIG)
+            return
+        packet_id = self._next_id()
+        self.inflight[packet_id] = outgoing
+        line.write(head + packet_id.to_bytes(2, "big") + tail)
+
+    def _next_id(self) -> int:
+        packet_id = self._last_id
+        while True:
+            packet_id = packet_id % 0xFFFF + 1
+            if packet_id not in self.inflight:
+                self._last_id = packet_id
+                return packet_id
+
+    def acknowledged(self, packet_id: int, outcome: Outcome = OK) -> bool:
+        """Hear that the device has a message; return whether it was one on its way."""
+        outgoing = self.inflight.pop(packet_id, None)
+        if outgoing is None:
+            return False
+        self._done(outgoing.token, outcome)
+        self.go_on()
+        return True
+
+    def was_received(self, packet_id: int) -> bool:
+        """Hear PUBREC; return whether it was a QoS 2 message on its way."""
+        outgoing = self.inflight.get(packet_id)
+        if outgoing is None or outgoing.qos != 2:
+            return False
+        outgoing.received = True
+        return True
+
+    def go_on(self) -> None:
+        """Send what waits, as far as the device takes it."""
+        line, queue = self.line, self.queue
+        if line is None or queue is None:
+            return
+        while queue and len(self.inflight) < line.window:
+            outgoing = queue.popleft()
+            self._size -= len(outgoing.publication.payload)
+            self._transmit(line, outgoing)
+        if not queue:
+            self.queue = None
+
+    def connected(self, line: Line) -> None:
+        """Send again what was not acknowledged (section 4.4), then what waited."""
+        self.line = line
+        now = self._limits.now()
+        for packet_id, outgoing in list(self.inflight.items()):
+            if outgoing.received:
+                line.write(codec.ack(PUBREL, packet_id, 0, line.protocol))
+                continue
+            head, tail = outgoing.publication.halves(
+                line.protocol, outgoing.qos, outgoing.ids, now, retain=outgoing.retain
+            )
+            again = bytes((head[0] | DUPLICATE,)) + head[1:]
+            line.write(again + packet_id.to_bytes(2, "big") + tail)
+        self.go_on()
+
+    def disconnected(self) -> None:
+        """Hear that its connection is gone: nobody waits for an ``ack`` of it any more."""
+        self.line = None
+        for outgoing in (*self.inflight.values(), *(self.queue or ())):
+            outgoing.token = None
+
+    def forget(self) -> int:
+        """Drop what is on its way; return how many messages that were."""
+        count = len(self.inflight) + self.waiting
+        self.inflight.clear()
+        self.queue = None
+        self._size = 0
+        return count
+
+    def _done(self, token: Any, outcome: Outcome) -> None:
+        if token is not None and self.line is not None:
+            self.line.done(token, outcome)
+
+    # ------------------------------------------------ from one gateway process to another
+
+    def packed(self, most: int) -> dict[str, Any]:
+        """Return it as a message of at most about ``most`` bytes; what is too much is dropped."""
+        outgoing = []
+        for packet_id, one in (*self.inflight.items(), *((0, one) for one in self.queue or ())):
+            most -= len(one.publication.payload) + 512
+            if most < 0:
+                self._limits.drop(Drop.TOO_BIG)
+                continue
+            outgoing.append(
+                {
+                    "packet_id": packet_id,
+                    "publication": one.publication.packed(),
+                    "qos": one.qos,
+                    "ids": one.ids,
+                    "retain": one.retain,
+                    "received": one.received,
+                }
+            )
+        return {
+            "expiry": self.expiry,
+            "last_id": self._last_id,
+            "subscriptions": {
+                found: msgspec.to_builtins(one) for found, one in (self.subscriptions or {}).items()
+            },
+            "incoming": sorted(self.incoming or ()),
+            "outgoing": outgoing,
+        }
+
+    def unpack(self, message: dict[str, Any]) -> None:
+        """Take over what `packed` made of it elsewhere."""
+        self.expiry = message["expiry"]
+        self._last_id = message["last_id"]
+        self.subscriptions = {
+            found: msgspec.convert(one, Subscription)
+            for found, one in message["subscriptions"].items()
+        }
+        self.incoming = set(message["incoming"]) or None
+        for one in message["outgoing"]:
+            outgoing = Outgoing(
+                Publication.unpacked(one["publication"]),
+                one["qos"],
+                tuple(one["ids"]),
+                retain=one["retain"],
+            )
+            outgoing.received = one["received"]
+            if one["packet_id"]:
+                self.inflight[one["packet_id"]] = outgoing
+            else:
+                self._wait(outgoing)

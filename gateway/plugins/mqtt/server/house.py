@@ -1,0 +1,44 @@
+"""What the sessions of one gateway process share, as they see it. Pure."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from gateway.core.plugin import Drop
+from gateway.plugins.mqtt.server.device import Device
+from gateway.plugins.mqtt.server.publication import Publication
+from gateway.plugins.mqtt.server.subscriptions import Subscription
+
+
+class House(Protocol):
+    """What the sessions of one gateway process share."""
+
+    pending: int
+    """Devices that wait for a decision."""
+
+    def now(self) -> float:
+        """Return the time of the wall clock."""
+
+    def drop(self, cause: Drop) -> None:
+        """Count something that is dropped."""
+
+    def new_client_id(self) -> str:
+        """Return a client id for a device that has none."""
+
+    def routed(self, kind: str) -> bool:
+        """Return whether the application hears of such things."""
+
+    def relay(self, publication: Publication) -> None:
+        """Publish to the subscribers of all gateway processes; ``expires`` is in seconds."""
+
+    def heard(self, topic: str) -> bool:
+        """Return whether anybody may hear what is published to a topic."""
+
+    def subscribe(self, device: Device, found: str, subscription: Subscription) -> bool:
+        """Subscribe a device; return whether it had that subscription already."""
+
+    def unsubscribe(self, device: Device, found: str) -> bool:
+        """End a subscription; return whether there was one."""
+
+    def retained(self, found: str) -> list[Publication]:
+        """Return the retained messages that a filter matches."""

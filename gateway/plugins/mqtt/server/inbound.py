@@ -1,0 +1,261 @@
+"""What a device publishes, until it is acknowledged. Pure.
+
+::
+
+    PUBLISH ──emit──► with a consumer ──accepted──► PUBACK / PUBREC   (in the order of receipt)
+                       │  ▲                    └──► relayed
+                       failed, released, unrouted: again, later; at last `on_failure`
+
+QoS 2 is exactly-once hand-over to this process while the session lives: a PUBLISH that comes
+again before its PUBREL is not handled again. To consumers all QoS are at-least-once.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from gateway.core.plugin import (
+    ACCEPTED,
+    REJECTED,
+    Action,
+    Again,
+    Drop,
+    Emit,
+    Message,
+    Outcome,
+    Write,
+)
+from gateway.plugins.mqtt import codec, reasons, translate
+from gateway.plugins.mqtt.config import MqttConfig
+from gateway.plugins.mqtt.packets import PUBACK, PUBREC, V5, Publish
+from gateway.plugins.mqtt.server.device import Device
+from gateway.plugins.mqtt.server.publication import Publication, kept
+
+SMALL: Final = 256
+"""Bytes of a payload that an idle device may keep of what it published last."""
+
+
+class Incoming:
+    """One PUBLISH of a device; the token of its Emit."""
+
+    __slots__ = ("again", "attempt", "code", "dead", "done", "message", "packet", "reason", "topic")
+
+    def __init__(self, packet: Publish, topic: str) -> None:
+        self.packet = packet
+        self.message: Message = {}
+        """What was emitted; the core has completed it."""
+        self.topic = topic
+        self.attempt = 1
+        self.done = False
+        """Whether its acknowledgement may leave."""
+        self.code = 0
+        self.reason = ""
+        self.again: Inbound | None = None
+        """The connection that it came by again, where the first one is gone."""
+        self.dead = False
+        """Whether it is on its way to ``mqtt.failed``."""
+
+
+class Failed(Exception):  # noqa: N818 - an end, decided by a setting
+    """A message failed for good: the connection ends without its acknowledgement."""
+
+
+class Inbound:
+    """The publishes of one connection."""
+
+    __slots__ = (
+        "_config",
+        "_device",
+        "_drop",
+        "_heard",
+        "_last",
+        "_pending",
+        "_protocol",
+        "_relay",
+        "_unsettled",
+    )
+
+    def __init__(
+        self,
+        config: MqttConfig,
+        device: Device,
+        protocol: int,
+        relay: Callable[[Publication], None] | None,
+        heard: Callable[[str], bool],
+        drop: Callable[[Drop], None],
+    ) -> None:
+        self._config = config
+        self._device = device
+        self._protocol = protocol
+        self._relay = relay
+        self._heard = heard
+        self._drop = drop
+        self._pending: deque[Incoming] = deque()
+        """QoS 1 and 2, not yet acknowledged, in the order of receipt."""
+        self._unsettled: deque[Incoming] = deque()
+        """All that consumers have, or will have, in their order."""
+        self._last: Incoming | None = None
+        """The last that one had."""
+
+    @property
+    def unacknowledged(self) -> int:
+        """How many count against the Receive Maximum (section 4.9)."""
+        incoming = self._device.incoming
+        return len(self._pending) + (0 if incoming is None else len(incoming))
+
+    @property
+    def answered(self) -> Incoming | None:
+        """The message that a reply answers: replies come before the outcome of their message."""
+        return self._unsettled[0] if self._unsettled else self._last
+
+    def take(self, packet: Publish, topic: str) -> list[Action]:
+        """Take a PUBLISH whose topic is good."""
+        if packet.qos:
+            packet_id = packet.packet_id
+            incoming = self._device.incoming
+            if incoming is not None and packet_id in incoming:
+                # section 4.3.3: acknowledged again, not handled again
+                return [Write(codec.ack(PUBREC, packet_id, 0, self._protocol))]
+            for one in self._pending:
+                if one.packet.packet_id == packet_id:
+                    return []  # it is in hand, and is acknowledged then
+        entry = Incoming(packet, topic)
+        if packet.qos:
+            self._pending.append(entry)
+            if packet.qos == 2:
+                in_hand = self._device.in_hand
+                if in_hand is None:
+                    in_hand = self._device.in_hand = {}
+                elif (before := in_hand.get(packet.packet_id)) is not None:
+                    self._pending[-1] = before  # a consumer has it since an earlier connection
+                    before.again = self
+                    return []
+                in_hand[packet.packet_id] = entry
+        self._unsettled.append(entry)
+        entry.message = self._message(entry)
+        return [Emit("receive", entry.message, entry)]
+
+    def refuse(self, packet: Publish, code: int) -> list[Action]:
+        """Acknowledge what nobody is asked about, with an error where there are any."""
+        self._drop(Drop.INVALID)
+        if not packet.qos:
+            return []
+        entry = Incoming(packet, "")
+        entry.done = True
+        entry.code = code
+        self._pending.append(entry)
+        return self._acknowledge()
+
+    def _message(self, entry: Incoming) -> Message:
+        packet = entry.packet
+        message = translate.receive(
+            packet,
+            entry.topic,
+            duplicate=packet.duplicate or entry.attempt > 1,
+            attempt=entry.attempt,
+        )
+        message["client_id"] = self._device.client_id
+        return message
+
+    # ------------------------------------------------ what became of it
+
+    def outcome(self, entry: Incoming, outcome: Outcome) -> list[Action]:
+        """Hear an outcome. Raises `Failed` where it was the last."""
+        kind = outcome.kind
+        unsettled = self._unsettled
+        if unsettled and unsettled[0] is entry:
+            unsettled.popleft()
+        else:
+            unsettled.remove(entry)
+        self._last = entry
+        if entry.dead:
+            if kind != ACCEPTED:
+                raise Failed(entry.reason)
+            return self._finish(entry)
+        if kind == ACCEPTED:
+            relay = self._relay
+            if relay is not None and (entry.packet.retain or self._heard(entry.topic)):
+                relay(self._publication(entry))
+            return self._finish(entry)
+        if not entry.packet.qos:
+            return []
+        if kind == REJECTED:
+            entry.code = self._code(outcome.code)
+            return self._finish(entry)
+        entry.reason = outcome.reason or outcome.cause or kind
+        if entry.attempt < self._config.attempts:
+            wait = self._config.retry_wait * (1 << entry.attempt - 1)
+            entry.attempt += 1
+            self._unsettled.appendleft(entry)
+            entry.message["attempt"] = entry.attempt
+            entry.message["duplicate"] = True
+            return [Again("receive", entry.message, entry, seconds=wait)]
+        if self._config.on_failure == "close":
+            raise Failed(entry.reason)
+        entry.dead = True
+        self._unsettled.appendleft(entry)
+        return [Emit("failed", {**self._message(entry), "reason": entry.reason}, entry)]
+
+    def _code(self, code: int | None) -> int:
+        if code is None:
+            return reasons.NOT_AUTHORIZED
+        if code in reasons.OF_PUBACK:
+            return code
+        self._drop(Drop.FOREIGN_CODE)
+        return reasons.NOT_AUTHORIZED
+
+    def _publication(self, entry: Incoming) -> Publication:
+        packet = entry.packet
+        lifetime = packet.properties.get("message_expiry_interval")
+        return Publication(
+            entry.topic,
+            packet.payload,
+            packet.qos,
+            retain=packet.retain,
+            properties=kept(packet.properties),
+            expires=lifetime,
+            source=self._device.client_id,
+        )
+
+    def _finish(self, entry: Incoming) -> list[Action]:
+        entry.done = True
+        entry.message = {}
+        packet = entry.packet
+        if len(packet.payload) > SMALL:
+            entry.packet = msgspec.structs.replace(packet, payload=b"")
+        if packet.qos == 2 and self._device.in_hand:
+            self._device.in_hand.pop(packet.packet_id, None)
+        if entry.again is not None:
+            entry.again.nudge()
+        return self._acknowledge() if packet.qos else []
+
+    def nudge(self) -> None:
+        """Acknowledge what an earlier connection was told of."""
+        line = self._device.line
+        for action in self._acknowledge():
+            if line is not None and isinstance(action, Write):
+                line.write(action.output)
+
+    def _acknowledge(self) -> list[Action]:
+        """Acknowledge what may be, in the order of receipt (section 4.6)."""
+        out = bytearray()
+        pending = self._pending
+        protocol = self._protocol
+        while pending and pending[0].done:
+            entry = pending.popleft()
+            packet = entry.packet
+            code = entry.code if protocol == V5 else 0
+            if packet.qos == 1:
+                out += codec.ack(PUBACK, packet.packet_id, code, protocol)
+                continue
+            if code < reasons.ERROR:
+                incoming = self._device.incoming
+                if incoming is None:
+                    incoming = self._device.incoming = set()
+                incoming.add(packet.packet_id)
+            out += codec.ack(PUBREC, packet.packet_id, code, protocol)
+        return [Write(bytes(out))] if out else []
