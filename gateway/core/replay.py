@@ -79,7 +79,9 @@ class Cohort:
             return reply, self.frame(reply)
         except (InvalidReply, LocalProtocolError) as error:
             context.drop(Drop.INVALID)
-            context.log.warning("group %s: invalid reply dropped: %s", group, error)
+            context.log.warning(
+                "group %s: invalid reply dropped by %s: %s", group, context.name, error
+            )
         except Exception:
             context.count("session_errors_total")
             context.drop(Drop.INVALID)
