@@ -123,11 +123,13 @@ def listening(demo: Demo, command: str) -> Iterator[Callable[[str], str]]:
     )
     assert process.stdout is not None
     lines = process.stdout
-    lines.readline()
-    yield lambda start: next(line for line in lines if line.startswith(start))
-    process.kill()
-    process.wait()
-    lines.close()
+    try:
+        lines.readline()
+        yield lambda start: next(line for line in lines if line.startswith(start))
+    finally:
+        process.kill()
+        process.wait()
+        lines.close()
 
 
 def typed(demo: Demo, command: str, line: str) -> str:
