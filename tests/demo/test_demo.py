@@ -119,7 +119,10 @@ def shell(demo: Demo, command: str) -> str:
 def listening(demo: Demo, command: str) -> Iterator[Callable[[str], str]]:
     """A command that goes on, once it prints; gives what returns its next line that begins so."""
     process = subprocess.Popen(
-        ["bash", "-c", f"exec {command}"], cwd=demo.clone, stdout=subprocess.PIPE, text=True
+        ["bash", "-c", f"exec stdbuf -oL {command}"],
+        cwd=demo.clone,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     assert process.stdout is not None
     lines = process.stdout
