@@ -59,7 +59,7 @@ class Pages:
         return True
 
     def headers(self, head: Head, expose: bytes = b"") -> tuple[Header, ...]:
-        """Return the headers of an answer to a page that may ask, so that it may read it.
+        """Return the headers of an answer, so that a page that may ask may read it, no other.
 
         ``expose`` are the headers of the answer that it may see, beside the safe ones. Whatever
         the request, a cache is told that the answer depends on its origin.
@@ -67,8 +67,11 @@ class Pages:
         origin = head.header(b"origin")
         if origin is None:
             return (_VARY,)
+        host = head.header(b"host")
+        if not self._origins.allow(origin, host):
+            return (_VARY,)
         found: list[Header] = []
-        if self._origins.knows(origin, head.header(b"host")):
+        if self._origins.knows(origin, host):
             found.append((b"access-control-allow-origin", origin))
             found.append((b"access-control-allow-credentials", b"true"))
         else:

@@ -92,6 +92,14 @@ def test_no_page() -> None:
     assert Pages(context(), [], "").headers(asked()) == ((b"vary", b"origin"),)
 
 
+@pytest.mark.parametrize("setting", [[], ["same-host", "null", MINE.decode()]])
+def test_a_foreign_page(setting: list[str]) -> None:
+    """A page that may not ask may not read its refusal, either."""
+    assert Pages(context(), setting, "").headers(asked(b"https://evil.example"), b"etag") == (
+        (b"vary", b"origin"),
+    )
+
+
 def test_preflight() -> None:
     """A preflight is told what may be asked, and for how long it need not ask again."""
     own = Pages(context(), [MINE.decode()], "")
