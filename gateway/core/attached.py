@@ -355,7 +355,7 @@ class Connection(Conversation, plugin.Connection):
         """Count one of its messages that never reached a consumer, and tell the session."""
         if drop is not None:
             self.context.drop(drop)
-        if token is not None and self.state < LOST:
+        if token is not None and (self.state < LOST or self.session.heeds_late):
             self.enter(OUTCOME, self.session.refused, token, refusal)
 
     def is_over(self, times: int) -> bool:

@@ -41,6 +41,8 @@ UNANNOUNCED: Final = Outcome(UNROUTED, cause="unannounced")
 IMPLIED: Final = Outcome(ACCEPTED, cause="unannounced")
 """A ``connect`` that nobody routes is accepted where ``receive`` is routed."""
 NO_WORKER: Final = Outcome(RELEASED, cause="no_worker")
+DISCARDED: Final = Outcome(RELEASED, cause="closed")
+"""Of what waited where its connection was ended."""
 
 LOST_BY: Final = {FAILED: Drop.FAILED, RELEASED: Drop.EXPIRED, UNROUTED: Drop.UNROUTED}
 """What a message that was sent and not handled counts as; a rejection is an answer."""
@@ -218,9 +220,12 @@ class Flow:
             owner.context.drop(Drop.CLOSED, len(queue))
             conversation.order -= len(queue)
             size = sum(len(payload) for _, payload, _ in queue)
-            count = len(queue)
+            tokens = [token for _, _, token in queue]
             queue.clear()
-            owner.moved_on(count, size)
+            if owner.session.heeds_late:
+                for token in tokens:
+                    owner.tell(token, DISCARDED)
+            owner.moved_on(len(tokens), size)
 
     def again(self, conversation: Conversation, entry: Entry, seconds: float) -> None:
         """Hand in once more what failed, in so many seconds, before what is newer."""

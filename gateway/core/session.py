@@ -190,8 +190,8 @@ class Session(ABC):
     call a message."""
 
     heeds_late: ClassVar[bool] = False
-    """Whether ``outcome`` hears of what was emitted by a connection that is lost since. What it
-    returns then is not run."""
+    """Whether ``outcome`` and ``refused`` hear of what was emitted by a connection that is lost
+    since. What they return then is not run."""
 
     drains_itself: ClassVar[bool] = False
     """Whether ``draining`` is called at once, and the session finishes by itself what it has in
@@ -247,7 +247,7 @@ class Session(ABC):
         """Hear what became of the Emit with ``token``.
 
         Exactly one of this or ``refused``; neither once the connection is lost, but for a session
-        that ``heeds_late``, which hears outcomes then, too.
+        that ``heeds_late``, which hears them then, too: also of what waited and was dropped.
         """
         return ()
 

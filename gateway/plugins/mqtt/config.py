@@ -182,7 +182,10 @@ class MqttConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         ),
     ] = 1000
     max_queued_bytes: Annotated[
-        Count, Meta(description="Their bytes. 1 MiB: a device that is away is no archive.")
+        Count,
+        Meta(
+            description="Their bytes, with properties. 1 MiB: a device that is away is no archive."
+        ),
     ] = 1 << 20
     max_session_expiry: Annotated[
         int,
@@ -209,7 +212,7 @@ class MqttConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         ),
     ] = 100_000
     max_retained_bytes: Annotated[
-        Count, Meta(description="Bytes of all retained payloads. 64 MiB.")
+        Count, Meta(description="Bytes of all that is retained, with properties. 64 MiB.")
     ] = 64 << 20
     topic_aliases: Annotated[
         int,

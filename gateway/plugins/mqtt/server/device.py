@@ -9,12 +9,12 @@ unacknowledged.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 import msgspec
 
-from gateway.core.plugin import FAILED, OK, Drop, Outcome
+from gateway.core.plugin import FAILED, OK, Action, Done, Drop, Outcome
 from gateway.plugins.mqtt import codec
 from gateway.plugins.mqtt.packets import PUBREL
 from gateway.plugins.mqtt.server.publication import Publication
@@ -31,14 +31,14 @@ DUPLICATE: Final = 0x08
 class Line:
     """A connection as its device uses it; `write` and `push` send bytes, or queue them."""
 
-    __slots__ = ("done", "max_packet", "protocol", "push", "window", "write")
+    __slots__ = ("max_packet", "protocol", "push", "run", "window", "write")
 
     def __init__(
         self,
         protocol: int,
         write: Callable[[bytes], None],
         push: Callable[[bytes, int], None],
-        done: Callable[[Any, Outcome], None],
+        run: Callable[[Iterable[Action]], None],
         window: int,
         max_packet: int,
     ) -> None:
@@ -47,8 +47,8 @@ class Line:
         """Sends at once; for what has a window of its own."""
         self.push = push
         """Sends, or lets it wait in the connection's outbox."""
-        self.done = done
-        """Answers the ``ack`` of a reply by its token."""
+        self.run = run
+        """Runs actions of its session."""
         self.window = window
         self.max_packet = max_packet
 
@@ -162,7 +162,7 @@ class Device:
 
     def _wait(self, outgoing: Outgoing) -> None:
         limits = self._limits
-        size = len(outgoing.publication.payload)
+        size = outgoing.publication.size
         queue = self.queue
         if queue is None:
             queue = self.queue = deque()
@@ -225,7 +225,7 @@ class Device:
             return
         while queue and len(self.inflight) < line.window:
             outgoing = queue.popleft()
-            self._size -= len(outgoing.publication.payload)
+            self._size -= outgoing.publication.size
             self._transmit(line, outgoing)
         if not queue:
             self.queue = None
@@ -261,48 +261,51 @@ class Device:
 
     def _done(self, token: Any, outcome: Outcome) -> None:
         if token is not None and self.line is not None:
-            self.line.done(token, outcome)
+            self.line.run((Done(token, outcome),))
 
     # ------------------------------------------------ from one gateway process to another
 
-    def packed(self, most: int) -> dict[str, Any]:
-        """Return it as a message of at most about ``most`` bytes; what is too much is dropped."""
-        outgoing = []
-        for packet_id, one in (*self.inflight.items(), *((0, one) for one in self.queue or ())):
-            most -= len(one.publication.payload) + 512
-            if most < 0:
-                self._limits.drop(Drop.TOO_BIG)
-                continue
-            outgoing.append(
-                {
-                    "packet_id": packet_id,
-                    "publication": one.publication.packed(),
-                    "qos": one.qos,
-                    "ids": one.ids,
-                    "retain": one.retain,
-                    "received": one.received,
-                }
-            )
-        return {
+    def packed(self, most: int) -> list[dict[str, Any]]:
+        """Return it in messages of about ``most`` bytes each, to be unpacked in their order."""
+        first = {
             "expiry": self.expiry,
             "last_id": self._last_id,
             "subscriptions": {
                 found: msgspec.to_builtins(one) for found, one in (self.subscriptions or {}).items()
             },
             "incoming": sorted(self.incoming or ()),
-            "outgoing": outgoing,
+            "outgoing": [],
         }
+        pieces: list[dict[str, Any]] = [first]
+        room = most - _size_of(first)
+        for packet_id, one in (*self.inflight.items(), *((0, one) for one in self.queue or ())):
+            outgoing = {
+                "packet_id": packet_id,
+                "publication": one.publication.packed(),
+                "qos": one.qos,
+                "ids": one.ids,
+                "retain": one.retain,
+                "received": one.received,
+            }
+            size = _size_of(outgoing)
+            room -= size
+            if room < 0:
+                pieces.append({"outgoing": []})
+                room = most - size
+            pieces[-1]["outgoing"].append(outgoing)
+        return pieces
 
-    def unpack(self, message: dict[str, Any]) -> None:
+    def unpack(self, pieces: list[dict[str, Any]]) -> None:
         """Take over what `packed` made of it elsewhere."""
-        self.expiry = message["expiry"]
-        self._last_id = message["last_id"]
+        first = pieces[0]
+        self.expiry = first["expiry"]
+        self._last_id = first["last_id"]
         self.subscriptions = {
             found: msgspec.convert(one, Subscription)
-            for found, one in message["subscriptions"].items()
+            for found, one in first["subscriptions"].items()
         }
-        self.incoming = set(message["incoming"]) or None
-        for one in message["outgoing"]:
+        self.incoming = set(first["incoming"]) or None
+        for one in (one for piece in pieces for one in piece["outgoing"]):
             outgoing = Outgoing(
                 Publication.unpacked(one["publication"]),
                 one["qos"],
@@ -314,3 +317,7 @@ class Device:
                 self.inflight[one["packet_id"]] = outgoing
             else:
                 self._wait(outgoing)
+
+
+def _size_of(message: dict[str, Any]) -> int:
+    return len(msgspec.msgpack.encode(message))

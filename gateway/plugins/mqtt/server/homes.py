@@ -10,9 +10,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import secrets
-from collections import deque
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from typing import Final
 
 from gateway.core.deadlines import Deadline
@@ -23,9 +22,10 @@ from gateway.plugins.mqtt.server.wire import MqttWire
 ASK_AFTER: Final = 0.05
 """Seconds to wait for a key before its holder is asked for it: what a free one takes."""
 ANSWER: Final = 1.0
-"""Seconds to wait for a session after its key is ours: who had it sent it before."""
-ROOM: Final = 65_536
-"""Bytes of a session that is sent beside its messages: subscriptions, identifiers."""
+"""Seconds to wait for a session after its key is ours: who had it sent it before; and for an answer
+before it is asked for again."""
+ROOM: Final = 16_384
+"""Bytes of a message of the layer that are left for whose session it carries."""
 
 
 class Home:
@@ -49,6 +49,26 @@ class Home:
 
 Begin = Callable[[Home, MqttWire, bool], None]
 """What is called once a session is here; it is told whether the session has a past."""
+Claims = list[tuple[MqttWire, Begin]]
+
+
+class Expected:
+    """A session on its way from another process."""
+
+    __slots__ = ("pieces", "whole")
+
+    def __init__(self) -> None:
+        self.pieces: list[Message] = []
+        """What has come of it, in order (`Device.packed`); nothing where there was none."""
+        self.whole = asyncio.Event()
+
+    def take(self, message: Message) -> None:
+        """Take a piece of it."""
+        if not self.whole.is_set():
+            if message["state"] is not None:
+                self.pieces.append(message["state"])
+            if message["last"]:
+                self.whole.set()
 
 
 class Homes:
@@ -60,28 +80,29 @@ class Homes:
         limits: Limits,
         tell: Callable[[Message], None],
         leave: Callable[[Home], None],
+        park: Callable[[Home], None],
     ) -> None:
         self._context = context
         self._limits = limits
         self._tell = tell
         self._leave = leave
         """Ends the connection and the subscriptions of one that moves away."""
+        self._park = park
+        """Keeps one that came for nobody."""
         self.name = secrets.token_hex(8)
         """What this process calls itself."""
         self.here: dict[str, Home] = {}
-        self._claims: dict[str, list[tuple[MqttWire, Begin]]] = {}
+        self._claims: dict[str, Claims] = {}
         """Who waits for a session that is not here yet, the last one last."""
-        self._leaving: deque[Home] = deque()
-        self._work = asyncio.Event()
-        """Set when there is something to let go of."""
-        self._expected: dict[str, asyncio.Future[Message | None]] = {}
+        self._leaving: dict[str, asyncio.Task[None]] = {}
+        """The keys that are let go of now."""
+        self._expected: dict[str, Expected] = {}
 
     def claim(self, wire: MqttWire, client_id: str, begin: Begin) -> None:
         """Have ``begin(home, wire, found)`` called once the session is here."""
         home = self.here.get(client_id)
         if home is not None and home.held.lost.is_set():
-            self._leave(home)  # our lease had ended: another process may have it
-            del self.here[client_id]
+            self._give_up(home)
             home = None
         if home is not None:
             begin(home, wire, True)
@@ -93,58 +114,96 @@ class Homes:
         self._claims[client_id] = [(wire, begin)]
         self._context.spawn(self._fetch(client_id))
 
+    def _give_up(self, home: Home) -> None:
+        """Forget a session whose key is lost: our lease had ended, another process may have it."""
+        self._leave(home)
+        self.end(home)
+
     async def _fetch(self, client_id: str) -> None:
-        key = hashlib.blake2b(client_id.encode(), digest_size=16).hexdigest()
-        holds = self._context.singleton(f"device.{key}")
-        entering = asyncio.ensure_future(holds.__aenter__())
-        state = None
+        claims = self._claims[client_id]
+        expected = self._expected[client_id] = Expected()
         try:
-            done, _ = await asyncio.wait({entering}, timeout=ASK_AFTER)
-            if not done:
-                expected = self._context.loop.create_future()
-                self._expected[client_id] = expected
-                self._tell({"take": client_id, "to": self.name})
-                await entering
-                await asyncio.wait({expected}, timeout=ANSWER)
-                state = expected.result() if expected.done() else None
-            held = entering.result()
-        except BaseException:
-            entering.cancel()
-            self._claims.pop(client_id, None)
-            raise
+            entered = None
+            while entered is None and _any_there(claims):
+                if (leaving := self._leaving.get(client_id)) is not None:
+                    await asyncio.wait({leaving})  # else what is ours again would be let go
+                entered = await self._enter(client_id, claims, expected)
         finally:
-            self._expected.pop(client_id, None)
+            del self._claims[client_id], self._expected[client_id]
+        if entered is None:
+            return
         device = Device(client_id, self._limits)
-        if state is not None:
-            device.unpack(state)
-        home = self.here[client_id] = Home(device, holds, held)
-        found = state is not None
-        claims = self._claims.pop(client_id)
-        if all(wire.connection is None for wire, _ in claims) and not found:
-            self.end(home)  # they have left before it was here
+        found = expected.whole.is_set() and bool(expected.pieces)
+        if found:
+            device.unpack(expected.pieces)
+        home = self.here[client_id] = Home(device, *entered)
+        if not _any_there(claims):
+            self._park(home)  # they have left before it was here
         for wire, begin in claims:
             if wire.connection is not None:
                 begin(home, wire, found)
                 found = True
+
+    async def _enter(
+        self, client_id: str, claims: Claims, expected: Expected
+    ) -> tuple[AbstractAsyncContextManager[Held], Held] | None:
+        """Get the key of a client id, and what its holder has; None where nobody waits any more."""
+        key = hashlib.blake2b(client_id.encode(), digest_size=16).hexdigest()
+        holds = self._context.singleton(f"device.{key}")
+        entering = asyncio.ensure_future(holds.__aenter__())
+        wait, asked = ASK_AFTER, False
+        try:
+            while not (await asyncio.wait({entering}, timeout=wait))[0]:
+                if not expected.whole.is_set():
+                    if not _any_there(claims):
+                        entering.cancel()
+                        await asyncio.wait({entering})
+                        return None
+                    # Again and again: who is asked may be about to get it only now.
+                    self._tell({"take": client_id, "to": self.name})
+                wait, asked = ANSWER, True
+        except BaseException:
+            entering.cancel()
+            raise
+        held = entering.result()
+        if asked:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(ANSWER):
+                    await expected.whole.wait()
+        return holds, held
 
     def hear(self, message: Message) -> bool:
         """Take what another process says of sessions; return whether it was about that."""
         if "take" in message:
             client_id = message["take"]
             home = self.here.get(client_id)
-            if home is not None and message["to"] != self.name:
-                most = self._limits.size
-                state = home.device.packed(most) if home.device.expiry else None
+            if home is not None and home.held.lost.is_set():
+                self._give_up(home)
+            elif home is not None and message["to"] != self.name:
+                most = self._context.message_bytes - ROOM
+                pieces = home.device.packed(most) if home.device.expiry else [None]
                 self._leave(home)
-                self._tell({"given": client_id, "to": message["to"], "state": state})
+                for number, state in enumerate(pieces, 1 - len(pieces)):
+                    self._tell(
+                        {
+                            "given": client_id,
+                            "to": message["to"],
+                            "state": state,
+                            "last": not number,
+                        }
+                    )
                 self.end(home)
             return True
         if "given" in message:
             expected = self._expected.get(message["given"])
-            if expected is not None and message["to"] == self.name and not expected.done():
-                expected.set_result(message["state"])
+            if expected is not None and message["to"] == self.name:
+                expected.take(message)
             return True
         return False
+
+    def renew(self, home: Home) -> None:
+        """Let a session have no past; what earlier connections still have is another's."""
+        home.device = Device(home.device.client_id, self._limits)
 
     def end(self, home: Home) -> None:
         """Forget a session and let go of its client id."""
@@ -154,22 +213,25 @@ class Homes:
         home.deadline = home.last_will = None
         if self.here.get(home.device.client_id) is home:
             del self.here[home.device.client_id]
-            self._leaving.append(home)
-            self._work.set()
+            self._let_go(home)
 
-    async def release(self) -> None:
-        """Let go of what was ended, for ever."""
-        while True:
-            await self._work.wait()
-            self._work.clear()
-            await self._release()
-
-    async def _release(self) -> None:
-        while self._leaving:
-            await self._leaving.popleft().holds.__aexit__(None, None, None)
+    def _let_go(self, home: Home) -> None:
+        client_id = home.device.client_id
+        leaving = self._context.spawn(_exit(home))
+        self._leaving[client_id] = leaving
+        leaving.add_done_callback(lambda _: self._leaving.pop(client_id))
 
     async def close(self) -> None:
         """Let go of all that is here."""
         for home in list(self.here.values()):
             self.end(home)
-        await self._release()
+        if self._leaving:
+            await asyncio.wait(set(self._leaving.values()))
+
+
+async def _exit(home: Home) -> None:
+    await home.holds.__aexit__(None, None, None)
+
+
+def _any_there(claims: Claims) -> bool:
+    return any(wire.connection is not None for wire, _ in claims)

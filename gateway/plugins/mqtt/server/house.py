@@ -40,5 +40,5 @@ class House(Protocol):
     def unsubscribe(self, device: Device, found: str) -> bool:
         """End a subscription; return whether there was one."""
 
-    def retained(self, found: str) -> list[Publication]:
-        """Return the retained messages that a filter matches."""
+    def recall(self, device: Device, found: str) -> None:
+        """Send a device the retained messages that one of its filters matches."""

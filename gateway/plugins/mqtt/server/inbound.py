@@ -55,7 +55,7 @@ class Incoming:
         self.code = 0
         self.reason = ""
         self.again: Inbound | None = None
-        """The connection that it came by again, where the first one is gone."""
+        """The last connection that it came by again, where the first one is gone."""
         self.dead = False
         """Whether it is on its way to ``mqtt.failed``."""
 
@@ -77,6 +77,7 @@ class Inbound:
         "_protocol",
         "_relay",
         "_unsettled",
+        "over",
     )
 
     def __init__(
@@ -100,6 +101,8 @@ class Inbound:
         """All that consumers have, or will have, in their order."""
         self._last: Incoming | None = None
         """The last that one had."""
+        self.over = False
+        """Whether the connection is: then nothing is acknowledged, or tried again, by it."""
 
     @property
     def unacknowledged(self) -> int:
@@ -117,7 +120,7 @@ class Inbound:
         if packet.qos:
             packet_id = packet.packet_id
             incoming = self._device.incoming
-            if incoming is not None and packet_id in incoming:
+            if packet.qos == 2 and incoming is not None and packet_id in incoming:
                 # section 4.3.3: acknowledged again, not handled again
                 return [Write(codec.ack(PUBREC, packet_id, 0, self._protocol))]
             for one in self._pending:
@@ -172,6 +175,9 @@ class Inbound:
         else:
             unsettled.remove(entry)
         self._last = entry
+        if self.over and kind != ACCEPTED and (kind != REJECTED or entry.dead):
+            self._give_up(entry)
+            return []
         if entry.dead:
             if kind != ACCEPTED:
                 raise Failed(entry.reason)
@@ -182,7 +188,7 @@ class Inbound:
                 relay(self._publication(entry))
             return self._finish(entry)
         if not entry.packet.qos:
-            return []
+            return self._finish(entry)
         if kind == REJECTED:
             entry.code = self._code(outcome.code)
             return self._finish(entry)
@@ -229,16 +235,55 @@ class Inbound:
             entry.packet = msgspec.structs.replace(packet, payload=b"")
         if packet.qos == 2 and self._device.in_hand:
             self._device.in_hand.pop(packet.packet_id, None)
-        if entry.again is not None:
-            entry.again.nudge()
-        return self._acknowledge() if packet.qos else []
+        if not self.over:
+            return self._acknowledge() if packet.qos else []
+        again = entry.again
+        if again is not None and not again.over:
+            again.nudge()
+        elif packet.qos == 2:
+            self._know(entry)
+        return []
+
+    # ------------------------------------------------ when its connection is gone
+
+    def end(self) -> None:
+        """Hear that the connection is over; what consumers have still comes to its end."""
+        if not self.over:
+            self.over = True
+            for entry in self._pending:
+                if entry.done and entry.packet.qos == 2:
+                    self._know(entry)
 
     def nudge(self) -> None:
         """Acknowledge what an earlier connection was told of."""
-        line = self._device.line
-        for action in self._acknowledge():
-            if line is not None and isinstance(action, Write):
-                line.write(action.output)
+        self._run(self._acknowledge())
+
+    def _give_up(self, entry: Incoming) -> None:
+        """Let go of what was not handled: the device sends it again, or has done so already."""
+        in_hand = self._device.in_hand
+        if entry.packet.qos != 2 or not in_hand:
+            return
+        in_hand.pop(entry.packet.packet_id, None)
+        if entry.again is not None and not entry.again.over:
+            entry.again.hand_in(entry)
+
+    def hand_in(self, entry: Incoming) -> None:
+        """Hand in what came by this connection, too, and was given up by an earlier one."""
+        entry.again = None
+        entry.dead = False
+        entry.attempt = min(entry.attempt + 1, self._config.attempts)
+        in_hand = self._device.in_hand
+        if in_hand is None:
+            in_hand = self._device.in_hand = {}
+        in_hand[entry.packet.packet_id] = entry
+        self._unsettled.append(entry)
+        entry.message = self._message(entry)
+        self._run([Emit("receive", entry.message, entry)])
+
+    def _run(self, actions: list[Action]) -> None:
+        """Run what came of something that an earlier connection was told of."""
+        if self._device.line is not None:
+            self._device.line.run(actions)
 
     def _acknowledge(self) -> list[Action]:
         """Acknowledge what may be, in the order of receipt (section 4.6)."""
@@ -252,10 +297,15 @@ class Inbound:
             if packet.qos == 1:
                 out += codec.ack(PUBACK, packet.packet_id, code, protocol)
                 continue
-            if code < reasons.ERROR:
-                incoming = self._device.incoming
-                if incoming is None:
-                    incoming = self._device.incoming = set()
-                incoming.add(packet.packet_id)
+            self._know(entry)
             out += codec.ack(PUBREC, packet.packet_id, code, protocol)
         return [Write(bytes(out))] if out else []
+
+    def _know(self, entry: Incoming) -> None:
+        """Know a QoS 2 message until its PUBREL comes, unless it was refused (section 4.3.3)."""
+        if self._protocol == V5 and entry.code >= reasons.ERROR:
+            return
+        incoming = self._device.incoming
+        if incoming is None:
+            incoming = self._device.incoming = set()
+        incoming.add(entry.packet.packet_id)

@@ -17,6 +17,8 @@ KEPT: Final = (
     "user_properties",
 )
 """The properties that a subscriber gets as the publisher said them (section 3.3.2.3)."""
+PAIR: Final = 100
+"""Bytes of a user property beside its characters: a tuple and two texts."""
 
 
 class Publication:
@@ -79,6 +81,17 @@ class Publication:
     def has_expired(self, now: float) -> bool:
         """Return whether nobody need get it any more."""
         return self.expires is not None and now >= self.expires
+
+    @property
+    def size(self) -> int:
+        """About how many bytes it takes while it waits: of a device, no part of it is small."""
+        size = len(self.payload) + len(self.topic)
+        for value in self.properties.values():
+            if isinstance(value, str | bytes):
+                size += len(value)
+            elif isinstance(value, list | tuple):
+                size += sum(PAIR + len(name) + len(its) for name, its in value)
+        return size
 
     def loose(self) -> None:
         """Keep no frames: it may wait for long."""

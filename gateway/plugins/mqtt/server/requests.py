@@ -112,7 +112,7 @@ class Requests:
 
     def _subscribe(self, packet: Subscribe, refused: int) -> Iterator[Action]:
         codes: list[int] = []
-        fresh: list[tuple[str, Subscription]] = []
+        fresh: dict[str, None] = {}
         ids = tuple(packet.properties.get("subscription_identifiers", ()))
         for name, options in packet.filters:
             if code := refused or self._fault(name):
@@ -128,14 +128,11 @@ class Requests:
             codes.append(subscription.qos)
             handling = options & RETAIN_HANDLING
             if handling != NEVER and not (handling == NEW_ONLY and existed):
-                fresh.append((name, subscription))
+                fresh[name] = None
         yield Write(codec.encode(Suback(packet.packet_id, codes), self._protocol))
-        for name, subscription in fresh:
-            if name.startswith("$share/"):
-                continue  # section 4.8.2: none are sent for a shared subscription
-            for one in self._house.retained(name):
-                qos = min(one.qos, subscription.qos)
-                self._device.send(one, qos, subscription.ids, retain=True)
+        for name in fresh:
+            if not name.startswith("$share/"):  # section 4.8.2: none are sent for a shared one
+                self._house.recall(self._device, name)
 
     def _fault(self, name: str) -> int:
         """Return why a filter is refused, 0 for one that is good."""

@@ -11,8 +11,10 @@ import math
 import secrets
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from itertools import islice
+from operator import length_hint
 from typing import Any, Final
 
 import msgspec
@@ -87,7 +89,7 @@ class Server:
         self._number = secrets.randbits(32)
         """The number of the last publish of this process, for whose turn it is."""
         limits = Limits(config.max_queued, config.max_queued_bytes, self.now, context.drop)
-        self._homes = Homes(context, limits, self._tell, self._move)
+        self._homes = Homes(context, limits, self._tell, self._move, self._arrive)
         self._away = 0
         """Sessions whose device is away."""
 
@@ -99,7 +101,6 @@ class Server:
     async def start(self) -> None:
         """Listen at every endpoint. Raises ConfigError that names the setting."""
         self._bus = self.context.bus(self._hear)
-        self.context.spawn(self._homes.release())
         self._tell({"shares?": self._homes.name})
         self._tell({"here": self._homes.name})
         with suppress(TimeoutError):
@@ -202,9 +203,22 @@ class Server:
         for found in self._shares:
             self._share(found)
 
-    def retained(self, found: str) -> list[Publication]:
-        """Return the retained messages that a filter matches."""
-        return self._retained.find(found, self.now())
+    def recall(self, device: Device, found: str) -> None:
+        """Send a device the retained messages that one of its filters matches."""
+        matching = self._retained.find(found, self.now())
+        if matching:
+            self._recall(device, found, iter(matching))
+
+    def _recall(self, device: Device, found: str, rest: Iterator[Publication]) -> None:
+        for one in islice(rest, SLICE):
+            subscription = (device.subscriptions or {}).get(found)
+            if subscription is None:
+                return
+            if self._retained.has(one):  # else it had what is newer already
+                qos = min(one.qos, subscription.qos)
+                device.send(one, qos, subscription.ids, retain=True)
+        if length_hint(rest):
+            self.context.loop.call_soon(self._recall, device, found, rest)
 
     # ------------------------------------------------ what is published
 
@@ -369,7 +383,7 @@ class Server:
         old, home.wire = home.wire, None
         if old is not None:
             ended = not home.device.expiry  # with the connection that it had
-            self._take_over(old, home)
+            self._take_over(old, home, over=ended or clean)
             if ended:
                 self._clear(home)
                 found = False
@@ -377,32 +391,37 @@ class Server:
             self.context.deadlines.forget(home.deadline)
             home.deadline = None
             self._away -= 1
-        device = home.device
         if home.last_will is not None and not clean:
             self.context.deadlines.forget(home.last_will)
             home.last_will = None
         if clean and found:
             self._clear(home)
-        for name, subscription in (device.subscriptions or {}).items():
-            self._subscriptions.add(name, device, subscription)
+        device = home.device
+        self._subscribe_all(device)
         home.wire = wire
         wire.session.line = wire.line()
         connection.run(wire.session.begin(device, present=found and not clean))
+        wire.let_in()
         self._share_all(device)
+
+    def _subscribe_all(self, device: Device) -> None:
+        for name, subscription in (device.subscriptions or {}).items():
+            self._subscriptions.add(name, device, subscription)
 
     def _share_all(self, device: Device) -> None:
         """Tell all processes that a member of shared subscriptions has come or gone."""
         for found in device.subscriptions or ():
             self._share(found)
 
-    def _take_over(self, old: MqttWire, home: Home) -> None:
+    def _take_over(self, old: MqttWire, home: Home, *, over: bool) -> None:
+        """End a connection in favour of a newer one; ``over``: its session ends with it."""
         home.device.disconnected()
         will, old.session.will = old.session.will, None
-        peer = Peer()
         if old.connection is not None:
             old.connection.run(old.session.taken_over())
-        if will is not None and not will.properties.get("will_delay_interval"):
-            self._publish_will(home.device.client_id, will, peer)
+        if will is not None and (over or not will.properties.get("will_delay_interval")):
+            # section 3.1.3.2.2: who comes back to its session in time wants it no more
+            self._publish_will(home.device.client_id, will, old.peer)
 
     def left(self, wire: MqttWire) -> None:
         """Hear that a connection is gone."""
@@ -418,9 +437,14 @@ class Server:
         if will is not None:
             delay = min(will.properties.get("will_delay_interval", 0), device.expiry)
             if delay:
-                self._delay_will(home, will, delay)
+                self._delay_will(home, will, delay, wire.peer)
             else:
-                self._publish_will(device.client_id, will, Peer())
+                self._publish_will(device.client_id, will, wire.peer)
+        self._keep(home)
+
+    def _keep(self, home: Home) -> None:
+        """Keep a session whose device is away, for as long as it may be."""
+        device = home.device
         if not device.expiry or self.context.draining:
             self._end(home)
             return
@@ -434,10 +458,15 @@ class Server:
             self.drop(Drop.LIMITED)
             self._expire(oldest)
 
-    def _delay_will(self, home: Home, will: Will, delay: int) -> None:
+    def _arrive(self, home: Home) -> None:
+        """Keep a session that came from another gateway process for a device that has left."""
+        self._subscribe_all(home.device)
+        self._keep(home)
+
+    def _delay_will(self, home: Home, will: Will, delay: int, peer: Peer) -> None:
         def due() -> None:
             home.last_will = None
-            self._publish_will(home.device.client_id, will, Peer())
+            self._publish_will(home.device.client_id, will, peer)
 
         home.last_will = Deadline(due)
         self.context.deadlines.set(home.last_will, delay)
@@ -463,9 +492,9 @@ class Server:
         for name in device.subscriptions or ():
             self._subscriptions.remove(name, device)
             self._share(name)
-        device.subscriptions = device.incoming = None
         if lost := device.forget():
             self.context.drop(Drop.GONE, lost)
+        self._homes.renew(home)
         if (last_will := home.last_will) is not None:
             self.context.deadlines.forget(last_will)
             home.last_will = None
@@ -485,4 +514,4 @@ class Server:
             self._away -= 1
         wire, home.wire = home.wire, None
         if wire is not None:
-            self._take_over(wire, home)
+            self._take_over(wire, home, over=not device.expiry)

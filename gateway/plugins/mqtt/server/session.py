@@ -13,7 +13,7 @@ answers by ``begin``. What the application or the device says before that waits.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
 import msgspec
@@ -118,8 +118,8 @@ class MqttSession(Session):
         "_silent",
         "client_id",
         "device",
+        "excused",
         "line",
-        "paused",
         "protocol",
         "state",
         "will",
@@ -140,8 +140,8 @@ class MqttSession(Session):
         """How the transport sends for the device; set by it before ``begin``."""
         self.will: Will | None = None
         """What is published unless the device leaves as it should."""
-        self.paused = False
-        """Whether the transport reads nothing now, so that silence says nothing."""
+        self.excused: Callable[[], bool] = bool
+        """Whether the transport reads nothing now, so that silence says nothing; set by it."""
         self._hello: Connect | None = None
         self._assigned = False
         self._keepalive = 0
@@ -155,6 +155,11 @@ class MqttSession(Session):
         self._reason = ""
 
     # ------------------------------------------------ the device
+
+    @property
+    def undecided(self) -> bool:
+        """Whether it is not known yet that the device is let in."""
+        return self.state is PENDING or self.state is CLAIMING
 
     def received(self, data: list[Packet | Fault]) -> Iterable[Action]:
         """Take packets in order."""
@@ -294,9 +299,7 @@ class MqttSession(Session):
             device.expiry = min(expiry, self._config.max_session_expiry)
         if packet.code != reasons.DISCONNECT_WITH_WILL and packet.code < reasons.ERROR:
             self.will = None
-        self.state = CLOSED
-        self._code = packet.code
-        self._reason = packet.properties.get("reason_string", "")
+        self._over(packet.properties.get("reason_string", ""), packet.code)
         return (Close(),)
 
     def eof(self) -> Iterable[Action]:
@@ -310,6 +313,8 @@ class MqttSession(Session):
         if self.state is not CLOSED:
             self._code, self._reason = code, reason
         self.state = CLOSED
+        if self._inbound is not None:
+            self._inbound.end()
 
     def gone(self) -> None:
         """Hear that the transport is gone."""
@@ -510,14 +515,14 @@ class MqttSession(Session):
     def timeout(self, name: str) -> Iterable[Action]:
         """Refuse what nobody decided, end who is silent."""
         if name == DECISION:
-            if self.state in {PENDING, CLAIMING}:
+            if self.undecided:
                 return self._refuse(reasons.UNAVAILABLE, "nobody decided in time")
             return ()
         if self.state is not OPEN:
             return ()
         if name == ASKED:
             return () if self._requests is None else self._requests.overdue()
-        if self.paused:
+        if self.excused():
             self._silent = 0
         self._silent += 1
         if self._silent > SILENCES:
@@ -527,7 +532,7 @@ class MqttSession(Session):
     def draining(self, retry_after: float) -> Iterable[Action]:
         """Refuse what is pending, end what is open: clients come back by themselves."""
         self.will = None
-        if self.state in {PENDING, CLAIMING}:
+        if self.undecided:
             return self._refuse(reasons.UNAVAILABLE, "the gateway is shutting down")
         if self.state is OPEN:
             return self._close(reasons.SHUTTING_DOWN, "the gateway is shutting down")

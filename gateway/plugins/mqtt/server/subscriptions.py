@@ -16,8 +16,8 @@ import msgspec
 
 from gateway.plugins.mqtt import topics
 
-REMEMBERED: Final = 1024
-"""Topics whose subscribers are remembered: what is published to often."""
+REMEMBERED: Final = 65_536
+"""Topics, and their subscribers together, that are remembered: for what is published to often."""
 
 
 class Subscription(msgspec.Struct, frozen=True, gc=False):
@@ -53,6 +53,11 @@ class Found:
         self.shared: list[tuple[str, list[tuple[Any, Subscription]]]] = []
 
     @property
+    def size(self) -> int:
+        """How much it is to remember it."""
+        return 1 + len(self.members) + sum(1 + len(members) for _, members in self.shared)
+
+    @property
     def any(self) -> bool:
         """Whether it leads to anybody."""
         return bool(self.members or self.shared)
@@ -65,11 +70,12 @@ class Subscriptions:
         self._exact: dict[str, _Level] = {}
         self._root = _Level()
         self._remembered: dict[str, Found] = {}
+        self._room = REMEMBERED
         self.count = 0
 
     def add(self, found: str, device: Any, subscription: Subscription) -> bool:
         """Subscribe; return whether there was that subscription already."""
-        self._remembered.clear()
+        self._forget()
         share = topics.share_of(found)
         level = self._make(found if share is None else share[1])
         if share is None:
@@ -95,7 +101,7 @@ class Subscriptions:
         members = level.members if share is None else (level.shared or {}).get(found)
         if members is None or members.pop(device, None) is None:
             return False
-        self._remembered.clear()
+        self._forget()
         self.count -= 1
         if not members:
             if share is None:
@@ -108,6 +114,11 @@ class Subscriptions:
             del holder[name]
         return True
 
+    def _forget(self) -> None:
+        if self._remembered:
+            self._remembered.clear()
+            self._room = REMEMBERED
+
     def sharing(self, found: str) -> Members:
         """Return the members of a shared subscription."""
         share = topics.share_of(found)
@@ -118,9 +129,12 @@ class Subscriptions:
         """Return whom a topic leads to."""
         found = self._remembered.get(topic)
         if found is None:
-            if len(self._remembered) >= REMEMBERED:
+            found = self._find(topic)
+            self._room -= found.size
+            if self._room < 0:
                 self._remembered.clear()
-            found = self._remembered[topic] = self._find(topic)
+                self._room = REMEMBERED - found.size
+            self._remembered[topic] = found
         return found
 
     def _find(self, topic: str) -> Found:

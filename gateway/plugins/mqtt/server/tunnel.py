@@ -200,6 +200,10 @@ class Tunnel(asyncio.Protocol):
         """Return whether it is being closed."""
         return self._closing or self._transport.is_closing()
 
+    def get_write_buffer_size(self) -> int:
+        """Return how many bytes the peer has still to take."""
+        return self._transport.get_write_buffer_size()
+
     def can_write_eof(self) -> bool:
         """Return False: a WebSocket does not end by halves."""
         return False

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from gateway.core.arrivals import Arrived
 from gateway.core.deadlines import Deadline
 from gateway.core.places import Place
-from gateway.core.plugin import Connection, Done, Drop, Outcome, Summary
+from gateway.core.plugin import Connection, Drop, Summary
 from gateway.plugins.mqtt import reasons
 from gateway.plugins.mqtt.codec import Decoder
 from gateway.plugins.mqtt.packets import Fault
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 BATCH: Final = 64
 """Packets handed over at once: as many messages as a connection's inbox has room for, so that it
 overshoots by one read at most."""
+EARLY: Final = 65_536
+"""Bytes that are read of a device that is not let in yet, and then no more until it is."""
+INBOX, UNDECIDED, CLOGGED = 1, 2, 4
+"""Why nothing is read: consumers are behind, nobody has decided, the device does not read."""
 LINGER: Final = 2.0
 """Seconds that a closing connection has to take what is left for it: a few round trips."""
 
@@ -30,16 +34,18 @@ class MqttWire(asyncio.Protocol):
 
     __slots__ = (
         "_allowance",
-        "_arrived",
         "_closing",
         "_deadline",
         "_decoder",
+        "_early",
+        "_halts",
+        "_left",
         "_out",
-        "_paused",
         "_place",
         "_server",
         "_since",
         "connection",
+        "peer",
         "session",
         "transport",
     )
@@ -48,13 +54,17 @@ class MqttWire(asyncio.Protocol):
 
     def __init__(self, server: Server, arrived: Arrived) -> None:
         self._server = server
-        self._arrived: Arrived | None = arrived
+        self.peer = arrived.peer
         self._place: Place | None = arrived.place
         self._decoder = Decoder(server.config.max_packet)
         self._out: list[bytes] = []
         """What is written at the end of this turn, together."""
         self._closing = False
-        self._paused = False
+        self._early = 0
+        self._halts = 0
+        """Why nothing is read now."""
+        self._left = 0
+        """What was left to send when that was last looked at."""
         self._allowance = server.burst
         self._since = 0.0
         """How many packets may come before it is looked at the clock, and when that was last."""
@@ -68,23 +78,26 @@ class MqttWire(asyncio.Protocol):
         """Begin a session; its CONNECT is waited for."""
         self.transport = cast("asyncio.Transport", transport)
         server = self._server
-        arrived, self._arrived = self._arrived, None
-        if arrived is None or self._place is None:
-            if arrived is not None:
-                server.context.record(arrived.peer, Summary(end="refused"))
+        if self._place is None:
+            server.context.record(self.peer, Summary(end="refused"))
             self._closing = True
             transport.close()
             return
         self.session = MqttSession(server.config, server)
+        self.session.excused = self._excused
         self._deadline = Deadline(self._silent)
         server.context.deadlines.set(self._deadline, server.config.connect_timeout)
-        self.connection = server.context.attach(self.session, self, arrived.peer)
+        self.connection = server.context.attach(self.session, self, self.peer)
 
     def data_received(self, data: bytes) -> None:
         """Take bytes, hand over packets."""
         decoder = self._decoder
+        if self.session.undecided:
+            self._early += len(data)
+            if self._early > EARLY:
+                self._halt(UNDECIDED)
         while not self._closing:
-            if self._paused:
+            if self._halts:
                 decoder.hold(data)
                 return
             packets = decoder.feed(data, BATCH)
@@ -108,12 +121,15 @@ class MqttWire(asyncio.Protocol):
             self.connection.eof()
 
     def pause_writing(self) -> None:
-        """Tell the core that the device reads too slowly."""
+        """Tell the core that the device reads too slowly, and answer nothing more until it does."""
+        self._left = 0
+        self._halt(CLOGGED)
         if self.connection is not None:
             self.connection.writable(False)
 
     def resume_writing(self) -> None:
         """Tell the core that it has caught up."""
+        self._go_on(CLOGGED)
         if self.connection is not None:
             self.connection.writable(True)
 
@@ -203,18 +219,33 @@ class MqttWire(asyncio.Protocol):
 
     def pause(self) -> None:
         """Read no more for now."""
-        self._paused = self.session.paused = True
-        if not self._closing:
-            self.transport.pause_reading()
+        self._halt(INBOX)
 
     def resume(self) -> None:
         """Read on, beginning with what is here already."""
-        self._paused = self.session.paused = False
+        self._go_on(INBOX)
+
+    def _halt(self, why: int) -> None:
+        self._halts |= why
         if not self._closing:
+            self.transport.pause_reading()
+
+    def _go_on(self, why: int) -> None:
+        self._halts &= ~why
+        if not self._halts and not self._closing:
             self._server.context.loop.call_soon(self._resume)
 
+    def _excused(self) -> bool:
+        """Return whether silence says nothing of the device, as it is not listened to: but one
+        that does not read has to take some of what it was sent since this was last asked.
+        """  # noqa: D205 - one sentence
+        if self._halts != CLOGGED:
+            return bool(self._halts)
+        before, self._left = self._left, self.transport.get_write_buffer_size()
+        return not before or self._left < before
+
     def _resume(self) -> None:
-        if self._closing or self._paused:
+        if self._closing or self._halts:
             return
         if not self.transport.is_reading():
             self.transport.resume_reading()
@@ -222,17 +253,20 @@ class MqttWire(asyncio.Protocol):
 
     # ------------------------------------------------ what the server calls
 
+    def let_in(self) -> None:
+        """Hear that the device has its session of MQTT: read on."""
+        if self._halts & UNDECIDED:
+            self._go_on(UNDECIDED)
+
     def line(self) -> Line:
         """Return how the device sends."""
         connection = self.connection
         if connection is None:
             raise RuntimeError("the connection is over")
         window, max_packet = self.session.windows()
-
-        def done(token: Any, outcome: Outcome) -> None:
-            connection.run((Done(token, outcome),))
-
-        return Line(self.session.protocol, self.write, connection.push, done, window, max_packet)
+        return Line(
+            self.session.protocol, self.write, connection.push, connection.run, window, max_packet
+        )
 
     @property
     def is_open(self) -> bool:
