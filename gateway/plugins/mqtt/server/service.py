@@ -39,9 +39,9 @@ from gateway.plugins.mqtt.config import MqttConfig
 from gateway.plugins.mqtt.packets import Will
 from gateway.plugins.mqtt.server.device import Device, Limits
 from gateway.plugins.mqtt.server.homes import Home, Homes
+from gateway.plugins.mqtt.server.house import Claim
 from gateway.plugins.mqtt.server.publication import Publication
 from gateway.plugins.mqtt.server.retained import Retained
-from gateway.plugins.mqtt.server.session import Claim
 from gateway.plugins.mqtt.server.shares import TELL_EVERY, Shares
 from gateway.plugins.mqtt.server.subscriptions import Subscription, Subscriptions
 from gateway.plugins.mqtt.server.testament import Nobody, Testament
@@ -331,7 +331,7 @@ class Server:
             kept = retain and subscription.as_published
             qos = min(most, subscription.qos)
             line = device.line
-            if not qos and line is not None:
+            if not qos and line is not None and line.aliases is None:
                 frame = halves(line.protocol, 0, subscription.ids, now, retain=kept)[0]
                 if len(frame) <= line.max_packet:
                     line.push(frame, len(frame))

@@ -13,7 +13,8 @@ from gateway.plugins.mqtt import reasons
 from gateway.plugins.mqtt.codec import Decoder
 from gateway.plugins.mqtt.packets import Fault
 from gateway.plugins.mqtt.server.device import Line
-from gateway.plugins.mqtt.server.session import NEW, OPEN, Claim, MqttSession
+from gateway.plugins.mqtt.server.house import Claim
+from gateway.plugins.mqtt.server.session import NEW, OPEN, MqttSession
 
 if TYPE_CHECKING:
     from gateway.plugins.mqtt.server.service import Server
@@ -227,12 +228,12 @@ class MqttWire(asyncio.Protocol):
         connection = self.connection
         if connection is None:
             raise RuntimeError("the connection is over")
-        window, max_packet = self.session.windows()
+        bounds = self.session.bounds()
 
         def done(token: Any, outcome: Outcome) -> None:
             connection.run((Done(token, outcome),))
 
-        return Line(self.session.protocol, self.write, connection.push, done, window, max_packet)
+        return Line(self.session.protocol, self.write, connection.push, done, *bounds)
 
     @property
     def is_open(self) -> bool:
