@@ -6,11 +6,13 @@ The connection has a location (`gateway.core.relay`), which its requests name in
 
 What is posted is a message of the client's, a text or bytes; what it is answered is the message's
 outcome: 204 accepted, the code or 403 rejected, 500 failed, 503 not worked on, 404 there is no
-such connection.
+such connection, 504 nobody knows: the time was up, or the connection ended first. With an
+``Idempotency-Key`` a repeated one is answered as the first was (`gateway.core.posts`).
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -27,18 +29,26 @@ KEY: Final = b"gateway_connection"
 BINARY: Final = b"application/octet-stream"
 """The type of what is bytes; anything else is a text."""
 
+_KEY: Final = re.compile(rb"[\x21-\x7e]{1,128}").fullmatch
+
 _UNANSWERED: Final = {
     Unanswered.GONE: (404, "there is no such connection, or not any more"),
     Unanswered.UNAVAILABLE: (503, "the connection cannot be reached"),
     Unanswered.BUSY: (503, "too many requests for connections are under way"),
     Unanswered.TOO_BIG: (413, "too big for one message"),
-    Unanswered.TIMEOUT: (503, "no answer in time"),
+    Unanswered.TIMEOUT: (504, "no answer in time"),
     Unanswered.DRAINING: (503, "the gateway is shutting down"),
     Unanswered.BROKEN: (500, "the gateway made a mistake"),
 }
 
+_UNSETTLED: Final = {Refusal.TOO_BIG: 413, Refusal.TIMEOUT: 504}
+"""Where what is posted is answered other than what asks for a connection."""
+
 NO_CONNECTION: Final = refusal(*_UNANSWERED[Unanswered.GONE])
 """What is answered where there is none."""
+UNKNOWN: Final = refusal(504, "the connection ended before the application had answered")
+"""What is answered where the application may have it, and is not asked any more. 404 would say
+that it has nothing, and have a client send it again by its next connection."""
 
 
 def located(head: Head, plugin: str) -> str | None:
@@ -62,12 +72,12 @@ async def body_of(exchange: Exchange, most: int) -> bytes | None:
 
     Raises ConnectionError if it is cut off.
     """
-    body = b""
+    body = bytearray()  # however small the pieces are that a client sends
     async for piece in exchange.body():
         body += piece
         if len(body) > most:
             return None
-    return body
+    return bytes(body)
 
 
 def posted(head: Head, body: bytes) -> dict[str, str | bytes]:
@@ -83,6 +93,42 @@ def posted(head: Head, body: bytes) -> dict[str, str | bytes]:
     except UnicodeDecodeError:
         words = "a text is UTF-8; post bytes as application/octet-stream"
         raise RemoteProtocolError(words, answer=refusal(400, words)) from None
+
+
+def key_of(head: Head) -> str:
+    """Return the Idempotency-Key of what is posted, "" where it has none.
+
+    Raises `RemoteProtocolError` as `posted` does.
+    """
+    value = head.header(b"idempotency-key")
+    if value is None:
+        return ""
+    if not _KEY(value):
+        words = "an Idempotency-Key is up to 128 visible characters of ASCII"
+        raise RemoteProtocolError(words, answer=refusal(400, words))
+    return value.decode()
+
+
+async def read(
+    exchange: Exchange, most: int, drop: Callable[[Drop], None]
+) -> Message | Refuse | None:
+    """Read a post: return the ask of it, ``{"key", "message"}``, or what is to be answered.
+
+    None: the client left. ``drop`` counts what is over ``most`` bytes.
+    """
+    head = exchange.head
+    try:
+        key = key_of(head)
+        body = await body_of(exchange, most)
+        if body is None:
+            drop(Drop.TOO_BIG)
+            return refusal(413, f"over {most} bytes")
+        return {"key": key, "message": posted(head, body)}
+    except RemoteProtocolError as error:
+        answer: Refuse = error.answer
+        return answer
+    except ConnectionError:
+        return None
 
 
 def settled(outcome: Outcome, drop: Callable[[Drop], None]) -> Refuse:
@@ -106,8 +152,8 @@ def settled(outcome: Outcome, drop: Callable[[Drop], None]) -> Refuse:
 
 def unsettled(why: Refusal) -> Refuse:
     """Return what is answered for what never reached a consumer."""
-    if why is Refusal.TOO_BIG:
-        return refusal(413, UNREACHED[why][1])
+    if (status := _UNSETTLED.get(why)) is not None:
+        return refusal(status, UNREACHED[why][1])
     return refusal(*UNREACHED[why])
 
 

@@ -163,6 +163,12 @@ class Exchange(ABC):
     def abort(self) -> None:
         """Cut the response off: the client sees that it is not complete."""
 
+    def unheard(self) -> float:
+        """Return the seconds for which nothing was heard of a client that owes an acknowledgement
+        of what it was sent (`gateway.core.heard`); 0.0 while it owes none.
+        """  # noqa: D205 - one sentence
+        return 0.0
+
     @abstractmethod
     def on_gone(self, callback: Callable[[], None]) -> None:
         """Call back once if the client leaves before the response is complete."""

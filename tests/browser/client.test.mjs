@@ -377,16 +377,25 @@ test("a busy application gets it later", async () => {
   await sent;
 });
 
-test("an answer that was lost is asked for again, with the same key", async () => {
-  const { gateway } = await overPoll();
-  const sent = gateway.send("one");
-  await settle();
-  requests[2].fail();
-  await pass(1000);
-  assert.equal(requests[3].headers["Idempotency-Key"], requests[2].headers["Idempotency-Key"]);
-  requests[3].answer(204);
-  await sent;
-});
+for (const [over, begin] of [["long-polling", overPoll], ["an event stream", overSse]])
+  test(`an answer that was lost is asked for again, with the same key, over ${over}`, async () => {
+    const { gateway } = await begin();
+    const sent = [gateway.send("one"), gateway.send("two")];
+    await settle();
+    const first = last(requests);
+    assert.match(first.headers["Idempotency-Key"], /^\d+$/);
+    first.fail();
+    await pass(1000);
+    const again = last(requests);
+    assert.notEqual(again, first);
+    assert.deepEqual([again.body, again.headers], [first.body, first.headers]);
+    again.answer(204);
+    await settle();
+    assert.equal(last(requests).body, "two");
+    assert.notEqual(last(requests).headers["Idempotency-Key"], first.headers["Idempotency-Key"]);
+    last(requests).answer(204);
+    await Promise.all(sent);
+  });
 
 test("what met an ended connection goes over the next one, once", async () => {
   const { gateway } = await overSse();
@@ -406,11 +415,38 @@ test("when nobody knows whether it arrived, the promise says so", async () => {
   const { gateway } = await overSse();
   const sent = gateway.send("one");
   await settle();
-  assert.equal(requests[1].headers["Idempotency-Key"], undefined);
+  const refused = assert.rejects(sent, { unsure: true });
   requests[1].fail();
-  await assert.rejects(sent, { unsure: true });
   await settle();
-  assert.equal(requests.length, 2);
+  requests[0].finish();
+  await pass(1000);
+  await refused;
+  last(requests).stream();
+  last(requests).push(open("/chat/?gateway_connection=y"));
+  await pass(10_000);
+  assert.ok(!requests.some(request => request.body && request.url.search.includes("=y")));
+});
+
+for (const status of [502, 504])
+  test(`nor does anybody after a ${status}: it is not sent again by the next connection`, async () => {
+    const { gateway } = await overSse();
+    const sent = gateway.send("one");
+    await settle();
+    requests[1].answer(status, "");
+    await assert.rejects(sent, { unsure: true });
+    await settle();
+    assert.equal(requests.length, 2);
+  });
+
+test("a poll that a proxy gave up is asked again", async () => {
+  const { gateway } = await overPoll();
+  requests[1].answer(504, "");
+  await settle();
+  await pass(1000);
+  assert.equal(requests.length, 3);
+  requests[2].answer(...polled([{ text: "hi" }]));
+  await settle();
+  assert.equal(gateway.status, "open");
 });
 
 test("nor does anybody when the location of a long poll is gone by then", async () => {
@@ -437,6 +473,21 @@ test("what waits for a connection is bounded, in order, and rejected at the end"
   const late = gateway.send("four");
   gateway.close();
   await assert.rejects(late, /closed by the page/);
+});
+
+test("what waits is bounded in bytes, too, but for the first", async () => {
+  const { gateway } = await client("/chat/", { queueBytes: 10 });
+  const sent = [gateway.send("é".repeat(50))];
+  await assert.rejects(gateway.send("x"), /too much waits/);
+  sockets[0].accept();
+  await sent[0];
+  sockets[0].breaks();
+  sent.push(gateway.send("éé"), gateway.send(new Uint8Array(6)));
+  await assert.rejects(gateway.send("x"), /too much waits/);
+  await pass(1000);
+  sockets[1].accept();
+  await Promise.all(sent);
+  assert.equal(sockets[1].sent.length, 2);
 });
 
 test("what is being posted goes before what a better transport is given", async () => {
@@ -505,6 +556,18 @@ test("what cannot be sent is refused at once", async () => {
   const round = {};
   round.round = round;
   await assert.rejects(gateway.send(round), TypeError);
+});
+
+test("a stream may have any name, and a text that names none is a text", async () => {
+  const { gateway, heard } = await client();
+  sockets[0].accept();
+  const got = [];
+  gateway.stream("toString").onmessage = event => got.push(event.data);
+  const odd = ["constructor", "__proto__", "hasOwnProperty", 7, null];
+  for (const stream of odd) sockets[0].says({ text: JSON.stringify({ stream, payload: 1 }) });
+  sockets[0].says({ text: JSON.stringify({ stream: "toString", payload: 2 }) });
+  assert.deepEqual(got, [2]);
+  assert.deepEqual(heard.slice(1).map(([type]) => type), odd.map(() => "message"));
 });
 
 test("streams share the connection", async () => {

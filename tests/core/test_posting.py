@@ -87,6 +87,58 @@ def test_body():
     assert asyncio.run(posting.body_of(Sent(), 3)) is None
 
 
+def test_key():
+    """An Idempotency-Key is any short word."""
+    assert posting.key_of(head()) == ""
+    assert posting.key_of(head([(b"idempotency-key", b'"8e03-7"')])) == '"8e03-7"'
+
+
+@pytest.mark.parametrize("value", [b"", b"a b", b"\xff", b"x" * 129])
+def test_bad_key(value):
+    """What is none is told so."""
+    with pytest.raises(RemoteProtocolError, match="128 visible") as caught:
+        posting.key_of(head([(b"idempotency-key", value)]))
+    assert caught.value.answer.status == 400
+
+
+def read(most=9, pieces=(b"ab", b"cd"), headers=()):
+    """Return what a post is read as, and what was dropped."""
+    sent = Sent()
+    sent.head = head(list(headers))
+    sent.pieces = pieces
+    drops = []
+    return asyncio.run(posting.read(sent, most, drops.append)), drops
+
+
+def test_read():
+    """A post is read to its end, with its key."""
+    assert read() == ({"key": "", "message": {"text": "abcd"}}, [])
+    found, _ = read(headers=[(b"idempotency-key", b"7")], pieces=())
+    assert found == {"key": "7", "message": {"text": ""}}
+
+
+def test_read_wrongly():
+    """What cannot be taken is answered with what is wrong; what is too large is counted."""
+    for found, drops, status in (
+        (*read(most=3), 413),
+        (*read(pieces=[b"\xff"]), 400),
+        (*read(headers=[(b"idempotency-key", b"")]), 400),
+    ):
+        assert found.status == status
+        assert drops == ([Drop.TOO_BIG] if status == 413 else [])
+
+
+def test_read_no_more():
+    """Who leaves within its post is answered nothing."""
+
+    class Cut(Sent):
+        async def body(self):
+            yield b"a"
+            raise ConnectionError
+
+    assert asyncio.run(posting.read(Cut(), 9, [].append)) is None
+
+
 @pytest.mark.parametrize(
     ("outcome", "status", "text"),
     [
@@ -117,15 +169,17 @@ def test_foreign_code():
 
 @pytest.mark.parametrize("why", Refusal, ids=lambda why: why.name)
 def test_unsettled(why):
-    """What never reached a consumer is answered as such."""
-    status = {Refusal.TOO_BIG: 413, Refusal.BROKEN: 500}.get(why, 503)
+    """What never reached a consumer is answered as such; 504 where it may have."""
+    known = {Refusal.TOO_BIG: 413, Refusal.BROKEN: 500, Refusal.TIMEOUT: 504}
+    status = known.get(why, 503)
     assert posting.unsettled(why).status == status
 
 
 @pytest.mark.parametrize("why", Unanswered, ids=lambda why: why.name)
 def test_unanswered(why):
-    """What has no answer is answered by why."""
-    status = {Unanswered.GONE: 404, Unanswered.TOO_BIG: 413, Unanswered.BROKEN: 500}.get(why, 503)
+    """What has no answer is answered by why; 504 says that nobody knows whether it was heard."""
+    known = {"GONE": 404, "TOO_BIG": 413, "BROKEN": 500, "TIMEOUT": 504}
+    status = known.get(why.name, 503)
     assert posting.unpacked(why).status == status
 
 

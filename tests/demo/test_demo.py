@@ -48,7 +48,7 @@ def start(clone: Path) -> Demo:
     env = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
     env.pop("DJANGO_SETTINGS_MODULE", None)
     process = subprocess.Popen(
-        ["make", "demo", f"DEMO_PORT={port}"],
+        ["make", "demo", f"DEMO_PORT={port}", f"DEMO_MQTT_PORT={free_port()}"],
         cwd=clone,
         env=env,
         stdin=subprocess.DEVNULL,
@@ -85,7 +85,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
 
 def test_printed_commands(demo: Demo) -> None:
     """Each command that `make demo` prints works as printed, in the clone."""
-    say, say_over_http2, bell, hear, talk = demo.commands
+    say, say_over_http2, bell, hear, talk, subscribe, publish = demo.commands
     assert re.fullmatch(r"said to \d+\n", shell(demo, say))
     assert re.fullmatch(r"said to \d+\n", shell(demo, say_over_http2))
     assert shell(demo, bell) == "ding\n"
@@ -93,6 +93,13 @@ def test_printed_commands(demo: Demo) -> None:
         shell(demo, say)
         assert heard("data: ") == "data: curl: hello\n"
     assert "< somebody: hello" in typed(demo, talk, "somebody: hello")
+    if shutil.which("mosquitto_sub") and shutil.which("mosquitto_pub"):
+        with listening(demo, f"{subscribe} -d") as heard:  # -d says when it is subscribed
+            heard("Subscribed")
+            shell(demo, say)
+            assert heard("curl") == "curl: hello\n"
+            shell(demo, publish)
+            assert heard("lamp") == "lamp: hello\n"
 
 
 def shell(demo: Demo, command: str) -> str:

@@ -19,6 +19,8 @@ export interface Options {
   probe?: number;
   /** How many messages may wait for a connection. Default: 100. */
   queue?: number;
+  /** How many bytes these may have, but for the first. Default: 1000000. */
+  queueBytes?: number;
   /** Whether other origins are sent their cookies. Default: false. */
   withCredentials?: boolean;
 }

@@ -13,6 +13,7 @@ const DEFAULTS = {
   openTimeout: 8000, // ms until the first bytes; who buffers them is passed over
   probe: 15000, // ms until a better transport is tried again, each time twice as many; 0 is never
   queue: 100, // messages that wait for a connection
+  queueBytes: 1000000, // of these, but for the first: as many as a gateway takes of one
   withCredentials: false, // cookies for other origins, too
 };
 const LIVED = 10000; // ms: who dies sooner, three times, is passed over
@@ -24,6 +25,7 @@ const BUFFER = 1 << 20; // bytes that a WebSocket is given at a time
 
 const page = globalThis.document;
 const baseURL = page?.baseURI ?? globalThis.location?.href;
+const encoder = new TextEncoder();
 const sleep = ms => new Promise(done => setTimeout(done, ms));
 const hidden = () => page?.visibilityState === "hidden";
 const isLocal = url => /^(localhost$|127\.|\[::1]$)/.test(new URL(typeof url === "function" ? "" : url, baseURL).hostname);
@@ -39,6 +41,7 @@ const inHeader = response => {
   if (!value) return undefined;
   return Math.max(0, isNaN(value) ? Date.parse(value) - Date.now() : value * 1000) || 0;
 };
+const isLost = status => status === 502 || status === 504; // an answer, and no word of what became of it
 const problem = (text, more) => Object.assign(new Error(text), more);
 
 /** The parser of an event stream, by the HTML standard: give it text, in any pieces. */
@@ -204,8 +207,8 @@ class RequestLink extends Link {
 
   async post(item, key) {
     const { data, resolve, reject, moved } = item;
-    const headers = { "Content-Type": typeof data === "string" ? "text/plain;charset=UTF-8" : "application/octet-stream" };
-    if (this.repeats) headers["Idempotency-Key"] = key;
+    const type = typeof data === "string" ? "text/plain;charset=UTF-8" : "application/octet-stream";
+    const headers = { "Content-Type": type, "Idempotency-Key": key }; // who repeats it is answered, and it is not run again
     const signal = this.sending.signal;
     let delay = this.owner.options.minDelay;
     for (let unsure = false; ; await sleep(delay)) {
@@ -213,6 +216,7 @@ class RequestLink extends Link {
         const response = await this.request(this.location, { method: "POST", body: data, headers, signal });
         const { ok, status } = response;
         if (ok) return resolve();
+        if (isLost(status)) throw status;
         const gone = status === 404 || status === 410; // the connection has ended; or the application says so
         if (gone && !moved && !unsure) {
           this.owner._keep({ ...item, moved: true });
@@ -226,7 +230,7 @@ class RequestLink extends Link {
       } catch {
         unsure = true; // the request was lost, or its answer
       }
-      if (!this.over && (this.repeats || !unsure)) continue;
+      if (!this.over) continue;
       if (unsure) return reject(problem("the connection broke before the answer came", { unsure }));
       return this.owner._keep(item);
     }
@@ -270,8 +274,6 @@ class SseLink extends RequestLink {
 }
 
 class LongpollLink extends RequestLink {
-  repeats = true; // a message that has the key of an earlier one is answered, and not run again
-
   async start() {
     const response = await this.request(this.url, { method: "POST", headers: { Prefer: "respond-async" } });
     if (response.status !== 201) return this.refused(response);
@@ -294,6 +296,7 @@ class LongpollLink extends RequestLink {
           failures = 0;
         } else if (answer.status === 204) failures = 0;
         else if (answer.status === 503 || answer.status === 429) delay = inHeader(answer) ?? this.later(++failures);
+        else if (isLost(answer.status)) throw `answered ${answer.status}`;
         else return this.end({ reason: "the connection has ended" });
       } catch (error) {
         if (++failures > 4) return this.end({ reason: `${error}` }); // some are forgiven: the next poll hears the same
@@ -359,7 +362,7 @@ export class Gateway extends Source {
   status = "new";
   transport = "";
   _queue = [];
-  _streams = {};
+  _streams = new Map(); // by name, which may be any: a dict would know "constructor"
   _seen = new Map(); // ids, and the number of the link that brought each
   _bars = {}; // transports, and until when each is passed over
   _links = 0;
@@ -396,14 +399,18 @@ export class Gateway extends Source {
       const binary = data instanceof Blob || data instanceof ArrayBuffer || ArrayBuffer.isView(data);
       data = binary ? new Blob([data]) : typeof data === "string" ? data : JSON.stringify(data);
       if (data === undefined) throw new TypeError("not a text, bytes, or anything that JSON knows");
-      if (this._queue.length >= this.options.queue) throw problem("too much waits to be sent");
-      this._keep({ data, resolve, reject }, "push");
+      const { queue, queueBytes } = this.options;
+      const size = binary ? data.size : encoder.encode(data).length;
+      const waiting = this._queue.reduce((sum, item) => sum + item.size, 0);
+      if (this._queue.length >= queue || (waiting && waiting + size > queueBytes)) throw problem("too much waits to be sent");
+      this._keep({ data, size, resolve, reject }, "push");
       this._link?.pump();
     });
   }
 
   stream(name) {
-    return (this._streams[name] ??= new Stream(this, name));
+    if (!this._streams.has(name)) this._streams.set(name, new Stream(this, name));
+    return this._streams.get(name);
   }
 
   close() {
@@ -569,10 +576,10 @@ export class Gateway extends Source {
   }
 
   _ofStream(text) {
-    if (text && Object.keys(this._streams).length) {
+    if (text && this._streams.size) {
       try {
         const { stream, payload } = JSON.parse(text);
-        return [this._streams[stream], payload];
+        return [this._streams.get(stream), payload];
       } catch {} // some other text
     }
     return [];

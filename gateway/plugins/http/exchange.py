@@ -168,6 +168,10 @@ class HttpExchange(Exchange):
             self._record("cut")
             self._service.cut_off()
 
+    def unheard(self) -> float:
+        """Return the seconds for which nothing was heard of a client that owes it."""
+        return self._service.unheard()
+
     def on_gone(self, callback: Callable[[], None]) -> None:
         """Call back once if the client leaves before the response is complete."""
         if self._cut:

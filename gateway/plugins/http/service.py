@@ -90,6 +90,10 @@ class Service:
         Raises RuntimeError where the request does not ask for that.
         """
 
+    @abstractmethod
+    def unheard(self) -> float:
+        """Return the seconds for which nothing was heard of a client that owes it."""
+
     @property
     def release(self) -> Callable[[], None]:
         """What gives back the place of a connection that was handed over; nothing of a stream."""

@@ -13,6 +13,7 @@ from typing import Final, cast
 
 from gateway.core.arrivals import Arrived
 from gateway.core.deadlines import Deadline
+from gateway.core.heard import unheard
 from gateway.core.places import Place
 from gateway.core.web import Header
 from gateway.plugins.http.body import Body, ChunkedBody, LengthBody
@@ -257,6 +258,10 @@ class HttpProtocol(Service, asyncio.Protocol):
     def reusable(self) -> bool:
         """Return whether the connection can carry another request after this one."""
         return self.request.keep_alive and self._body is None and not self._port.draining
+
+    def unheard(self) -> float:
+        """Return the seconds for which nothing was heard of a client that owes it."""
+        return unheard(self._transport.get_extra_info("socket"))
 
     def hold_body(self, yes: bool) -> None:
         """Stop reading the body, or go on."""

@@ -11,7 +11,6 @@ from gateway.core.web import Head
 
 _CURSOR: Final = re.compile(rb'(?:W/)?"(\d{1,15})"').fullmatch
 _SECONDS: Final = re.compile(rb'"?(\d{1,9})"?').fullmatch
-_KEY: Final = re.compile(rb"[\x21-\x7e]{1,128}").fullmatch
 
 
 def opens(head: Head) -> bool:
@@ -68,19 +67,6 @@ def cursor_of(head: Head) -> int | None:
     if found is None:
         raise _bad('If-None-Match is the ETag of the last answer, as in "7"')
     return int(found[1])
-
-
-def key_of(head: Head) -> str:
-    """Return the Idempotency-Key of what is posted, "" where it has none.
-
-    Raises `RemoteProtocolError` as `wait_of` does.
-    """
-    value = head.header(b"idempotency-key")
-    if value is None:
-        return ""
-    if not _KEY(value):
-        raise _bad("an Idempotency-Key is up to 128 visible characters of ASCII")
-    return value.decode()
 
 
 def _bad(words: str) -> RemoteProtocolError:

@@ -5,9 +5,10 @@
     PENDING ──accept──► OPEN ──close, the client leaves or polls no more──► CLOSED
        └──refuse, or hand the request on──────────────────────────────────► │
 
-``received`` takes `Posted`, `LEAVES` and `EXPIRED`. ``Write`` carries elements of an array, the
-`Open` that accepts and the `Settled` answers of what was posted; ``Close`` carries the last
-element, or the `Refuse` of a request, or `DECLINE`.
+``received`` takes each `Post`, `LEAVES` and `EXPIRED`. ``Write`` carries elements of an array and
+the `Open` that accepts; ``Close`` carries the last element, or the `Refuse` of a request, or
+`DECLINE`. The answer of a post is no part of the arrays: it is given though the connection has
+ended.
 """
 
 from __future__ import annotations
@@ -50,12 +51,13 @@ from gateway.core.plugin import (
     Timer,
     Write,
 )
+from gateway.core.posts import Post
 from gateway.core.web import Head, Header
 from gateway.plugins.longpoll.batches import Marked
 from gateway.plugins.longpoll.config import ENVELOPE, LongpollConfig
 
 CONNECT: Final = "connect"
-"""The token of the connect; those of what was posted are numbers."""
+"""The token of the connect; that of a receive is its `Post`."""
 
 NORMAL: Final = 1000
 ABNORMAL: Final = 1006
@@ -82,20 +84,6 @@ class Open(msgspec.Struct, frozen=True):
 
 class Decline(msgspec.Struct, frozen=True):
     """Nobody routes it: the request goes on, as one of HTTP."""
-
-
-class Posted(msgspec.Struct, frozen=True):
-    """What the client posted, a text or bytes, by its number."""
-
-    number: int
-    message: dict[str, str | bytes]
-
-
-class Settled(msgspec.Struct, frozen=True):
-    """The answer of what was posted."""
-
-    number: int
-    answer: Refuse
 
 
 class Event(enum.Enum):
@@ -164,7 +152,6 @@ class LongpollSession(Session):
         "_path",
         "_reason",
         "_unsettled",
-        "late",
         "state",
     )
 
@@ -184,8 +171,6 @@ class LongpollSession(Session):
         self._reason = ""
         self._unsettled = 0
         self._farewell = ""
-        self.late: list[Settled] = []
-        """Answers of what was posted that came when the connection had been closed."""
         self.state = PENDING
 
     # ------------------------------------------------ the peer
@@ -210,15 +195,15 @@ class LongpollSession(Session):
             Emit("connect", message, CONNECT),
         )
 
-    def received(self, data: Posted | Event) -> Iterable[Action]:
+    def received(self, data: Post | Event) -> Iterable[Action]:
         """Take what the client posted, or that it leaves, or does not come any more."""
         if self.state is not OPEN:
             return ()
-        if isinstance(data, Posted):
+        if isinstance(data, Post):
             if self._farewell:
-                return self._settled(data.number, posting.unsettled(Refusal.DRAINING))
+                return self._settled(data, posting.unsettled(Refusal.DRAINING))
             self._unsettled += 1
-            return (Emit("receive", {"path": self._path, **data.message}, data.number),)
+            return (Emit("receive", {"path": self._path, **data.message}, data),)
         self.state = CLOSED
         if data is LEAVES:
             self._code = NORMAL
@@ -310,7 +295,7 @@ class LongpollSession(Session):
 
     def outcome(self, token: Any, outcome: Outcome) -> Iterable[Action]:
         """Decide what is pending, answer what was posted."""
-        if token != CONNECT:
+        if token is not CONNECT:
             self._unsettled -= 1
             return self._settled(token, posting.settled(outcome, self._drop))
         if self.state is PENDING:
@@ -331,7 +316,7 @@ class LongpollSession(Session):
 
     def refused(self, token: Any, refusal_: Refusal) -> Iterable[Action]:
         """Tell the client that the application could not be asked."""
-        if token != CONNECT:
+        if token is not CONNECT:
             self._unsettled -= 1
             return self._settled(token, posting.unsettled(refusal_))
         if self.state is PENDING:
@@ -340,14 +325,11 @@ class LongpollSession(Session):
             return (self._close(RESTART, RESTART, UNREACHED[refusal_][1]),)
         return ()
 
-    def _settled(self, number: int, answer: Refuse) -> Iterable[Action]:
-        settled = Settled(number, answer)
-        if self.state is not OPEN:
-            self.late.append(settled)
-            return ()
-        if self._farewell and not self._unsettled:
-            return (Write(settled), self._close(RESTART, RESTART, self._farewell))
-        return (Write(settled),)
+    def _settled(self, post: Post, answer: Refuse) -> Iterable[Action]:
+        post.answer(answer)
+        if self.state is OPEN and self._farewell and not self._unsettled:
+            return (self._close(RESTART, RESTART, self._farewell),)
+        return ()
 
     # ------------------------------------------------ time
 

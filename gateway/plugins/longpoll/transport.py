@@ -19,10 +19,10 @@ from gateway.core import posting
 from gateway.core.deadlines import Deadline
 from gateway.core.opening import Refuse, refusal
 from gateway.core.plugin import Connection, Done, Drop, Message, Traffic
+from gateway.core.posts import Posts
 from gateway.core.relay import Ask, Location
 from gateway.core.web import Exchange
 from gateway.plugins.longpoll.batches import Batches, Marked, Stray
-from gateway.plugins.longpoll.posts import Posts
 from gateway.plugins.longpoll.translate import (
     EXPIRED,
     INTERNAL,
@@ -30,8 +30,6 @@ from gateway.plugins.longpoll.translate import (
     Decline,
     LongpollSession,
     Open,
-    Posted,
-    Settled,
     closing,
 )
 
@@ -40,7 +38,6 @@ if TYPE_CHECKING:
     from gateway.plugins.longpoll.door import Door
 
 JSON: Final = (b"content-type", b"application/json")
-FRESH: Final = (b"cache-control", b"no-store")
 
 
 class LongpollWire:
@@ -103,12 +100,10 @@ class LongpollWire:
 
     # ------------------------------------------------ what the core calls
 
-    def write(self, output: bytes | Marked | Open | Settled) -> None:
-        """Send a message, with the others of this turn; answer what was posted; or accept."""
+    def write(self, output: bytes | Marked | Open) -> None:
+        """Send a message, with the others of this turn; or accept."""
         if isinstance(output, Open):
             self._accept(output)
-        elif isinstance(output, Settled):
-            self._answer_post(output)
         else:
             self._put(output)
 
@@ -151,7 +146,7 @@ class LongpollWire:
         if method == "GET":
             self._polled(ask, said["cursor"], said["wait"])
         elif method == "POST":
-            self._posted(ask, said["key"], said["message"])
+            self._posted(ask)
         else:
             self._leave(ask)
 
@@ -185,27 +180,18 @@ class LongpollWire:
         if batches.ready or not wait:
             self._answer_soon()
 
-    def _posted(self, ask: Ask, key: str, message: dict[str, str | bytes]) -> None:
+    def _posted(self, ask: Ask) -> None:
         connection = self._connection
         if connection is None:
             ask.answer(posting.packed(posting.NO_CONNECTION))
             return
-        [content] = message.values()
-        raw = content.encode() if isinstance(content, str) else content
         if self._posts is None:
-            self._posts = Posts(self._door.config.max_keys)
-        found: int | Refuse | None
-        if self._full and not self._posts.knows(key):
-            self._door.limited()
-            found = refusal(503, "too much waits to be worked on")
-        else:
-            found = self._posts.take(ask, key, raw)
-        if isinstance(found, Refuse):
-            ask.answer(posting.packed(found))
-        elif found is not None:
+            self._posts = Posts(self._door.config.max_keys, self._door.drop)
+        post = self._posts.take(ask, full=self._full)
+        if post is not None:
             if self.traffic is not None:
-                self.traffic.received += len(raw)
-            connection.received(Posted(found, message))
+                self.traffic.received += post.size
+            connection.received(post)
 
     def _leave(self, ask: Ask) -> None:
         ask.answer(posting.packed(Refuse(204)))
@@ -234,16 +220,10 @@ class LongpollWire:
             JSON,
             (b"location", location.encode("latin-1")),
             (b"preference-applied", b"respond-async"),
-            FRESH,
             *answer.headers,
         )
-        door.answer(exchange, Refuse(201, msgspec.json.encode(said), headers))
+        door.refuse(exchange, Refuse(201, msgspec.json.encode(said), headers))
         self._await()
-
-    def _answer_post(self, settled: Settled) -> None:
-        if self._posts is not None:
-            for ask in self._posts.settle(settled.number, settled.answer):
-                ask.answer(posting.packed(settled.answer))
 
     def _put(self, message: bytes | Marked) -> None:
         batches = self._batches
@@ -334,11 +314,8 @@ class LongpollWire:
         if connection is None:
             return
         connection.lost()
-        for settled in self._session.late:
-            self._answer_post(settled)
         if self._posts is not None:
-            for ask in self._posts.end():
-                ask.answer(posting.packed(posting.NO_CONNECTION))
+            self._posts.end()
             self._posts = None
 
     def _end(self) -> None:

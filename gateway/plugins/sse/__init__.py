@@ -22,7 +22,8 @@ in the page ``new EventSource("/news")``. What happens to a stream:
   is refused for good by ``status`` 204.
 * A client that asks with ``?gateway_connection=new`` is told a location by the event ``open``. What
   it posts there, by whichever gateway process, is an ``sse.receive`` of its stream, in order, and
-  the outcome is what the post is answered.
+  the outcome is what the post is answered. With an ``Idempotency-Key`` a repeated one is answered
+  as the first was, and nothing runs again.
 * One ``disconnect`` follows for each accepted stream.
 
 The settings stand in the table ``[sse]``: `SseConfig`.

@@ -72,11 +72,19 @@ class SseConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             "the rest is for path and addresses.",
         ),
     ] = 1_000_000
+    max_keys: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="Idempotency-Keys of one stream's posts that are remembered, the latest. "
+            "32: many times what a client has under way; some 100 bytes each, where they are used.",
+        ),
+    ] = 32
     timeout: Annotated[
         float,
         Meta(
             gt=0,
-            description="Seconds until what was posted is answered 503 where it has no outcome. "
+            description="Seconds until what was posted is answered 504 where it has no outcome. "
             "120: as for an http.request.",
         ),
     ] = 120.0
@@ -95,6 +103,17 @@ class SseConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             "advice; proxies cut what is idle for 60, some for 30. 0: never.",
         ),
     ] = 15.0
+
+    silence: Annotated[
+        float,
+        Meta(
+            gt=0,
+            description="Seconds for which a client's machine may leave what it was sent without "
+            "an acknowledgement; then it is gone: its network is, and the kernel would send again "
+            "for a quarter of an hour. 60: as http.write_timeout. Looked at when a comment is due; "
+            "one that is there and does not read acknowledges all the same.",
+        ),
+    ] = 60.0
 
     def __post_init__(self) -> None:
         """Raise ValueError for an origin that is none."""

@@ -6,10 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from gateway.core import opening, posting
-from gateway.core.errors import RemoteProtocolError
 from gateway.core.escape import escaped
 from gateway.core.opening import Refuse, refusal
-from gateway.core.pages import Pages, asks_first
+from gateway.core.pages import FRESH, Pages, asks_first, merged
 from gateway.core.plugin import Context, Drop, Peer
 from gateway.core.relay import Answer, Ask, Location
 from gateway.core.web import Exchange, Head, Header
@@ -20,7 +19,7 @@ from gateway.plugins.sse.transport import SseWire
 
 FOR_STREAMS: Final = (b"GET", b"last-event-id, cache-control")
 """What a page may do that reads a stream by ``fetch``: methods, and headers of its request."""
-FOR_POSTS: Final = (b"POST", b"content-type")
+FOR_POSTS: Final = (b"POST", b"content-type, idempotency-key")
 """What it may do that posts to one."""
 
 
@@ -91,27 +90,17 @@ class Door:
 
     async def _post(self, exchange: Exchange) -> None:
         """Hand what is posted to the process that has the stream, and its answer to the client."""
-        config = self.config
-        head = exchange.head
-        try:
-            body = await posting.body_of(exchange, config.max_message)
-        except ConnectionError:
-            return
-        if body is None:
-            self.drop(Drop.TOO_BIG)
-            self.refuse(exchange, refusal(413, f"over {config.max_message} bytes"))
-            return
-        try:
-            message = posting.posted(head, body)
-        except RemoteProtocolError as error:
-            self.refuse(exchange, error.answer)
+        read = await posting.read(exchange, self.config.max_message, self.drop)
+        if isinstance(read, Refuse):
+            self.refuse(exchange, read)
+        if read is None or isinstance(read, Refuse):
             return
 
         def heard(answer: Answer) -> None:
             self.refuse(exchange, posting.unpacked(answer))
 
-        location = posting.located(head, self._context.name) or ""
-        asked = self._context.ask(location, message, heard, config.timeout)
+        location = posting.located(exchange.head, self._context.name) or ""
+        asked = self._context.ask(location, read, heard, self.config.timeout)
         exchange.on_gone(asked.forget)
 
     def locate(self, deliver: Callable[[Ask], None]) -> Location:
@@ -122,9 +111,13 @@ class Door:
         """Return the headers of a stream that was accepted with such of the application's."""
         return translate.stream_headers(own, self._pages.headers(head))
 
+    def vanished(self) -> None:
+        """Count a client that left without a word."""
+        self._context.count("vanished_total")
+
     def refuse(self, exchange: Exchange, answer: Refuse) -> None:
         """Answer a request with an ordinary response; 500 if its headers cannot be sent."""
-        headers = translate.merged(answer.headers, self._pages.headers(exchange.head))
+        headers = merged(answer.headers, (FRESH, *self._pages.headers(exchange.head)))
         answer = Refuse(answer.status, answer.content, headers)
         if (error := opening.answer(exchange, answer)) is not None:
             self.drop(Drop.INVALID)

@@ -7,7 +7,7 @@
 
 ``Write`` carries a `gateway.core.web.Piece`, or the `Open` that begins the response; ``Close``
 carries the last bytes of a stream, or the `Refuse` of a request, or `DECLINE`. What the client
-posts comes as an `Ask`, whose answer is no part of the stream: it is given though that has ended.
+posts comes as a `Post`, whose answer is no part of the stream: it is given though that has ended.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from gateway.core.opening import (
     undecided,
     unreached,
 )
+from gateway.core.pages import merged
 from gateway.core.plugin import (
     ACCEPTED,
     REJECTED,
@@ -47,14 +48,14 @@ from gateway.core.plugin import (
     Timer,
     Write,
 )
-from gateway.core.posting import KEY, packed, settled, unsettled
-from gateway.core.relay import Ask
+from gateway.core.posting import KEY, settled, unsettled
+from gateway.core.posts import Post
 from gateway.core.web import Head, Header, Piece
 from gateway.plugins.sse import events
 from gateway.plugins.sse.config import SseConfig
 
 CONNECT: Final = "connect"
-"""The token of a connect; that of a receive is its `Ask`."""
+"""The token of a connect; that of a receive is its `Post`."""
 NEW: Final = b"new"
 """What stands in a query where a location will: the client wants one."""
 TYPE: Final = b"text/event-stream"
@@ -65,8 +66,9 @@ POLICY: Final = 1008
 
 _HEADERS: Final = (
     (b"content-type", TYPE),
-    # A proxy is to store nothing, and to pass on each byte as it comes: compression collects.
-    (b"cache-control", b"no-cache, no-transform"),
+    # A cache is to store nothing, RFC 9111 section 5.2.2.5: a stream is somebody's, and may begin
+    # with its location. A proxy is to pass on each byte as it comes: compression collects.
+    (b"cache-control", b"no-store, no-transform"),
     # What nginx understands by itself: it collects a response otherwise.
     (b"x-accel-buffering", b"no"),
 )
@@ -136,12 +138,6 @@ def stream_headers(own: Sequence[Header], cors: Iterable[Header]) -> list[Header
     return merged(own, (*_HEADERS, *cors))
 
 
-def merged(own: Sequence[Header], ours: Iterable[Header]) -> list[Header]:
-    """Return headers with ours before them, but for what they say themselves."""
-    named = {name for name, _ in own} - {b"vary"}  # which adds up
-    return [*(field for field in ours if field[0] not in named), *own]
-
-
 # ---------------------------------------------------------------- the stream
 
 
@@ -186,7 +182,7 @@ class SseSession(Session):
             Emit("connect", message, CONNECT),
         )
 
-    def received(self, data: Ask) -> Iterable[Action]:
+    def received(self, data: Post) -> Iterable[Action]:
         """Take what the client has posted."""
         return (Emit("receive", {"path": self._path, **data.message}, data),)
 
@@ -271,7 +267,7 @@ class SseSession(Session):
     def outcome(self, token: Any, outcome: Outcome) -> Iterable[Action]:
         """Answer what was posted; decide what is pending; end what was accepted too early."""
         if token is not CONNECT:
-            token.answer(packed(settled(outcome, self._drop)))
+            token.answer(settled(outcome, self._drop))
             return ()
         if self.state is PENDING:
             if outcome.kind == UNROUTED:
@@ -291,7 +287,7 @@ class SseSession(Session):
     def refused(self, token: Any, refusal_: Refusal) -> Iterable[Action]:
         """Tell the client that the application could not be asked."""
         if token is not CONNECT:
-            token.answer(packed(unsettled(refusal_)))
+            token.answer(unsettled(refusal_))
             return ()
         if self.state is PENDING:
             return self._refuse(unreached(refusal_))

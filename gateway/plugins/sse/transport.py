@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gateway.core.opening import Refuse, refusal
-from gateway.core.plugin import Connection, Drop, Refusal, Traffic
-from gateway.core.posting import link, packed, unsettled
+from gateway.core.plugin import Connection, Drop, Traffic
+from gateway.core.posting import link
+from gateway.core.posts import Posts
 from gateway.core.relay import Ask, Location
 from gateway.core.web import Exchange, Piece
 from gateway.plugins.sse import events
@@ -25,7 +26,9 @@ class SseWire:
         "_exchange",
         "_location",
         "_open",
+        "_owes",
         "_paused",
+        "_posts",
         "_spoke",
         "traffic",
     )
@@ -36,9 +39,12 @@ class SseWire:
         self._connection: Connection | None = None
         self._location: Location | None = None
         """Where the client may post, if it asked for that."""
+        self._posts: Posts | None = None
         self._open = False
         self._paused = False
         self._spoke = False
+        self._owes: float | None = None
+        """Since when the client owes an acknowledgement, as far as was seen; None: it owes none."""
         self.traffic = Traffic() if door.recording else None
         """Bytes of events, for the access log."""
         door.streams += 1
@@ -64,6 +70,9 @@ class SseWire:
         elif output is not KEEP_ALIVE:
             self._spoke = True
             self._share(exchange, output)
+        elif self._has_vanished(exchange):
+            self._door.vanished()
+            self.close(b"", abort=True)
         elif self._spoke:
             self._spoke = False
         elif not exchange.paused:
@@ -117,12 +126,23 @@ class SseWire:
             event = events.opening(where, self._door.config.keep_alive)
             self._share(exchange, Piece(event))
 
+    def _has_vanished(self, exchange: Exchange) -> bool:
+        """Return whether the client has owed an acknowledgement for too long."""
+        unheard = exchange.unheard()
+        now = self._door.loop.time()
+        if not unheard:
+            self._owes = None
+        elif self._owes is None or unheard < now - self._owes:
+            self._owes = now  # for what was sent just now, or after it was heard of
+        return self._owes is not None and now - self._owes >= self._door.config.silence
+
     def _posted(self, ask: Ask) -> None:
         """Take what the client has posted to this stream, to whichever process."""
-        if self._connection is None or self._paused:
-            ask.answer(packed(unsettled(Refusal.TOO_SLOW)))
-        else:
-            self._connection.received(ask)
+        if self._posts is None:
+            self._posts = Posts(self._door.config.max_keys, self._door.drop)
+        post = self._posts.take(ask, full=self._connection is None or self._paused)
+        if post is not None and self._connection is not None:
+            self._connection.received(post)
 
     def _share(self, exchange: Exchange, piece: Piece) -> None:
         if self.traffic is not None:
@@ -140,6 +160,8 @@ class SseWire:
     def _over(self) -> None:
         """Tell the core, once, and who has posted and is not answered yet."""
         self._leave()
+        if self._posts is not None:
+            self._posts.end()
         if self._location is not None:
             self._location.close()
             self._location = None

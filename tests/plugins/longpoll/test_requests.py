@@ -85,17 +85,3 @@ def test_bad_cursor(value):
     with pytest.raises(RemoteProtocolError, match="ETag of the last answer") as caught:
         requests.cursor_of(head([(b"if-none-match", value)]))
     assert caught.value.answer.status == 400
-
-
-def test_key():
-    """An Idempotency-Key is any short word."""
-    assert requests.key_of(head()) == ""
-    assert requests.key_of(head([(b"idempotency-key", b'"8e03-7"')])) == '"8e03-7"'
-
-
-@pytest.mark.parametrize("value", [b"", b"a b", b"\xff", b"x" * 129])
-def test_bad_key(value):
-    """What is none is told so."""
-    with pytest.raises(RemoteProtocolError, match="128 visible") as caught:
-        requests.key_of(head([(b"idempotency-key", value)]))
-    assert caught.value.answer.status == 400

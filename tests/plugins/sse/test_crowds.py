@@ -6,6 +6,7 @@ import asyncio
 import resource
 import socket
 import struct
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +14,8 @@ import pytest
 
 from gateway.core.config import GatewaySettings
 from gateway.core.layers.base import group_send
+from tests.deaf import deafen
+from tests.plugins.http.http2.peer import Http2Client
 from tests.plugins.sse.serving import Serving, Stream, accept, on_loop, wait_until
 
 CROWD = 200
@@ -48,6 +51,22 @@ async def crowd(gateway: Serving, count: int = CROWD) -> list[socket.socket]:
     return found
 
 
+async def over_http2(gateway: Serving) -> socket.socket:
+    """Return a client that has asked over HTTP/2."""
+    found = socket.create_connection(("127.0.0.1", gateway.port))
+    fields = [
+        (b":method", b"GET"),
+        (b":scheme", b"http"),
+        (b":authority", b"a"),
+        (b":path", b"/news"),
+        (b"accept", b"text/event-stream"),
+    ]
+    before = len(gateway.messages("connect"))
+    Http2Client(found).send(fields)
+    await wait_until(lambda: len(gateway.messages("connect")) == before + 1)
+    return found
+
+
 async def joined(gateway: Serving) -> None:
     """Make every stream a member of the group."""
     for message in gateway.messages("connect"):
@@ -57,6 +76,11 @@ async def joined(gateway: Serving) -> None:
 async def say(gateway: Serving, number: int) -> None:
     """Send a group's message that is large, and known by its number."""
     await gateway.layer.aapply([group_send("news", {"text": f"{number} {'x' * SIZE}"})])
+
+
+async def say_to(gateway: Serving, reply: dict[str, Any]) -> None:
+    """Send to the last stream alone."""
+    await gateway.layer.asend(gateway.channel, reply)
 
 
 async def listen(stream: Stream, heard: list[int]) -> None:
@@ -180,3 +204,43 @@ async def test_keep_alive_fills_nothing() -> None:
         assert connection.wire._exchange._sent == before
         one.close()
         await wait_until(lambda: gateway.messages("disconnect"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel is not Linux's")
+@pytest.mark.parametrize("http2", [False, True])
+@pytest.mark.parametrize("chatty", [False, True])
+@on_loop
+async def test_vanished_without_a_word(chatty: bool, http2: bool) -> None:
+    """One whose machine acknowledges nothing is gone after ``silence``, and its place is free."""
+    async with Serving(DEAF, keep_alive=0.1, silence=0.4) as gateway:
+        neighbour = await gateway.open()
+        gone = await over_http2(gateway) if http2 else (await crowd(gateway, 1))[0]
+        channel = gateway.channel
+        deafen(gone)
+        began = asyncio.get_running_loop().time()
+        while len(gateway.engine.by_channel) > 1:
+            assert asyncio.get_running_loop().time() < began + 8, "it is never missed"
+            if chatty:
+                await gateway.layer.asend(channel, {"text": "hello"})
+            await neighbour.piece()
+        assert asyncio.get_running_loop().time() - began >= 0.4
+        await wait_until(lambda: len(gateway.messages("disconnect")) == 1)
+        numbers = gateway.metrics.snapshot()
+        assert numbers["gateway_sse_vanished_total"] == 1
+        assert numbers["gateway_sse_streams"] == 1
+        assert http2 or len(gateway.http._port.connections) == 1
+        gone.close()
+
+
+@on_loop
+async def test_silent_but_there() -> None:
+    """Who is only silent, or does not read for a while, is not taken for gone."""
+    async with Serving(DEAF, keep_alive=0.05, silence=0.1) as gateway:
+        neighbour = await gateway.open()
+        [silent] = await crowd(gateway, 1)
+        await say_to(gateway, {"text": "x" * 40_000})
+        for _ in range(10):
+            await neighbour.piece()
+        assert not gateway.messages("disconnect")
+        assert "gateway_sse_vanished_total" not in gateway.metrics.snapshot()
+        silent.close()

@@ -143,15 +143,17 @@ async def test_ended(ending: str) -> None:
 
 @on_loop
 async def test_leaves_while_posting() -> None:
-    """Who waits for the outcome of a post to a stream that ends then is told, and soon."""
+    """Who waits for the outcome of a post to a stream that ends is told that nobody knows it."""
     never = asyncio.Event()
     async with Serving({**BOTH, "sse.receive": waits(never)}) as gateway:
         stream, location = await located(gateway)
         posting = asyncio.ensure_future(post(gateway, location))
         await wait_until(lambda: gateway.messages("receive"))
         await stream.leave()
-        answer, _ = await posting
-        assert answer.status == 404
+        answer, said = await posting
+        # Not 404, at which a client may send it again by another stream: a consumer has it.
+        assert answer.status == 504
+        assert said == "the connection ended before the application had answered\n"
         never.set()
         await wait_until(lambda: gateway.messages("disconnect"))
 
@@ -216,6 +218,50 @@ async def test_no_text() -> None:
 
 
 @on_loop
+async def test_repeated() -> None:
+    """A repeated post is answered as the first, even before that was, and runs once."""
+    held = asyncio.Event()
+
+    async def receive(message: dict[str, Any]) -> Any:
+        await held.wait()
+        return Outcome(REJECTED, code=409) if message["text"] == "no" else None
+
+    async with Serving({**BOTH, "sse.receive": receive}) as gateway:
+        _, location = await located(gateway)
+        key = "Idempotency-Key: 1"
+        first = asyncio.ensure_future(post(gateway, location, b"x", key))
+        await wait_until(lambda: gateway.messages("receive"))
+        lost = await gateway.ask(location, "Content-Length: 1", key, method="POST")
+        lost.writer.write(b"x")
+        second = asyncio.ensure_future(post(gateway, location, b"x", key))
+        lost.writer.close()
+        held.set()
+        for answer, _ in await asyncio.gather(first, second):
+            assert answer.status == 204
+        for content, own, status in (
+            (b"x", key, 204),
+            (b"y", key, 422),
+            (b"no", "Idempotency-Key: 2", 409),
+            (b"no", "Idempotency-Key: 2", 409),
+            (b"x", "Idempotency-Key: a b", 400),
+        ):
+            answer, _ = await post(gateway, location, content, own)
+            assert answer.status == status
+        assert [message["text"] for message in gateway.messages("receive")] == ["x", "no"]
+
+
+@on_loop
+async def test_keys_are_bounded() -> None:
+    """Of the keys of one stream the latest are remembered, so many; another stream has its own."""
+    async with Serving(BOTH, max_keys=1) as gateway:
+        (_, one), (_, other) = await located(gateway), await located(gateway)
+        for location, key in ((one, 1), (one, 2), (one, 2), (one, 1), (other, 1)):
+            answer, _ = await post(gateway, location, b"x", f"Idempotency-Key: {key}")
+            assert answer.status == 204
+        assert len(gateway.messages("receive")) == 4
+
+
+@on_loop
 async def test_too_much_waits() -> None:
     """Who posts faster than it is worked on is answered 503, and nothing waits beyond bounds."""
     go = asyncio.Event()
@@ -227,6 +273,7 @@ async def test_too_much_waits() -> None:
         statuses = [answer.status for answer, _ in await asyncio.gather(*posts)]
         assert set(statuses) == {204, 503}
         assert statuses.count(204) == len(gateway.messages("receive")) >= 64
+        assert gateway.drops == {"limited": statuses.count(503)}
 
 
 @on_loop
@@ -245,7 +292,7 @@ async def test_posts_of_pages() -> None:
         headers = await asked.head()
         assert asked.status == 204
         assert headers["access-control-allow-methods"] == "POST"
-        assert headers["access-control-allow-headers"] == "content-type"
+        assert headers["access-control-allow-headers"] == "content-type, idempotency-key"
 
 
 @on_loop

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from h2.errors import ErrorCodes
 
 from gateway.core.deadlines import Deadline
+from gateway.core.heard import unheard
 from gateway.core.plugin import End
 from gateway.core.web import Head, Header
 from gateway.plugins.http.head import CHUNKED, RequestHead
@@ -331,6 +332,10 @@ class Http2Stream(Service):
         """Have done with the request, whose response is complete or waits to be sent."""
         self._let_go()
         self._part()
+
+    def unheard(self) -> float:
+        """Return the seconds for which nothing was heard of a client that owes it."""
+        return unheard(self._http2.transport.get_extra_info("socket"))
 
     def reusable(self) -> bool:
         """Return True: what becomes of the connection does not depend on one stream."""

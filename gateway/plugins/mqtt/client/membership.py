@@ -33,12 +33,17 @@ from gateway.plugins.mqtt.config import MqttConfig
 
 TICK: Final = 1.0
 """Seconds between two looks at what workers want, and at what expires: both are in seconds."""
+FAREWELL: Final = 1.0
+"""Seconds for what is on its way to the broker to be acknowledged, once the session is to end."""
 INFLIGHT: Final = 20
 """Publishes of QoS 1 and 2 in flight where a broker says nothing: what brokers of 3.1.1 take."""
 
 
 class Membership:
-    """The gateway as a client of one broker. It is the wire of its `BrokerSession`."""
+    """The gateway as a client of one broker. It is the wire of its `BrokerSession`.
+
+    ``leaving`` is called once it takes nothing more to publish, as the gateway is to stop.
+    """
 
     def __init__(
         self,
@@ -50,6 +55,7 @@ class Membership:
         client_id: str,
         *,
         default: bool,
+        leaving: Callable[[], None],
     ) -> None:
         self.name = name
         self.broker: Broker = config.brokers[name]
@@ -58,6 +64,7 @@ class Membership:
         """Set once there was a connection, or an attempt that failed."""
         self._context = context
         self._config = config
+        self._leaving = leaving
         self._client_id = client_id
         self._default = default
         self._client = Client(self.broker, target, client_id, tls)
@@ -195,8 +202,14 @@ class Membership:
     def close(self, data: Any, *, abort: bool) -> None:
         """End the session: what is unacknowledged comes again by the next one."""
         self._closing = True
+        if self._stopping:
+            self._leaving()
         if self._link.is_up and not abort:
-            self._link.leave()
+            # What consumers have said to the last messages goes out before.
+            if self._outgoing:
+                self._context.loop.call_later(FAREWELL, self._link.leave)
+            else:
+                self._link.leave()
         elif self._link.is_up:
             self._link.cut()
         else:
@@ -346,11 +359,15 @@ class Membership:
         self._tell(self._outgoing.done(packet_id), code)
         if self._outgoing:
             self._pump()
+        elif self._closing:
+            self._link.leave()
 
     def writable(self) -> None:
         """Send what has waited."""
         if self._outgoing:
             self._pump()
+        if self._closing and not self._outgoing:
+            self._link.leave()
 
     def _tick(self) -> None:
         """Look at what is wanted, and what has waited too long; once a second."""

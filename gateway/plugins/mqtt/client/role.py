@@ -69,6 +69,7 @@ class ClientRole:
             partial(tls_of, where, broker),
             client_id(name, broker, slot),
             default=name == self._default,
+            leaving=self._unlisten,
         )
         self._some.set()
         return member
@@ -138,11 +139,10 @@ class ClientRole:
 
     async def stop(self) -> None:
         """Join no more; return once what is in hand is acknowledged and everybody has left."""
-        self._unlisten()
-        members = list(self._members.values())
-        for member in members:
+        for member in list(self._members.values()):
             member.stop()
         await self._context.idle()
+        self._unlisten()
         for task in self._keeping:
             task.cancel()
         if self._keeping:

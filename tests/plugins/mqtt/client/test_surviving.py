@@ -206,6 +206,20 @@ def test_a_drain(own):
         assert log.count("Received PUBACK from gateway") == 1
 
 
+def test_last_words(own):
+    """What consumers say to the last messages is published before the gateway says goodbye."""
+    with joined(own.where, subscribe=("a/#",)) as it, Device(own, "#") as device:
+        device.publish("a/1", b"1")
+        heard = it.hear()
+        it.drain()
+        it.worker.send("mqtt.publish", {"topic": "last", "text": "words", "qos": 1})
+        heard.settle(OK, {"text": "answer", "qos": 1})
+        wait_until(lambda: "Received DISCONNECT from gateway" in own.log)
+        found = {one.topic: bytes(one.payload) for one in device.heard}
+        assert found["last"] == b"words"
+        assert found.get("a/1/reply") in {b"answer", None}  # or it waits for who is there next
+
+
 def test_after_a_restart(own):
     """A new process goes on with the session of the last one: what came meanwhile is there."""
     with joined(own.where, subscribe=("a/#",), client_id="stays"):
