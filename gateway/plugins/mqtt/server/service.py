@@ -20,7 +20,7 @@ import msgspec
 from gateway.core.accept import Acceptor
 from gateway.core.arrivals import Arrivals, Arrived
 from gateway.core.deadlines import Deadline
-from gateway.core.errors import LocalProtocolError
+from gateway.core.errors import LocalProtocolError, MessageTooLarge
 from gateway.core.listen import bind
 from gateway.core.names import parse_address
 from gateway.core.places import Places
@@ -249,7 +249,7 @@ class Server:
             return
         try:
             self._tell({"publish": publication.packed(), "number": self._number})
-        except ValueError:
+        except MessageTooLarge:
             self.drop(Drop.TOO_BIG)
 
     def _take(self, publication: Publication, number: int) -> None:
