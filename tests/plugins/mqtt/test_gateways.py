@@ -108,6 +108,33 @@ def test_retained_is_known_to_a_later_process() -> None:
         application.close()
 
 
+def test_a_rolling_restart(two: Any) -> None:
+    """What waits for a device that is away outlives the end of the process that had it."""
+    one, _, _ = two
+    with Staged(MqttPlugin, MqttConfig(), announced=None, beside=one) as leaving:
+        with lasting(leaving.port, "d") as first:
+            subscribe(first, "t")
+        with Client(leaving.port, "a") as a:
+            a.publish("t", "x", 1)
+            wait_until(lambda: a.acked)
+    with Client(one.port, "a") as a:
+        a.publish("t", "y", 1)
+        wait_until(lambda: a.acked)
+    with lasting(one.port, "d") as second:
+        assert second.codes == [(True, 0)]
+        wait_until(lambda: len(second.got) == 2)
+        assert payloads(second) == [b"x", b"y"]
+
+
+def test_who_is_alone_again(two: Any) -> None:
+    """A process that has ended is told nothing more: what is published does not take the layer."""
+    one, _, _ = two
+    with Staged(MqttPlugin, MqttConfig(), announced=None, beside=one):
+        server = one.plugin._server  # type: ignore[attr-defined]
+        assert len(server._others) == 2
+    wait_until(lambda: len(server._others) == 1)
+
+
 def test_shared_across(two: Any) -> None:
     """Of a shared subscription each message goes to one, whatever process its members are at."""
     one, other, _ = two

@@ -12,6 +12,7 @@ import pytest
 
 from gateway.core.deadlines import Deadlines
 from gateway.core.layers import codec
+from gateway.core.metrics import Drop
 from gateway.core.singletons import Held
 from gateway.plugins.mqtt.server import homes
 from gateway.plugins.mqtt.server.device import Limits
@@ -58,12 +59,18 @@ class Process:
         self.loop = asyncio.get_running_loop()
         self.deadlines = Deadlines(self.loop)
         self.message_bytes = 20_000
+        self.draining = False
+        self.dropped = 0
         self.tasks: set[asyncio.Task[None]] = set()
         self.begun: list[bool] = []
         self.parked: list[Home] = []
         self.left: list[Home] = []
         self.homes = Homes(self, LIMITS, world.tell, self.left.append, self.parked.append)  # type: ignore[arg-type]
         world.processes.append(self)
+
+    def drop(self, cause: Drop, count: int = 1) -> None:
+        assert cause is Drop.GONE
+        self.dropped += count
 
     def spawn(self, coro: Any) -> asyncio.Task[None]:
         task = self.loop.create_task(coro)
@@ -115,7 +122,7 @@ def test_who_comes_back_at_once_holds_its_key() -> None:
         await one.has()
         await settled(one)
         assert list(world.keys.values()) == [one]
-        await one.homes.close()
+        await one.homes.close(others=False)
         assert not world.keys
 
     play(scene)
@@ -174,6 +181,64 @@ def test_a_large_session_goes_in_pieces() -> None:
         given = [message for message in world.told if "given" in message]
         assert len(given) > 2
         assert all(len(codec.encode(message)) <= 20_000 for message in given)
+
+    play(scene)
+
+
+def test_a_process_that_ends_leaves_its_sessions_to_another() -> None:
+    """What a process has when it ends is kept by one that stays; the device finds it anywhere."""
+
+    async def scene(world: World) -> None:
+        one, other, third = Process(world), Process(world), Process(world)
+        other.draining = True
+        one.claim()
+        device = (await one.has()).device
+        device.expiry = 100
+        device.send(Publication("t", b"x", 1), 1)
+        one.draining = True
+        await one.homes.close(others=True)
+        assert (one.homes.here, one.dropped) == ({}, 0)
+        home = await third.has()
+        assert third.parked == [home]
+        assert home.device.waiting == 1
+        other.claim()
+        await other.has()
+        assert other.begun == [True]
+
+    play(scene)
+
+
+def test_what_was_left_to_another_is_had_by_who_asks_first() -> None:
+    """A device that is quicker than what was left to another process gets it all the same."""
+
+    async def scene(world: World) -> None:
+        one, other, third = Process(world), Process(world), Process(world)
+        other.draining = True
+        one.claim()
+        (await one.has()).device.expiry = 100
+        one.draining = True
+        other.claim()
+        world.lost = lambda message: "take" in message and bool(one.homes.here)
+        await one.homes.close(others=True)
+        await other.has()
+        assert other.begun == [True]
+        await settled(third)
+        assert third.homes.here == {}
+
+    play(scene)
+
+
+def test_where_nobody_stays_what_waits_is_counted() -> None:
+    """A process that is the last drops what it has, counted."""
+
+    async def scene(world: World) -> None:
+        one = Process(world)
+        one.claim()
+        device = (await one.has()).device
+        device.expiry = 100
+        device.send(Publication("t", b"x", 1), 1)
+        await one.homes.close(others=True)
+        assert (one.homes.here, one.dropped, world.keys) == ({}, 1, {})
 
     play(scene)
 

@@ -15,7 +15,7 @@ from contextlib import AbstractAsyncContextManager, suppress
 from typing import Final
 
 from gateway.core.deadlines import Deadline
-from gateway.core.plugin import Context, Held, Message
+from gateway.core.plugin import Context, Drop, Held, Message
 from gateway.plugins.mqtt.server.device import Device, Limits
 from gateway.plugins.mqtt.server.wire import MqttWire
 
@@ -96,6 +96,8 @@ class Homes:
         """Who waits for a session that is not here yet, the last one last."""
         self._leaving: dict[str, asyncio.Task[None]] = {}
         """The keys that are let go of now."""
+        self._heir: asyncio.Future[str] = context.loop.create_future()
+        """Who takes what is here when this process ends."""
         self._expected: dict[str, Expected] = {}
 
     def claim(self, wire: MqttWire, client_id: str, begin: Begin) -> None:
@@ -111,20 +113,23 @@ class Homes:
         if waiting is not None:
             waiting.append((wire, begin))
             return
-        self._claims[client_id] = [(wire, begin)]
-        self._context.spawn(self._fetch(client_id))
+        self._look_for(client_id, [(wire, begin)])
+
+    def _look_for(self, client_id: str, claims: Claims) -> Expected:
+        self._claims[client_id] = claims
+        expected = self._expected[client_id] = Expected()
+        self._context.spawn(self._fetch(client_id, claims, expected))
+        return expected
 
     def _give_up(self, home: Home) -> None:
         """Forget a session whose key is lost: our lease had ended, another process may have it."""
         self._leave(home)
         self.end(home)
 
-    async def _fetch(self, client_id: str) -> None:
-        claims = self._claims[client_id]
-        expected = self._expected[client_id] = Expected()
+    async def _fetch(self, client_id: str, claims: Claims, expected: Expected) -> None:
         try:
             entered = None
-            while entered is None and _any_there(claims):
+            while entered is None and _is_wanted(claims, expected):
                 if (leaving := self._leaving.get(client_id)) is not None:
                     await asyncio.wait({leaving})  # else what is ours again would be let go
                 entered = await self._enter(client_id, claims, expected)
@@ -154,11 +159,11 @@ class Homes:
         wait, asked = ASK_AFTER, False
         try:
             while not (await asyncio.wait({entering}, timeout=wait))[0]:
+                if not _is_wanted(claims, expected):
+                    entering.cancel()
+                    await asyncio.wait({entering})
+                    return None
                 if not expected.whole.is_set():
-                    if not _any_there(claims):
-                        entering.cancel()
-                        await asyncio.wait({entering})
-                        return None
                     # Again and again: who is asked may be about to get it only now.
                     self._tell({"take": client_id, "to": self.name})
                 wait, asked = ANSWER, True
@@ -180,26 +185,53 @@ class Homes:
             if home is not None and home.held.lost.is_set():
                 self._give_up(home)
             elif home is not None and message["to"] != self.name:
-                most = self._context.message_bytes - ROOM
-                pieces = home.device.packed(most) if home.device.expiry else [None]
-                self._leave(home)
-                for number, state in enumerate(pieces, 1 - len(pieces)):
-                    self._tell(
-                        {
-                            "given": client_id,
-                            "to": message["to"],
-                            "state": state,
-                            "last": not number,
-                        }
-                    )
-                self.end(home)
+                self._give(home, message["to"])
+            elif home is None and message["to"] != self.name:
+                self._pass_on(client_id, message["to"])
             return True
         if "given" in message:
-            expected = self._expected.get(message["given"])
-            if expected is not None and message["to"] == self.name:
-                expected.take(message)
+            if message["to"] == self.name:
+                client_id = message["given"]
+                expected = self._expected.get(client_id)
+                if expected is None and message["unasked"] and client_id not in self.here:
+                    expected = self._look_for(client_id, [])
+                if expected is not None:
+                    expected.take(message)
+            return True
+        if "heir" in message:
+            if message["heir"] != self.name and not self._context.draining:
+                self._tell({"inherits": self.name, "from": message["heir"]})
+            return True
+        if "inherits" in message:
+            if message["from"] == self.name and not self._heir.done():
+                self._heir.set_result(message["inherits"])
             return True
         return False
+
+    def _give(self, home: Home, to: str, *, unasked: bool = False) -> None:
+        """Send a session to another process, and let go of it."""
+        most = self._context.message_bytes - ROOM
+        pieces = home.device.packed(most) if home.device.expiry else []
+        self._leave(home)
+        self._send(home.device.client_id, to, pieces, unasked=unasked)
+        self.end(home)
+
+    def _send(
+        self, client_id: str, to: str, pieces: list[Message], *, unasked: bool = False
+    ) -> None:
+        for state in pieces[:-1]:
+            self._tell(
+                {"given": client_id, "to": to, "state": state, "last": False, "unasked": unasked}
+            )
+        last = pieces[-1] if pieces else None
+        self._tell({"given": client_id, "to": to, "state": last, "last": True, "unasked": unasked})
+
+    def _pass_on(self, client_id: str, to: str) -> None:
+        """Send on what came unasked, and whose key is not here yet, to who has its device."""
+        expected = self._expected.get(client_id)
+        if expected is not None and expected.whole.is_set() and not self._claims[client_id]:
+            pieces, expected.pieces = expected.pieces, []
+            self._send(client_id, to, pieces)
 
     def renew(self, home: Home) -> None:
         """Let a session have no past; what earlier connections still have is another's."""
@@ -221,16 +253,29 @@ class Homes:
         self._leaving[client_id] = leaving
         leaving.add_done_callback(lambda _: self._leaving.pop(client_id))
 
-    async def close(self) -> None:
-        """Let go of all that is here."""
+    async def close(self, *, others: bool) -> None:
+        """Send all that is here to a process that stays, if there is one, and let go of it."""
+        lasting = [home for home in self.here.values() if home.device.expiry]
+        if lasting and others:
+            self._tell({"heir": self.name})
+            await asyncio.wait({self._heir}, timeout=ANSWER)
         for home in list(self.here.values()):
-            self.end(home)
+            if self._heir.done() and home.device.expiry and not home.held.lost.is_set():
+                self._give(home, self._heir.result(), unasked=True)
+            else:
+                self._context.drop(Drop.GONE, home.device.forget())
+                self.end(home)
         if self._leaving:
             await asyncio.wait(set(self._leaving.values()))
 
 
 async def _exit(home: Home) -> None:
     await home.holds.__aexit__(None, None, None)
+
+
+def _is_wanted(claims: Claims, expected: Expected) -> bool:
+    """Return whether a device waits for a session, or all of one came that is to be kept."""
+    return _any_there(claims) or (expected.whole.is_set() and bool(expected.pieces))
 
 
 def _any_there(claims: Claims) -> bool:

@@ -94,7 +94,10 @@ class Server:
         """Sessions whose device is away."""
 
     def _tell(self, message: Message) -> None:
-        self._bus(message)
+        try:
+            self._bus(message)
+        except MessageTooLarge:
+            self.drop(Drop.TOO_BIG)
 
     # ------------------------------------------------ start and stop
 
@@ -137,7 +140,8 @@ class Server:
         for arrivals in self._arrivals:
             await arrivals.stop()
         await self.context.idle()
-        await self._homes.close()
+        self._tell({"gone": self._homes.name})
+        await self._homes.close(others=bool(self._others))
 
     def health(self) -> Mapping[str, Any]:
         """Return how much there is."""
@@ -261,10 +265,7 @@ class Server:
         if not self._others:
             self._take(publication, self._number)
             return
-        try:
-            self._tell({"publish": publication.packed(), "number": self._number})
-        except MessageTooLarge:
-            self.drop(Drop.TOO_BIG)
+        self._tell({"publish": publication.packed(), "number": self._number})
 
     def _take(self, publication: Publication, number: int) -> None:
         """Keep what is retained, and serve the subscribers of this process."""
@@ -282,6 +283,9 @@ class Server:
             elif message["here"] not in self._others:
                 self._others.add(message["here"])
                 self._tell({"here": self._homes.name})
+        elif "gone" in message:
+            self._others.discard(message["gone"])
+            self._shares.forget(message["gone"])
         elif "share" in message:
             self._shares.told(message["share"], message["from"], *message["members"])
         elif "shares?" in message:
@@ -445,7 +449,7 @@ class Server:
     def _keep(self, home: Home) -> None:
         """Keep a session whose device is away, for as long as it may be."""
         device = home.device
-        if not device.expiry or self.context.draining:
+        if not device.expiry:
             self._end(home)
             return
         home.deadline = Deadline(lambda: self._expire(home))

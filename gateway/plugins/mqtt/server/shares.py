@@ -35,6 +35,11 @@ class Shares:
         if not held:
             del self._members[found]
 
+    def forget(self, process: str) -> None:
+        """Hear that a process has ended."""
+        for found in list(self._members):
+            self.told(found, process, 0, 0)
+
     def choose(self, found: str, number: int) -> tuple[str, int] | None:
         """Return which process serves a publish, and which of its members; None where none has any.
 
