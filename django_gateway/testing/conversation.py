@@ -36,8 +36,6 @@ class Event(NamedTuple):
     """What an event stream calls it, if anything; the topic of a message of MQTT."""
     retry: int | None = None
     """What an event stream said with it: when to come back, in milliseconds."""
-    packet: Any = None
-    """A message of MQTT as it came: its ``qos``, ``retain``, ``duplicate``, ``properties``."""
 
     def __str__(self) -> str:
         if self.kind == "close":

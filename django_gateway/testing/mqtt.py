@@ -24,6 +24,13 @@ Answer = Callable[[bytes], bytes]
 """What a device answers in an authentication by steps."""
 
 
+class MqttMessage(Event):
+    """A message that a device got: "text" or "bytes"; its ``name`` is the topic."""
+
+    packet: p.Publish
+    """As it came: its ``qos``, ``retain``, ``duplicate``, ``properties``."""
+
+
 class _Packets:
     """What the device does by itself: it reads packets, acknowledges and answers them."""
 
@@ -85,7 +92,8 @@ class _Packets:
             topic = self._topics[alias] = topic or self._topics[alias]
         marked = packet.properties.get("payload_format_indicator")
         value: Any = packet.payload.decode() if marked else packet.payload
-        event = Event("text" if marked else "bytes", value, name=topic, packet=packet)
+        event = MqttMessage("text" if marked else "bytes", value, name=topic)
+        event.packet = packet
         if packet.qos == 2:
             if packet.packet_id not in self._unreleased:
                 self._unreleased[packet.packet_id] = event
@@ -127,7 +135,7 @@ class MqttDevice(Conversation):
 
     It acknowledges what it gets, unless it was made with ``acknowledges=False``. What it gets are
     events of the kinds "text", where the publisher says that it is UTF-8, and "bytes"; ``name`` is
-    the topic, and ``packet`` has ``qos``, ``retain``, ``duplicate`` and ``properties``.
+    the topic, and its ``packet`` has ``qos``, ``retain``, ``duplicate`` and ``properties``.
     """
 
     plugin = "mqtt"
@@ -321,17 +329,17 @@ class MqttDevice(Conversation):
 
     # ------------------------------------------------ expecting
 
-    def expect_message(self, topic: str, payload: Any = ANY) -> Event:
+    def expect_message(self, topic: str, payload: Any = ANY) -> MqttMessage:
         """Return the next message, which is of this topic, and has this payload if it is given.
 
         A text, or a compiled regular expression, fits a payload that is its UTF-8, too.
         """
-        found: Event = self._settled("expect_message", lambda: self._message(topic, payload))
+        found: MqttMessage = self._settled("expect_message", lambda: self._message(topic, payload))
         return found
 
-    async def aexpect_message(self, topic: str, payload: Any = ANY) -> Event:
+    async def aexpect_message(self, topic: str, payload: Any = ANY) -> MqttMessage:
         """Async twin of `expect_message`."""
-        found: Event = await self._asettled(lambda: self._message(topic, payload))
+        found: MqttMessage = await self._asettled(lambda: self._message(topic, payload))
         return found
 
     def expect_close(self, code: Any = ANY) -> int:
@@ -342,7 +350,7 @@ class MqttDevice(Conversation):
         """Async twin of `expect_close`."""
         return int(await self._asettled(lambda: self._expect_close(code)))
 
-    def _message(self, topic: str, payload: Any) -> Event:
+    def _message(self, topic: str, payload: Any) -> MqttMessage:
         wanted = f"a message of {topic!r}"
         if payload is not ANY:
             wanted += f": {wanted_as(payload)}"
@@ -350,7 +358,7 @@ class MqttDevice(Conversation):
         value = event.value
         if isinstance(payload, str | re.Pattern) and isinstance(value, bytes):
             value = value.decode(errors="replace")
-        if event.packet is None or event.name != topic or not fits(value, payload):
+        if not isinstance(event, MqttMessage) or event.name != topic or not fits(value, payload):
             self._fail(f"expected {wanted}, got {event}")
         return event
 
@@ -465,7 +473,6 @@ def _will(will: Mapping[str, Any] | None) -> p.Will | None:
 
 
 def _packet(event: Event) -> p.Publish:
-    packet = event.packet
-    if not isinstance(packet, p.Publish) or not packet.qos:
-        raise ValueError(f"only what came with QoS 1 or 2 is acknowledged, not {event}")
-    return packet
+    if isinstance(event, MqttMessage) and event.packet.qos:
+        return event.packet
+    raise ValueError(f"only what came with QoS 1 or 2 is acknowledged, not {event}")
