@@ -6,6 +6,7 @@ SHELL := /bin/bash
 VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO_PORT ?= 8000
+DEMO_MQTT_PORT ?= 1883
 FUZZ_SECONDS ?= 60
 CHAOS_SECONDS ?= 120
 # The first Python of at least 3.11 that can make virtual environments.
@@ -49,6 +50,8 @@ define TRY
     curl -X POST http://127.0.0.1:$(DEMO_PORT)/bell/
     curl -NH 'Accept: text/event-stream' http://127.0.0.1:$(DEMO_PORT)/room/
     $(BIN)/python -m websockets ws://127.0.0.1:$(DEMO_PORT)/room/
+    mosquitto_sub -p $(DEMO_MQTT_PORT) -t room
+    mosquitto_pub -p $(DEMO_MQTT_PORT) -t room/say -m 'lamp: hello'
 
   Ctrl-C stops it.
 
@@ -56,9 +59,10 @@ endef
 export TRY
 
 .PHONY: demo
-demo: $(VENV)/.demo ## run the demo project; DEMO_PORT=8000
+demo: $(VENV)/.demo ## run the demo project; DEMO_PORT=8000 DEMO_MQTT_PORT=1883
 	@echo "$$TRY"
-	@cd examples/demo && exec gateway run --listen 127.0.0.1:$(DEMO_PORT)
+	@cd examples/demo && exec gateway run --listen 127.0.0.1:$(DEMO_PORT) \
+		--set mqtt.listen=127.0.0.1:$(DEMO_MQTT_PORT)
 
 .PHONY: test
 test: $(VENV)/.test peers ## every check and every test

@@ -96,6 +96,14 @@ class DjangoApplication:
             return read_settings()
         except ImproperlyConfigured as error:
             raise ConfigError(f"{self.source}: {error}") from error
+        except ModuleNotFoundError as error:
+            module = os.environ["DJANGO_SETTINGS_MODULE"]
+            if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+                raise  # something that the settings import
+            raise ConfigError(
+                f"{self.source}: there is no module {error.name!r}; the settings are named by "
+                "--settings, else DJANGO_SETTINGS_MODULE, else manage.py"
+            ) from error
 
     def channels(self) -> list[str]:
         """Return the channels that ``ROUTING`` names, ``http.request`` in any case."""

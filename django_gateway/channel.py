@@ -10,12 +10,13 @@ and not at all if it is rolled back; where none is open, now. ``using`` names th
 
 from __future__ import annotations
 
+import difflib
 import os
 from asyncio import _get_running_loop
 from collections.abc import Iterable
 from contextvars import ContextVar
 from functools import partial
-from typing import Any, Protocol, TypedDict, Unpack
+from typing import Any, Final, Protocol, TypedDict, Unpack
 
 from asgiref.sync import sync_to_async
 from django.db import transaction
@@ -118,6 +119,14 @@ class How(When, total=False):
     history_seconds: float | None
 
 
+class Whence(When, total=False):
+    """What a member tells, when it joins, and from where on, as `Group.add` takes it."""
+
+    meta: dict[str, Any] | None
+    announce: bool
+    since: str | None
+
+
 def _act(
     action: Send,
     verb: str,
@@ -125,8 +134,11 @@ def _act(
     immediately: bool = False,
     on_commit: bool = False,
     using: str | None = None,
+    **unknown: object,
 ) -> None:
     """Do what ``verb`` of a channel or group asks for: now, with the outcome, or at the commit."""
+    if unknown:
+        raise _unknown(verb, *unknown)
     if on_commit or using is not None:
         _check_using(verb, on_commit, using)
         if in_transaction(using):
@@ -151,8 +163,11 @@ async def _aact(
     immediately: bool = False,
     on_commit: bool = False,
     using: str | None = None,
+    **unknown: object,
 ) -> None:
     """As `_act`, on a loop."""
+    if unknown:
+        raise _unknown(verb, *unknown)
     if on_commit or using is not None:
         _check_using(verb, on_commit, using)
         # a transaction belongs to the thread that synchronous code runs on
@@ -173,6 +188,16 @@ def _off_loop(verb: str) -> None:
         raise RuntimeError(
             f"{verb}() would block the running event loop: await {name}.a{method}() instead"
         )
+
+
+_KEYWORDS: Final = {"Group.send": How.__optional_keys__, "Group.add": Whence.__optional_keys__}
+
+
+def _unknown(verb: str, keyword: str, *_: str) -> TypeError:
+    taken = sorted(_KEYWORDS.get(verb, When.__optional_keys__))
+    close = difflib.get_close_matches(keyword, taken, n=1)
+    hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(taken)}"
+    return TypeError(f"{verb}() has no keyword {keyword!r}; {hint}")
 
 
 def _check_using(verb: str, on_commit: bool, using: str | None) -> None:

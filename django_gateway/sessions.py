@@ -165,7 +165,7 @@ def channel_session_of(message: Message) -> ChannelSession:
             "last from one request to the next belongs into http_session"
         )
     session = session_for_reply_channel(name)
-    if word == "connect":
+    if word == "connect" and not message.content.get("order"):
         session.begin()
     session.ends = word == "disconnect"
     _finish_later(session)

@@ -75,6 +75,8 @@ class BaseConsumer:
             text = f"{type(self).__name__!r} object has no attribute {name!r}"
             if hasattr(Message, name):
                 text += f"; write self.message.{name}"
+            elif name == "send":  # of other frameworks, and of other classes here
+                text += "; write self.reply(…)"
             raise AttributeError(text, name=name, obj=self)
 
     # ---------------------------------------------------------------- answering
@@ -260,7 +262,7 @@ class Consumer(BaseConsumer):
     def methods(cls) -> dict[str, str]:
         """Return by channel the name of the method that takes its messages."""
         found: dict[str, str] = {}
-        kinds = {protocol: kinds_of(name_of(cls), protocol) for protocol in _protocols(cls)}
+        kinds = {protocol: kinds_of(name_of(cls), protocol) for protocol in protocols_of(cls)}
         _check_names(cls, {kind for several in kinds.values() for kind in several})
         for protocol, several in kinds.items():
             taken = [kind for kind in several if cls._takes(kind, several)]
@@ -444,7 +446,8 @@ def _awaiting(kind: type[BaseConsumer], function: Callable[..., Any]) -> Callabl
 # ---------------------------------------------------------------- reading what people write
 
 
-def _protocols(kind: type[Consumer]) -> Sequence[str]:
+def protocols_of(kind: type[Consumer]) -> Sequence[str]:
+    """Return whose messages a class takes; raises ImproperlyConfigured, which names the fix."""
     protocols = kind.protocols
     if isinstance(protocols, str):
         raise ImproperlyConfigured(

@@ -21,7 +21,7 @@ from django.core.serializers.json import DjangoJSONEncoder
 
 from django_gateway.channel import Channel, Group, How, When
 from django_gateway.exceptions import Reject, SendNotAvailableOnDemultiplexer
-from django_gateway.generic.base import BaseConsumer, Consumer
+from django_gateway.generic.base import BaseConsumer, Consumer, protocols_of
 from django_gateway.generic.protocols import kinds_of
 from django_gateway.message import Message
 from django_gateway.routing import Call, Route, name_of
@@ -316,7 +316,7 @@ def _check(kind: type[Demultiplexer]) -> None:
                 f"{where}[{stream!r}] is a demultiplexer itself; name its consumers here: streams "
                 "have no streams"
             )
-    for protocol in kind.protocols:
+    for protocol in protocols_of(kind):
         if "receive" not in kinds_of(name_of(kind), protocol):
             raise ImproperlyConfigured(
                 f"{name_of(kind)}: {protocol!r} has no messages to be shared among streams; take "

@@ -17,6 +17,9 @@ NOT_VALID: Final = 400
 NOT_TAKEN: Final = 415
 """What is answered to a post that is no JSON: RFC 9110 sections 15.5.1 and 15.5.16."""
 
+OWN_EVENTS: Final = frozenset(("open", "close", "missed"))
+"""Those by which the gateway itself speaks to a page; from elsewhere they are invalid replies."""
+
 
 class SseConsumer(Consumer):
     """A consumer of event streams: ``receive`` gets the text, or the bytes, of what is posted."""
@@ -191,6 +194,11 @@ def _content(
     if event is not None and text is None and data is None:
         raise ValueError(
             "an event needs data, or browsers drop it: send('', event=…) for one without"
+        )
+    if event in OWN_EVENTS:
+        raise ValueError(
+            f"the event {event!r} is the gateway's own; choose another name, or send(close=True) "
+            "to end the stream"
         )
     if isinstance(retry, float):
         raise TypeError("retry is whole milliseconds: write retry=int(1000 * seconds)")

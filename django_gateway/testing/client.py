@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from functools import partial
 from http.cookies import SimpleCookie
 from types import TracebackType
-from typing import Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from django.core.handlers.wsgi import WSGIRequest
 from django.core.signals import got_request_exception
@@ -31,6 +31,9 @@ from django_gateway.testing.story import report
 from django_gateway.testing.stream import Stream
 from django_gateway.testing.websocket import WebSocket
 from gateway.core.layers.base import Layer
+
+if TYPE_CHECKING:
+    from django_gateway.testing.mqtt import MqttDevice
 
 LONGEST: Final = 3600.0
 """Virtual seconds that an answer is waited for: the gateway gives up long before."""
@@ -273,6 +276,17 @@ class GatewayClient(Client):
         With ``polls=False`` it does not poll by itself.
         """
         return LongPoll(self, path, **asked)
+
+    def mqtt(self, client_id: str = "", **asked: Any) -> MqttDevice:
+        """Return a device of MQTT, to be connected as a WebSocket is.
+
+        ``username``, ``password``, ``clean_start``, ``will``, ``keepalive``, ``protocol`` (5, or
+        4: MQTT 3.1.1), ``properties``, and for an authentication by steps ``method``, ``data``
+        and ``answer``, say how.
+        """
+        from django_gateway.testing.mqtt import MqttDevice  # noqa: PLC0415 - only then
+
+        return MqttDevice(self, client_id, **asked)
 
     def stream(self, plugin: str, *, separator: bytes = b"\n", host: str = "127.0.0.1") -> Stream:
         """Return a connection to a plugin that speaks bytes, connected as a WebSocket is."""

@@ -33,7 +33,7 @@ class Event(NamedTuple):
     id: str = ""
     """The id that it came with, where it is one of those that are kept."""
     name: str = ""
-    """What an event stream calls it, if anything."""
+    """What an event stream calls it, if anything; the topic of a message of MQTT."""
     retry: int | None = None
     """What an event stream said with it: when to come back, in milliseconds."""
 

@@ -122,6 +122,16 @@ class Boot(msgspec.Struct, frozen=True, kw_only=True):
             "or run the protocol servers alone with --workers none"
         )
 
+    def unserved(self) -> list[str]:
+        """Return the protocols that the application routes, and no plugin here serves.
+
+        It asks the application, and so imports its code.
+        """
+        channels = () if self.application is None else self.application.channels()
+        routed = {channel.partition(".")[0] for channel in channels}
+        served = {plugin.name for plugin in self.plugins}
+        return sorted(routed & self.registry.available.keys() - served)
+
     def endpoints(self) -> dict[str, list[Listen]]:
         """Return where each plugin listens, by its name. Raises ConfigError for bad endpoints."""
         certificates = self.settings.tls.certificates()

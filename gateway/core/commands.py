@@ -10,7 +10,9 @@ import os
 import socket
 import sys
 import threading
+import traceback
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -18,7 +20,7 @@ import msgspec
 from gateway.core import catalogue, child, control, descriptors, loop, malloc, sink
 from gateway.core.boot import Boot, Options, boot
 from gateway.core.catalogue import shown
-from gateway.core.errors import ConfigError, GatewayError
+from gateway.core.errors import ConfigError, GatewayError, LayerUnavailable
 from gateway.core.layers import open_layer
 from gateway.core.layers.base import Layer
 from gateway.core.layers.unix import UnixLayer
@@ -228,6 +230,8 @@ def check(options: Options) -> int:
         warnings += [text for pair in pairs for text in pair.warnings()]
     for text in warnings:
         _say(f"warning: {text}")
+    if not problems and (left := started.unserved()):
+        _say(f"# routed, and not served: {', '.join(left)}; name them in plugins (--plugins)")
     for text in problems:
         _say(f"problem: {text}")
     _say(f"{len(problems)} problem{'' if len(problems) == 1 else 's'}")
@@ -255,6 +259,9 @@ def stats(options: Options) -> int:
         raise ConfigError(f"layer.url: {url!r}: only a unix:// layer can be looked at from outside")
     try:
         _say(layer.metrics_text().rstrip())
+    except LayerUnavailable as error:
+        sys.stderr.write(f"gateway: {error}\n")
+        return PROBLEMS
     finally:
         layer.close()
     return DONE
@@ -286,7 +293,18 @@ def _problems(started: Boot) -> Iterator[str]:
         except ConfigError as error:
             yield str(error)
         except Exception as error:  # noqa: BLE001 - the application's own code
-            yield f"the application's routing: {type(error).__name__}: {error}"
+            where = _line(error, started.project.directory)
+            yield f"the application's routing: {type(error).__name__}: {error}{where}"
+
+
+def _line(error: Exception, directory: Path) -> str:
+    """Return the line of the project that an error comes from, in parentheses; "" without one."""
+    lines = traceback.extract_tb(error.__traceback__)
+    for line in reversed(lines):
+        file = Path(line.filename)
+        if file.is_relative_to(directory) and "site-packages" not in file.parts:
+            return f" ({file.relative_to(directory)}, line {line.lineno})"
+    return ""
 
 
 def _say(line: str) -> None:

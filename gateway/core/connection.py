@@ -121,6 +121,8 @@ class Engine:
         self.access = access
         self.deadlines = Deadlines(loop)
         self.edge = layer.edge(self.deliver) if isinstance(layer, Layer) else layer
+        self.settles = not isinstance(layer, Layer) or "deliveries" in layer.extensions
+        """Whether the layer says what became of a message."""
         self.singletons = Singletons(layer if isinstance(layer, Layer) else None)
         self.flow = Flow(self.edge, settings, loop, unavailable_timeout)
         self.groups = Groups(self)

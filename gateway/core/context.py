@@ -228,10 +228,7 @@ class PluginContext(plugin.Context):
         engine.board(group, deliver)
 
         def tell(message: Message) -> None:
-            payload = codec.encode(message)
-            if len(payload) > self.message_bytes:
-                raise ValueError(f"a message of {len(payload)} bytes is more than the layer takes")
-            engine.edge.group_send(group, payload)
+            engine.edge.group_send(group, codec.encode(message, self.message_bytes))
 
         return tell
 
@@ -291,6 +288,11 @@ class PluginContext(plugin.Context):
     def claims(self) -> list[Claim]:
         """Return the claims on requests of the http port, highest priority first."""
         return sorted(self._claims, key=lambda claim: -claim.priority)
+
+    @property
+    def settles(self) -> bool:
+        """Whether the layer says what became of a message."""
+        return self.engine.settles
 
     @property
     def draining(self) -> bool:

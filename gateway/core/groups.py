@@ -76,7 +76,7 @@ class Groups:
         """Those that joined for what they missed, too."""
         self._awaited: set[tuple[str, Conversation]] = set()
         """Those of them of which a new layer has not said yet what they missed."""
-        self.replays = Replays()
+        self.replays = Replays(engine.loop)
         self._fans: deque[Fan] = deque()
         self.busy = False
         """Whether some message has not reached all its members yet."""

@@ -7,7 +7,7 @@ Whom the setting ``origins`` names, and pages of the host itself, may ask with c
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from gateway.core.origins import Origins
@@ -19,7 +19,14 @@ MOST_TOLD: Final = 16
 MAX_AGE: Final = b"7200"
 """Seconds that a browser may remember what a preflight was told: the most that Chromium does."""
 
+FRESH: Final = (b"cache-control", b"no-store")
+"""Of an answer for this moment, and for the page that asked alone."""
+
 _VARY: Final = (b"vary", b"origin")
+_FOREIGN: Final = frozenset((b"cross-site", b"same-site"))
+"""What browsers say in Sec-Fetch-Site of pages of another origin (W3C Fetch Metadata)."""
+_UNNAMED: Final = b""
+"""Stands for the origin of such a page."""
 _ASKED_METHOD: Final = b"access-control-request-method"
 _ASKED_HEADERS: Final = b"access-control-request-headers"
 
@@ -37,14 +44,22 @@ class Pages:
         """Return whether a request is of a page that may ask, or of none; count and log others."""
         # RFC 6454 section 7.3: never more than one; if there are, each counts.
         host = head.header(b"host")
+        named = False
         for name, value in head.headers:
-            if name == b"origin" and not self._origins.allow(value, host):
-                self._tell(value, host)
-                return False
+            if name == b"origin":
+                named = True
+                if not self._origins.allow(value, host):
+                    self._tell(value, host)
+                    return False
+        # Fetch: a GET that wants no leave to read ("no-cors") brings cookies and says no origin.
+        site = None if named else head.header(b"sec-fetch-site")
+        if site in _FOREIGN and not self._origins.allow(_UNNAMED, host):
+            self._tell(_UNNAMED, host)
+            return False
         return True
 
     def headers(self, head: Head, expose: bytes = b"") -> tuple[Header, ...]:
-        """Return the headers of an answer to a page that may ask, so that it may read it.
+        """Return the headers of an answer, so that a page that may ask may read it, no other.
 
         ``expose`` are the headers of the answer that it may see, beside the safe ones. Whatever
         the request, a cache is told that the answer depends on its origin.
@@ -52,8 +67,11 @@ class Pages:
         origin = head.header(b"origin")
         if origin is None:
             return (_VARY,)
+        host = head.header(b"host")
+        if not self._origins.allow(origin, host):
+            return (_VARY,)
         found: list[Header] = []
-        if self._origins.knows(origin, head.header(b"host")):
+        if self._origins.knows(origin, host):
             found.append((b"access-control-allow-origin", origin))
             found.append((b"access-control-allow-credentials", b"true"))
         else:
@@ -81,12 +99,21 @@ class Pages:
         context.count("foreign_origins_total")
         if origin not in self._told and len(self._told) < MOST_TOLD:
             self._told.add(origin)
+            where = (host or b"")[:200].decode("latin-1")
+            if origin is _UNNAMED:
+                context.log.warning(
+                    "a page of another site asked for %s at %r without an Origin and was refused; "
+                    "if it is one of yours, have it ask in the mode cors",
+                    self._what,
+                    where,
+                )
+                return
             context.log.warning(
                 "a page of %r asked for %s at %r and was refused; if it is one of yours, "
                 "add it to %s.origins",
                 origin[:200].decode("latin-1"),
                 self._what,
-                (host or b"")[:200].decode("latin-1"),
+                where,
                 context.name,
             )
 
@@ -103,3 +130,9 @@ def asks_first(head: Head) -> tuple[bytes, frozenset[bytes]] | None:
         return None
     names = (head.header(_ASKED_HEADERS) or b"").lower().split(b",")
     return method, frozenset(name.strip(b" \t") for name in names) - {b""}
+
+
+def merged(own: Sequence[Header], ours: Iterable[Header]) -> list[Header]:
+    """Return an application's headers with the gateway's before them, but for what they say."""
+    named = {name for name, _ in own} - {b"vary"}  # which adds up
+    return [*(field for field in ours if field[0] not in named), *own]

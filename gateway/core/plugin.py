@@ -291,8 +291,8 @@ class Context(ABC):
 
         ``deliver(message)`` is called with what any of them tells, in the order of each. One
         message of the layer a process, whatever it leads to there. Once, at start; it ends with
-        the plugin. What is told while the layer is away is lost; ValueError for one that is over
-        ``layer.message_bytes``.
+        the plugin. What is told while the layer is away is lost; MessageTooLarge for one that is
+        over ``layer.message_bytes``.
         """
 
     @abstractmethod
@@ -376,6 +376,15 @@ class Context(ABC):
     @abstractmethod
     def drop(self, cause: Drop, n: int = 1) -> None:
         """Count ``n`` dropped things by cause."""
+
+    @property
+    @abstractmethod
+    def settles(self) -> bool:
+        """Whether the layer says what became of a message.
+
+        One with the simple face alone does not: a plugin that promises its peers to have handled
+        what it acknowledges raises PluginError at its start there.
+        """
 
     @property
     @abstractmethod

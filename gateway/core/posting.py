@@ -72,12 +72,12 @@ async def body_of(exchange: Exchange, most: int) -> bytes | None:
 
     Raises ConnectionError if it is cut off.
     """
-    body = b""
+    body = bytearray()  # however small the pieces are that a client sends
     async for piece in exchange.body():
         body += piece
         if len(body) > most:
             return None
-    return body
+    return bytes(body)
 
 
 def posted(head: Head, body: bytes) -> dict[str, str | bytes]:

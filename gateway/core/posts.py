@@ -8,6 +8,7 @@ done at all, and is not remembered.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from hashlib import blake2b
 from typing import Final
 
@@ -36,13 +37,14 @@ class Post:
         self.size = size
         """Its bytes."""
         self._posts = posts
-        self._asks: list[Ask] = []
+        self._asks: dict[Ask, None] = {}
         self._answer: Refuse | None = None
 
     def hear(self, ask: Ask) -> None:
-        """Have one more answered as all are."""
+        """Have one more answered as all are; nothing of it is held once its client has left."""
         if self._answer is None:
-            self._asks.append(ask)
+            self._asks[ask] = None
+            ask.on_gone(partial(self._asks.pop, ask, None))
         else:
             ask.answer(packed(self._answer))
 
@@ -53,7 +55,7 @@ class Post:
         self._answer = answer
         self.message = {}
         self._posts.answered(self, answer)
-        asks, self._asks = self._asks, []
+        asks, self._asks = self._asks, {}
         for ask in asks:
             ask.answer(packed(answer))
 

@@ -12,6 +12,7 @@ once, however many of them have not taken it yet.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakValueDictionary
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 READ_BYTES: Final = 16 * 1024 * 1024
 """Bytes of messages that were read for one member and are held for the next: after a loss of the
 network all come at once, and have missed the same."""
+READ_SECONDS: Final = 30.0
+"""Seconds after which it is held no more: by then all have come that will come at once."""
 READ_SIZE: Final = 1000
 """Bytes that a message which was read counts for beside its own: about what its parts take."""
 
@@ -76,7 +79,9 @@ class Cohort:
             return reply, self.frame(reply)
         except (InvalidReply, LocalProtocolError) as error:
             context.drop(Drop.INVALID)
-            context.log.warning("group %s: invalid reply dropped: %s", group, error)
+            context.log.warning(
+                "group %s: invalid reply dropped by %s: %s", group, context.name, error
+            )
         except Exception:
             context.count("session_errors_total")
             context.drop(Drop.INVALID)
@@ -93,13 +98,14 @@ class Cohort:
 class Replays:
     """What members of this process missed, on its way to them."""
 
-    def __init__(self) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
         self.position: Position = (0, 0)
         """The last position that was heard of."""
         self.begun: dict[Connection, None] = {}
         """Those that have more to get since the layer was last listened to."""
         self._read: dict[tuple[Any, ...], tuple[Shared | None, Any]] = {}
-        """What was read lately, up to `READ_BYTES`."""
+        """What was read lately, up to `READ_BYTES` and for about `READ_SECONDS`."""
         self._read_bytes = 0
         self._shared: WeakValueDictionary[tuple[Any, ...], Shared] = WeakValueDictionary()
         """What was read before, and still waits for somebody."""
@@ -157,6 +163,8 @@ class Replays:
             if self._read_bytes > READ_BYTES:
                 self._let_go()
                 self._read_bytes = size
+            elif not self._read:
+                self._loop.call_later(READ_SECONDS, self._let_go)
             shared = self._shared.get(key) if self._shared else None
             if shared is None:
                 reply, frame = cohort.read(group, payload, position)
@@ -173,6 +181,7 @@ class Replays:
                 reply.frame = frame
                 self._shared[key] = reply
         self._read.clear()
+        self._read_bytes = 0
 
 
 def framed(cohort: Cohort, reply: Message) -> Any:

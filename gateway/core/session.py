@@ -38,12 +38,12 @@ class Emit(msgspec.Struct, frozen=True, gc=False):
     """A dict of the kind's TypedDict; the core completes it, so a new one each time."""
     token: Any = None
     conversation: str | None = None
-    reply_channel: str | None = None
-    """Where this message is answered, where that is not its conversation's: an address of the
-    plugin's own (`Context.listen`), which may say more than to whom."""
     channel: str | None = None
     """A single-reader channel to send on instead: the message goes as it is, without common
     keys, outside order and window; what is unsettled when the connection ends is withdrawn."""
+    reply_channel: str | None = None
+    """Where this message is answered, where that is not its conversation's: an address of the
+    plugin's own (`Context.listen`), which may say more than to whom."""
 
 
 class Write(msgspec.Struct, frozen=True, gc=False):

@@ -428,14 +428,20 @@ test("when nobody knows whether it arrived, the promise says so", async () => {
 });
 
 for (const status of [502, 504])
-  test(`nor does anybody after a ${status}: it is not sent again by the next connection`, async () => {
+  test(`a ${status} says nothing of what became of it: it is repeated, never sent anew`, async () => {
     const { gateway } = await overSse();
     const sent = gateway.send("one");
+    const refused = assert.rejects(sent, { unsure: true });
     await settle();
     requests[1].answer(status, "");
-    await assert.rejects(sent, { unsure: true });
     await settle();
-    assert.equal(requests.length, 2);
+    await pass(1000);
+    assert.equal(requests.length, 3);
+    assert.equal(requests[2].headers["Idempotency-Key"], requests[1].headers["Idempotency-Key"]);
+    requests[2].answer(404, "");
+    await refused;
+    await pass(1000);
+    assert.equal(requests.length, 3);
   });
 
 test("a poll that a proxy gave up is asked again", async () => {

@@ -3,7 +3,7 @@ import { connect, eventStream, Gateway, type SendError, type Stream } from "gate
 
 interface Post { author: string; text: string }
 
-const gateway: Gateway = connect("/chat/", { lastEventId: sessionStorage.getItem("at"), withCredentials: true });
+const gateway: Gateway = connect("/chat/", { lastEventId: sessionStorage.getItem("at"), withCredentials: true, queueBytes: 5000 });
 gateway.onmessage = event => {
   const { author }: Post = event.json<Post>();
   author.trim();

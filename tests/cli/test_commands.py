@@ -142,6 +142,13 @@ def test_stats_with_broken_settings(gateway):
     assert text.startswith("gateway: the settings cannot be read: JSONDecodeError")
 
 
+def test_stats_of_nothing(gateway):
+    """Where no gateway runs `stats` says so, and ends as `reload` does: the settings are right."""
+    status, text = gateway("stats", TOY_SETTINGS="{}")
+    assert (status, text.startswith("gateway: no hub answers at ")) == (1, True)
+    assert gateway("reload", TOY_SETTINGS="{}")[0] == 1
+
+
 def test_check_knows_the_limit_of_files(gateway):
     """`check` warns where the connections that settings allow need more files than there may be."""
     status, text = gateway("check", "--plugins", "http", "--set", "http.max_connections=99999999")

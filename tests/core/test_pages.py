@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gateway.core import pages
-from gateway.core.pages import Pages, asks_first
+from gateway.core.pages import FRESH, Pages, asks_first, merged
 from tests.core.asked import head
 
 MINE = b"https://app.example"
@@ -45,6 +45,21 @@ def test_who_is_admitted(caplog: pytest.LogCaptureFixture) -> None:
     )
 
 
+@pytest.mark.parametrize("site", [b"cross-site", b"same-site", b"same-origin", b"none"])
+@pytest.mark.parametrize("setting", [["same-host", MINE.decode(), "null"], ["*"]])
+def test_no_origin(site: bytes, setting: list[str], caplog: pytest.LogCaptureFixture) -> None:
+    """A page of another site that says no origin asks with cookies for what it may not read."""
+    found = context()
+    request = head([HOST, (b"sec-fetch-site", site), (b"sec-fetch-mode", b"no-cors")])
+    admitted = setting == ["*"] or site in {b"same-origin", b"none"}
+    assert Pages(found, setting, "an event stream").admit(request) is admitted
+    assert found.counts == ([] if admitted else ["foreign_origins_total"])
+    told = "a page of another site asked for an event stream at 'backend.example' without an Origin"
+    assert [record.getMessage().startswith(told) for record in caplog.records] == (
+        [] if admitted else [True]
+    )
+
+
 def test_not_all_are_logged(caplog: pytest.LogCaptureFixture) -> None:
     """Who makes up origins cannot fill the log."""
     own = Pages(context(), [], "an event stream")
@@ -75,6 +90,14 @@ def test_headers(setting: list[str], origin: bytes, allowed: bytes, credentials:
 def test_no_page() -> None:
     """Who sends no origin is told nothing but that another page's answer would differ."""
     assert Pages(context(), [], "").headers(asked()) == ((b"vary", b"origin"),)
+
+
+@pytest.mark.parametrize("setting", [[], ["same-host", "null", MINE.decode()]])
+def test_a_foreign_page(setting: list[str]) -> None:
+    """A page that may not ask may not read its refusal, either."""
+    assert Pages(context(), setting, "").headers(asked(b"https://evil.example"), b"etag") == (
+        (b"vary", b"origin"),
+    )
 
 
 def test_preflight() -> None:
@@ -113,3 +136,11 @@ def test_preflight() -> None:
 def test_no_preflight(request_: Any) -> None:
     """An OPTIONS that is no browser's question is nobody's preflight."""
     assert asks_first(request_) is None
+
+
+def test_merged() -> None:
+    """What the application says counts, but for Vary, which adds up: caches tell origins apart."""
+    own = [(b"cache-control", b"max-age=9"), (b"vary", b"cookie"), (b"x", b"1")]
+    ours = (FRESH, (b"vary", b"origin"))
+    assert merged(own, ours) == [(b"vary", b"origin"), *own]
+    assert merged([], ours) == list(ours)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import pytest
 
 from gateway.core.opening import Refuse
@@ -15,6 +18,10 @@ class Asked:
     def __init__(self, key="", **message):
         self.message = {"key": key, "message": message or {"text": "x"}}
         self.statuses = []
+        self.leave = None
+
+    def on_gone(self, callback):
+        self.leave = callback
 
     def answer(self, message):
         self.statuses.append(message["status"])
@@ -54,6 +61,24 @@ def test_repeated(status):
     for full in (False, True):
         again, ask = taking.take("7", full=full)
         assert (again, ask.statuses) == (None, [status])
+
+
+def test_who_left():
+    """Of who leaves before the answer nothing is held, however often a post is repeated so."""
+    taking = Taking()
+    post, first = taking.take("7")
+    left = [weakref.ref(first)]
+    first.leave()
+    for _ in range(3):
+        _, ask = taking.take("7")
+        left.append(weakref.ref(ask))
+        ask.leave()
+    _, stays = taking.take("7")
+    first = ask = None
+    gc.collect()
+    assert [ref() for ref in left] == [None] * 4
+    post.answer(Refuse(204))
+    assert stays.statuses == [204]
 
 
 def test_repeated_meanwhile():

@@ -285,6 +285,17 @@ def test_what_is_held_is_bounded(monkeypatch):
     assert 0 < len(world.engine.groups.replays._read) < 12
 
 
+def test_what_was_read_is_held_for_a_time():
+    """What was read for who came back is not held for ever."""
+    world, connection, _ = resuming()
+    world.edge.join("g", connection.reply_channel, resumed=missed(1, 2, at=2))
+    replays = world.engine.groups.replays
+    assert len(replays._read) == 2
+    world.clock.advance(replay.READ_SECONDS)
+    assert not replays._read
+    assert not replays._shared
+
+
 def test_what_waits_for_many_is_held_once(monkeypatch):
     """What many slow members missed is one object for all of them, however much it is, and gone
     with the last of them.

@@ -48,7 +48,7 @@ def start(clone: Path) -> Demo:
     env = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
     env.pop("DJANGO_SETTINGS_MODULE", None)
     process = subprocess.Popen(
-        ["make", "demo", f"DEMO_PORT={port}"],
+        ["make", "demo", f"DEMO_PORT={port}", f"DEMO_MQTT_PORT={free_port()}"],
         cwd=clone,
         env=env,
         stdin=subprocess.DEVNULL,
@@ -85,7 +85,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
 
 def test_printed_commands(demo: Demo) -> None:
     """Each command that `make demo` prints works as printed, in the clone."""
-    say, say_over_http2, bell, hear, talk = demo.commands
+    say, say_over_http2, bell, hear, talk, subscribe, publish = demo.commands
     assert re.fullmatch(r"said to \d+\n", shell(demo, say))
     assert re.fullmatch(r"said to \d+\n", shell(demo, say_over_http2))
     assert shell(demo, bell) == "ding\n"
@@ -93,6 +93,13 @@ def test_printed_commands(demo: Demo) -> None:
         shell(demo, say)
         assert heard("data: ") == "data: curl: hello\n"
     assert "< somebody: hello" in typed(demo, talk, "somebody: hello")
+    if shutil.which("mosquitto_sub") and shutil.which("mosquitto_pub"):
+        with listening(demo, f"{subscribe} -d") as heard:  # -d says when it is subscribed
+            heard("Subscribed")
+            shell(demo, say)
+            assert heard("curl") == "curl: hello\n"
+            shell(demo, publish)
+            assert heard("lamp") == "lamp: hello\n"
 
 
 def shell(demo: Demo, command: str) -> str:
@@ -112,15 +119,20 @@ def shell(demo: Demo, command: str) -> str:
 def listening(demo: Demo, command: str) -> Iterator[Callable[[str], str]]:
     """A command that goes on, once it prints; gives what returns its next line that begins so."""
     process = subprocess.Popen(
-        ["bash", "-c", f"exec {command}"], cwd=demo.clone, stdout=subprocess.PIPE, text=True
+        ["bash", "-c", f"exec stdbuf -oL {command}"],
+        cwd=demo.clone,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     assert process.stdout is not None
     lines = process.stdout
-    lines.readline()
-    yield lambda start: next(line for line in lines if line.startswith(start))
-    process.kill()
-    process.wait()
-    lines.close()
+    try:
+        lines.readline()
+        yield lambda start: next(line for line in lines if line.startswith(start))
+    finally:
+        process.kill()
+        process.wait()
+        lines.close()
 
 
 def typed(demo: Demo, command: str, line: str) -> str:

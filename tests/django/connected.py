@@ -73,6 +73,7 @@ class Line:
         return [reply.get("text", reply) for reply in replies], outcomes[0]
 
     def settle_connect(self):
+        self._order = 0
         return self._settle("connect", headers=self.headers, query_string=self.query)
 
     def settle(self, text=""):

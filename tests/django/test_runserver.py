@@ -152,6 +152,14 @@ def test_websockets(project, runserver):
     assert "CONNECT /no/" not in running.text()
 
 
+def test_what_is_routed_and_not_served(project, runserver):
+    """Routes of a protocol that is not among the plugins have a line, since they hear nothing."""
+    add(project, "site1/settings.py", ROUTED)
+    add(project, "site1/routing.py", 'routes += [route("sse.receive", echo)]\n')
+    running = runserver("0", "--noreload")
+    running.wait_for("Starting websocket on http\nNot starting sse: it is routed, and not in 'plug")
+
+
 @pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
 def test_either_loop(project, runserver, loop):
     """The gateway runs on a thread that is not the main one, on uvloop and on asyncio's loop."""

@@ -130,6 +130,7 @@ def test_json_groups(peer, work):
     [
         ({"text": {"a": 1}}, TypeError, "a JsonSseConsumer sends other things, as JSON"),
         ({"text": b"x"}, TypeError, r"write send\(bytes=…\)"),
+        ({"text": "x", "event": "close"}, ValueError, r"gateway's own; .* send\(close=True\)"),
         ({"event": "tick"}, ValueError, r"send\('', event=…\)"),
         ({"text": "x", "retry": 1.5}, TypeError, r"retry=int\(1000 \* seconds\)"),
         ({}, ValueError, r"send\('text'\)"),

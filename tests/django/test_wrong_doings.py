@@ -90,7 +90,31 @@ CONSUMERS = {
     ),
     "a group's key that the protocol does not know": (
         "def receive(message): group.add(message.reply_channel); group.send({'txt': 'hi'})",
-        "group room: invalid reply dropped: unknown key 'txt'",
+        "group room: invalid reply dropped by websocket: unknown key 'txt'",
+    ),
+    "a keyword misspelt": (
+        "def receive(message): group.send({'text': 'hi'}, histroy=3)",
+        "TypeError: Group.send() has no keyword 'histroy'; did you mean history?",
+    ),
+    "a keyword that only others have": (
+        "async def receive(message): await message.reply_channel.asend({'text': 'hi'}, expires=3)",
+        (
+            "TypeError: Channel.send() has no keyword 'expires'; there are immediately, on_commit, "
+            "using"
+        ),
+    ),
+    "a keyword of add misspelt": (
+        "def receive(message): group.add(message.reply_channel, anounce=True)",
+        "TypeError: Group.add() has no keyword 'anounce'; did you mean announce?",
+    ),
+    "send of a consumer for any protocol": (
+        """
+        class Chat(Consumer):
+            protocols = ["websocket"]
+            def receive(self, message): self.send("hi")
+        routing = [route_class(Chat)]
+        """,
+        "AttributeError: 'Chat' object has no attribute 'send'; write self.reply(…)",
     ),
     "a status where there was a handshake": (
         "def receive(message): message.reply(status=404)",

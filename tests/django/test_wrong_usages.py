@@ -374,6 +374,15 @@ CLASSES = {
         """,
         ("ImproperlyConfigured: app.Room.protocols is one str; write protocols = ['websocket']"),
     ),
+    "a demultiplexer's protocols of one str": (
+        """
+        class Room(Demultiplexer):
+            protocols = "websocket"
+            consumers = {"chat": Chat}
+        route_class(Room)
+        """,
+        "ImproperlyConfigured: app.Room.protocols is one str; write protocols = ['websocket']",
+    ),
     "protocols of another type": (
         """
         class Room(Consumer):

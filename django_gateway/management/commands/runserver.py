@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from collections.abc import Sequence
 from functools import partial
 from io import StringIO
 from pathlib import Path
@@ -110,10 +111,11 @@ class Command(RunserverCommand):
         guest.start()
         for text in found.warnings():
             self.stderr.write(self.style.WARNING(f"WARNING: {text}"))
-        self._say(guest, bound=sock is not None)
+        unserved = found.unserved() if self._options["use_worker"] else ()
+        self._say(guest, bound=sock is not None, unserved=unserved)
         guest.wait()
 
-    def _say(self, guest: Guest, *, bound: bool) -> None:
+    def _say(self, guest: Guest, *, bound: bool, unserved: Sequence[str] = ()) -> None:
         """Print Django's lines, with ours between them."""
         real, said = self.stdout, StringIO()
         self.stdout = OutputWrapper(said)
@@ -132,6 +134,7 @@ class Command(RunserverCommand):
                 else:
                     pages = [_page(place) for place in places]
                 lines += [f"Starting development server at {page}" for page in pages]
+        lines += [f"Not starting {name}: it is routed, and not in 'plugins'" for name in unserved]
         if not self._options["use_worker"]:
             lines.append(
                 "Starting no worker here; start some with 'manage.py runworker' (layer "

@@ -1,8 +1,9 @@
 """The one routing table. What no route takes is Django's: urls.py."""
 
-from demo.consumers import Room
+from demo.consumers import Devices, Room
 from django_gateway import path, route_class
 
 routes = [
     route_class(Room, path=path("room/")),
+    route_class(Devices),
 ]

@@ -126,6 +126,20 @@ def checked_since(since: str) -> str:
     return since
 
 
+def checked_position(position: tuple[int, int] | None) -> tuple[int, int] | None:
+    """Return a position of a log, or None; raise TypeError that says why it is none."""
+    if position is None or (
+        isinstance(position, tuple | list)
+        and len(position) == 2
+        and all(number.__class__ is int for number in position)
+    ):
+        return position
+    raise TypeError(
+        "since is a position, (epoch, offset), as log_append and log_read return it, or None for "
+        f"all that is kept, not {position!r}; names.parse_position reads the id of a message"
+    )
+
+
 def checked_key(key: str) -> str:
     """Return ``key`` if it may name a log; raise TypeError or ValueError that says why not."""
     if not isinstance(key, str):
@@ -133,6 +147,13 @@ def checked_key(key: str) -> str:
     if not 0 < len(key) <= MAX_KEY:
         raise ValueError(f"the key of a log has 1 to {MAX_KEY} characters, not {len(key)}")
     return key
+
+
+def checked_prefix(prefix: str) -> str:
+    """Return what keys are to begin with; raise TypeError that says why it cannot be."""
+    if not isinstance(prefix, str):
+        raise TypeError(f"the prefix of keys is a str, not {type(prefix).__name__}")
+    return prefix
 
 
 _UNPINNED = _encode({"unpinned": True})[1:]

@@ -35,7 +35,7 @@ item         fields                                     meaning
                                                         join groups again
 ``FENCED``   (none)                                     our lease has ended: close every connection
 ``GAP``      group                                      of messages that are kept some had no room:
-                                                        they are not in what follows
+                                                        here, and further on in the same batch
 ===========  =========================================  ==========================================
 """
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from gateway.core import names
 from gateway.core.errors import ChannelFull
-from gateway.core.layers.edge import GROUP, JOIN, PART
+from gateway.core.layers.edge import GAP, GROUP, JOIN, PART
 from gateway.core.layers.inboxes import ITEM_SIZE
 from gateway.core.layers.log import GROUP_LOG, Logs, Resumed
 from gateway.core.layers.options import LayerOptions
@@ -119,6 +119,7 @@ class Groups(Logs):
         members = found.here.setdefault(process, {})
         found.count += channel not in members
         members[channel] = meta
+        process.skipped.discard(group)
         process.groups.setdefault(channel, set()).add(group)
         if announce:
             self._announce_member(found, (group, channel), meta, again=again)
@@ -224,8 +225,9 @@ class Groups(Logs):
             ):
                 self.full += 1
                 self._drop(None, Drop.FULL, 1)
-                if kept:
+                if kept and group not in process.skipped:
                     process.skipped.add(group)
+                    self._item(process, (GAP, group), 0)
             else:
                 self.messages += 1
                 self._item(process, (GROUP, group, payload, list(exclude), *kept), len(payload))

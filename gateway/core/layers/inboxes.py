@@ -8,7 +8,7 @@ from typing import Final
 from gateway.core.errors import ChannelFull, Fenced
 from gateway.core.layers import codec
 from gateway.core.layers.base import FAILED, OK, Outcome
-from gateway.core.layers.edge import ANNOUNCED, GAP, GROUP, JOIN, MESSAGE, OUTCOME, Item
+from gateway.core.layers.edge import ANNOUNCED, GROUP, JOIN, MESSAGE, OUTCOME, Item
 from gateway.core.layers.options import LayerOptions
 from gateway.core.layers.records import Channel, Entry, Link, Process, Reader
 from gateway.core.metrics import Drop
@@ -67,10 +67,7 @@ class Inboxes:
             process.inbox = items[end:]
             del items[end:]
             process.inbox_bytes -= sum(map(_weight, items))
-        if process.skipped:
-            # before what is newer: whoever has heard that has heard this
-            items[:0] = [(GAP, group) for group in process.skipped]
-            process.skipped.clear()
+        process.skipped.clear()
         return items
 
     def _to_inbox(

@@ -194,7 +194,7 @@ class Process:
         self.resumes = False
         """Whether its inbox has something in it that a member missed."""
         self.skipped: set[str] = set()
-        """The groups of which its inbox lacks messages that are kept."""
+        """The groups with a ``GAP`` in its inbox, for all members, since that was drained."""
         self.waiters: list[Reader] = []
         self.receipts: dict[int, Entry] = {}
         self.registered: dict[str, tuple[str, bytes]] = {}

@@ -30,6 +30,8 @@ from gateway.core.layers.codec import (
     checked_group,
     checked_history,
     checked_key,
+    checked_position,
+    checked_prefix,
     checked_seconds,
     decode,
     encode,
@@ -293,17 +295,18 @@ class Verbs(Layer):
 
     def log_read(self, key: str, since: tuple[int, int] | None = None) -> History:
         off_loop("log_read")
-        return _history(self._ask(DO_LOG_READ, checked_key(key), since))
+        return _history(self._ask(DO_LOG_READ, checked_key(key), checked_position(since)))
 
     async def alog_read(self, key: str, since: tuple[int, int] | None = None) -> History:
-        return _history(await self._aask(DO_LOG_READ, checked_key(key), since))
+        wanted = checked_key(key), checked_position(since)
+        return _history(await self._aask(DO_LOG_READ, *wanted))
 
     def log_keys(self, prefix: str = "") -> list[str]:
         off_loop("log_keys")
-        return list(self._ask(DO_LOG_KEYS, prefix))
+        return list(self._ask(DO_LOG_KEYS, checked_prefix(prefix)))
 
     async def alog_keys(self, prefix: str = "") -> list[str]:
-        return list(await self._aask(DO_LOG_KEYS, prefix))
+        return list(await self._aask(DO_LOG_KEYS, checked_prefix(prefix)))
 
     def flush(self) -> None:
         off_loop("flush")

@@ -88,7 +88,7 @@ class Upload:
             content = bytes(buffer[:BLOCK])
             del buffer[:BLOCK]
             message = {"offset": self._offset, "content": content, "more_content": not last}
-            actions.append(Emit("request", message, PIECE, None, self.channel))
+            actions.append(Emit("request", message, PIECE, channel=self.channel))
             self._offset += len(content)
             self._unsettled += 1
             self._finished = last
@@ -110,4 +110,4 @@ class Upload:
         if self.channel is None or self._finished or self._broken:
             return []
         self._finished = True
-        return [Emit("request", {"closed": True}, None, None, self.channel)]
+        return [Emit("request", {"closed": True}, channel=self.channel)]

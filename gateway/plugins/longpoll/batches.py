@@ -74,7 +74,7 @@ class Batches:
         `Stray` for one by which nobody can tell what it has.
         """
         if cursor is None:
-            if self.number > 1:
+            if self.number > 1 or (self.number == 1 and self._given is None):
                 raise Stray(
                     428, f'say in If-None-Match what you have; the last was "{self.number}"'
                 )

@@ -161,10 +161,10 @@ class LongpollSuite(PluginSuite):
         Turn(
             asked(b"POST", b"/room?a=b", b"", b"Prefer: respond-async", b"Last-Event-ID: 1-2a"),
             ("connect", {"path": "/room", "query_string": b"a=b", "last_event_id": "1-2a"}),
-            answer=b"HTTP/1.1 201 Created\r\ncontent-type: application/json\r\n"
+            answer=b"HTTP/1.1 201 Created\r\ncache-control: no-store\r\n"
+            b"vary: origin\r\ncontent-type: application/json\r\n"
             b"location: /room?gateway_connection=LOCATION\r\n"
-            b"preference-applied: respond-async\r\ncache-control: no-store\r\n"
-            b"vary: origin\r\ncontent-length: 111\r\nserver: gateway\r\n\r\n"
+            b"preference-applied: respond-async\r\ncontent-length: 111\r\nserver: gateway\r\n\r\n"
             b'{"location":"/room?gateway_connection=LOCATION","wait":25,"expires":60.0}',
         ),
     )

@@ -9,7 +9,7 @@ from gateway.core import opening, posting
 from gateway.core.errors import RemoteProtocolError
 from gateway.core.escape import escaped
 from gateway.core.opening import Refuse, refusal
-from gateway.core.pages import Pages, asks_first
+from gateway.core.pages import FRESH, Pages, asks_first, merged
 from gateway.core.places import Places
 from gateway.core.plugin import Context, Drop, Message, Peer
 from gateway.core.relay import Answer, Unanswered
@@ -17,7 +17,7 @@ from gateway.core.web import Exchange, Head
 from gateway.plugins.longpoll import requests
 from gateway.plugins.longpoll.config import LongpollConfig
 from gateway.plugins.longpoll.translate import LongpollSession
-from gateway.plugins.longpoll.transport import FRESH, LongpollWire
+from gateway.plugins.longpoll.transport import LongpollWire
 
 METHODS: Final = b"GET, POST, DELETE"
 ALLOWED: Final = b"prefer, if-none-match, idempotency-key, content-type, last-event-id"
@@ -92,7 +92,7 @@ class Door:
 
     def _preflight(self, exchange: Exchange) -> None:
         if asks_first(exchange.head) is None:
-            self.answer(exchange, Refuse(204, headers=[(b"allow", OPTIONS)]))
+            self.refuse(exchange, Refuse(204, headers=[(b"allow", OPTIONS)]))
             return
         exchange.respond(204, self._pages.preflight(exchange.head, METHODS, ALLOWED))
         exchange.end()
@@ -159,21 +159,14 @@ class Door:
             # RFC 7240 section 3: which preference was heeded, and how.
             applied = (b"preference-applied", b"wait=%d" % wait)
             answer = Refuse(answer.status, answer.content, (*answer.headers, applied))
-        self.answer(exchange, answer)
+        self.refuse(exchange, answer)
 
     # ------------------------------------------------ answers
 
-    def answer(self, exchange: Exchange, answer: Refuse) -> None:
-        """Answer a request, for this moment and for the page that asked alone."""
-        if not any(name == b"cache-control" for name, _ in answer.headers):
-            answer = Refuse(answer.status, answer.content, (*answer.headers, FRESH))
-        self.refuse(exchange, answer)
-
     def refuse(self, exchange: Exchange, answer: Refuse) -> None:
-        """Answer a request with an ordinary response; 500 if its headers cannot be sent."""
-        own = {name for name, _ in answer.headers}
+        """Answer a request, for this moment alone; 500 if the headers cannot be sent."""
         cors = self._pages.headers(exchange.head, EXPOSED)
-        headers = (*answer.headers, *(field for field in cors if field[0] not in own))
+        headers = merged(answer.headers, (FRESH, *cors))
         answer = Refuse(answer.status, answer.content, headers)
         if (error := opening.answer(exchange, answer)) is not None:
             self.drop(Drop.INVALID)

@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from gateway.plugins.longpoll.door import Door
 
 JSON: Final = (b"content-type", b"application/json")
-FRESH: Final = (b"cache-control", b"no-store")
 
 
 class LongpollWire:
@@ -221,10 +220,9 @@ class LongpollWire:
             JSON,
             (b"location", location.encode("latin-1")),
             (b"preference-applied", b"respond-async"),
-            FRESH,
             *answer.headers,
         )
-        door.answer(exchange, Refuse(201, msgspec.json.encode(said), headers))
+        door.refuse(exchange, Refuse(201, msgspec.json.encode(said), headers))
         self._await()
 
     def _put(self, message: bytes | Marked) -> None:

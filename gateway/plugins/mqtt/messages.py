@@ -52,6 +52,24 @@ class Connect(TypedDict, total=False):
     broker: Annotated[str, BROKER]
 
 
+class Auth(TypedDict, total=False):
+    """A device (MQTT 5) proves who it is, by a method of its own, before ``mqtt.connect``.
+
+    Its consumer answers with ``auth``, which the device answers in turn; or returns: it is proven.
+    """
+
+    client_id: Annotated[str, CLIENT_ID]
+    method: Annotated[str, Meta(description="The authentication method, such as SCRAM-SHA-256.")]
+    data: Annotated[
+        bytes | None,
+        Meta(description="The authentication data of this step.", extra={"secret": True}),
+    ]
+    step: Annotated[int, Meta(description="1, and one more for each answer of the device.")]
+    again: Annotated[
+        bool, Meta(description="Whether a device that was let in proves anew who it is.")
+    ]
+
+
 class Subscribe(TypedDict):
     """A device asks for subscriptions. Refused, it gets none of them."""
 
@@ -160,6 +178,13 @@ class Reply(TypedDict, total=False):
     broker: Annotated[
         str, Meta(description="The broker to publish at; without it ``mqtt.default``.")
     ]
+    auth: Annotated[
+        bytes,
+        Meta(
+            description="Answering ``mqtt.auth``: authentication data for the device, which "
+            "answers with another; with ``accept`` the last."
+        ),
+    ]
     accept: Annotated[
         bool, Meta(description="Let the device in, or refuse it, while that is undecided.")
     ]
@@ -191,6 +216,7 @@ class Reply(TypedDict, total=False):
 
 
 KINDS: Final = {
+    "auth": Auth,
     "connect": Connect,
     "subscribe": Subscribe,
     "unsubscribe": Unsubscribe,

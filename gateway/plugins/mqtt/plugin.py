@@ -70,11 +70,31 @@ class MqttPlugin(ProtocolPlugin):
 
     async def start(self) -> None:
         """Start the roles that the settings name."""
+        self._check_layer()
         for role in self._roles.values():
             await role.start()
         if "server" in self._roles and not self.config.default:
             self.context.listen(PUBLISH, self._publish)
             self.context.listen(f"{PUBLISH}!", self._publish)
+
+    def _check_layer(self) -> None:
+        """Raise PluginError where QoS 1 is promised, and the layer cannot keep that."""
+        if self.context.settles:
+            return
+        config = self.config
+        who = ["mqtt.listen: devices publish with QoS 1 and 2"] if config.listen else []
+        who += [
+            f"mqtt.brokers.{name}: qos is {broker.qos}"
+            for name, broker in config.brokers.items()
+            if broker.qos
+        ]
+        if who:
+            raise PluginError(
+                f"{who[0]}, and this channel layer cannot say what became of a message (it has no "
+                "extension 'deliveries'), so nothing could be acknowledged truthfully; set "
+                "layer.url to unix:///path or memory://, or only join brokers (listen = []), with "
+                "qos = 0 and mode = 'shared'"
+            )
 
     def serve(self, arrived: Arrived) -> asyncio.Protocol:
         """Return the protocol of a device's connection that is there, whoever accepted it."""

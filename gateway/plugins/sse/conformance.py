@@ -16,7 +16,7 @@ from gateway.testing.rig import Client, Rig
 _DATE: Final = re.compile(rb"\r\ndate: [^\r]+")
 _HEAD: Final = (
     b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n"
-    b"cache-control: no-cache, no-transform\r\nx-accel-buffering: no\r\nvary: origin\r\n"
+    b"cache-control: no-store, no-transform\r\nx-accel-buffering: no\r\nvary: origin\r\n"
     b"transfer-encoding: chunked\r\nserver: gateway\r\nconnection: close\r\n\r\n"
 )
 

@@ -8,7 +8,7 @@ from typing import Final
 from gateway.core import opening, posting
 from gateway.core.escape import escaped
 from gateway.core.opening import Refuse, refusal
-from gateway.core.pages import Pages, asks_first
+from gateway.core.pages import FRESH, Pages, asks_first, merged
 from gateway.core.plugin import Context, Drop, Peer
 from gateway.core.relay import Answer, Ask, Location
 from gateway.core.web import Exchange, Head, Header
@@ -117,7 +117,7 @@ class Door:
 
     def refuse(self, exchange: Exchange, answer: Refuse) -> None:
         """Answer a request with an ordinary response; 500 if its headers cannot be sent."""
-        headers = translate.merged(answer.headers, self._pages.headers(exchange.head))
+        headers = merged(answer.headers, (FRESH, *self._pages.headers(exchange.head)))
         answer = Refuse(answer.status, answer.content, headers)
         if (error := opening.answer(exchange, answer)) is not None:
             self.drop(Drop.INVALID)

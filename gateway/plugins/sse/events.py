@@ -26,6 +26,8 @@ from gateway.core.errors import LocalProtocolError
 
 SAID: Final = frozenset(("text", "bytes", "event", "id", "retry", "comment", "missed"))
 """The keys of a reply that become bytes here."""
+OWN: Final = frozenset(("open", "close", "missed"))
+"""The names of events by which the gateway itself speaks to a page."""
 COMMENT: Final = b":\n\n"
 """Says nothing: it begins a stream, so that proxies let go of its head, and keeps it alive."""
 
@@ -41,6 +43,8 @@ def encoded(reply: Mapping[str, Any]) -> bytes:
     text = reply.get("text")
     name = reply.get("event")
     data = reply.get("bytes")
+    if name in OWN:
+        raise LocalProtocolError(f"the event {name} is the gateway's own; choose another name")
     if data is not None:
         text = base64.b64encode(data).decode()
         name = "bytes" if name is None else name

@@ -81,7 +81,13 @@ class Reply(TypedDict, total=False):
             "``event`` names it nothing else."
         ),
     ]
-    event: Annotated[str, Meta(description="The event's name. Without CR, LF and NUL.")]
+    event: Annotated[
+        str,
+        Meta(
+            description="The event's name. Without CR, LF and NUL; not `open`, `close` or "
+            "`missed`, which are the gateway's own."
+        ),
+    ]
     id: Annotated[
         str,
         Meta(

@@ -30,6 +30,7 @@ from gateway.core.opening import (
     undecided,
     unreached,
 )
+from gateway.core.pages import merged
 from gateway.core.plugin import (
     ACCEPTED,
     REJECTED,
@@ -65,8 +66,9 @@ POLICY: Final = 1008
 
 _HEADERS: Final = (
     (b"content-type", TYPE),
-    # A proxy is to store nothing, and to pass on each byte as it comes: compression collects.
-    (b"cache-control", b"no-cache, no-transform"),
+    # A cache is to store nothing, RFC 9111 section 5.2.2.5: a stream is somebody's, and may begin
+    # with its location. A proxy is to pass on each byte as it comes: compression collects.
+    (b"cache-control", b"no-store, no-transform"),
     # What nginx understands by itself: it collects a response otherwise.
     (b"x-accel-buffering", b"no"),
 )
@@ -134,12 +136,6 @@ def _names(accept: bytes) -> bool:
 def stream_headers(own: Sequence[Header], cors: Iterable[Header]) -> list[Header]:
     """Return the headers of a stream: the application's, and ours that it has none of."""
     return merged(own, (*_HEADERS, *cors))
-
-
-def merged(own: Sequence[Header], ours: Iterable[Header]) -> list[Header]:
-    """Return headers with ours before them, but for what they say themselves."""
-    named = {name for name, _ in own} - {b"vary"}  # which adds up
-    return [*(field for field in ours if field[0] not in named), *own]
 
 
 # ---------------------------------------------------------------- the stream

@@ -26,6 +26,7 @@ class SseWire:
         "_exchange",
         "_location",
         "_open",
+        "_owes",
         "_paused",
         "_posts",
         "_spoke",
@@ -42,6 +43,8 @@ class SseWire:
         self._open = False
         self._paused = False
         self._spoke = False
+        self._owes: float | None = None
+        """Since when the client owes an acknowledgement, as far as was seen; None: it owes none."""
         self.traffic = Traffic() if door.recording else None
         """Bytes of events, for the access log."""
         door.streams += 1
@@ -67,7 +70,7 @@ class SseWire:
         elif output is not KEEP_ALIVE:
             self._spoke = True
             self._share(exchange, output)
-        elif exchange.unheard() > self._door.config.silence:
+        elif self._has_vanished(exchange):
             self._door.vanished()
             self.close(b"", abort=True)
         elif self._spoke:
@@ -122,6 +125,16 @@ class SseWire:
             where = link(exchange.head, location.text)
             event = events.opening(where, self._door.config.keep_alive)
             self._share(exchange, Piece(event))
+
+    def _has_vanished(self, exchange: Exchange) -> bool:
+        """Return whether the client has owed an acknowledgement for too long."""
+        unheard = exchange.unheard()
+        now = self._door.loop.time()
+        if not unheard:
+            self._owes = None
+        elif self._owes is None or unheard < now - self._owes:
+            self._owes = now  # for what was sent just now, or after it was heard of
+        return self._owes is not None and now - self._owes >= self._door.config.silence
 
     def _posted(self, ask: Ask) -> None:
         """Take what the client has posted to this stream, to whichever process."""

@@ -200,6 +200,10 @@ class Logs(Harness):
             (lambda: layer.log_append("k", {}, 1, -1.0), ValueError),
             (lambda: layer.log_append("k", {}, 1, True), TypeError),
             (lambda: layer.log_read(""), ValueError),
+            (lambda: layer.log_read("k", "1f-a"), TypeError),  # type: ignore[arg-type]
+            (lambda: layer.log_read("k", (1, 2.0)), TypeError),  # type: ignore[arg-type]
+            (lambda: layer.log_read("k", (1,)), TypeError),  # type: ignore[arg-type]
+            (lambda: layer.log_keys(5), TypeError),  # type: ignore[arg-type]
             (lambda: layer.send_group("g", {}, history=-1), ValueError),
             (lambda: layer.send_group("g", {}, history=True), TypeError),
             (lambda: layer.send_group("g", {}, history_seconds=5), TypeError),
@@ -402,7 +406,7 @@ class Histories(Harness):
 
     def test_a_gap(self) -> None:
         """A gateway process that had no room for kept messages of a group hears that some are
-        missing, before what is newer; of others it hears nothing.
+        missing, where they are; of others it hears nothing.
         """  # noqa: D205 - one sentence
         server, layer = self.server(process_capacity=2), self.join()
         for group in "gh":
@@ -412,12 +416,22 @@ class Histories(Harness):
             [group_sending("g", {"n": n}, history=5) for n in range(5)]
             + [group_sending("h", {"n": n}) for n in range(2)]
         )
-        gap, *items = server.heard(3)
+        *items, gap = server.heard(3)
         assert gap == (GAP, "g")
         assert [(item[1], item[2]["n"]) for item in items] == [("g", 0), ("g", 1)]
         layer.send_group("g", {"n": 9}, history=5)
         assert [item[2] for item in server.heard(1)] == [{"n": 9}]
         self.dropped(layer, full=5)
+
+    def test_a_gap_behind_a_join(self) -> None:
+        """Who joins behind a gap hears of the next one."""
+        server, layer = self.server(process_capacity=1), self.join()
+        layer.group_add("g", f"x.{server.process}!a")
+        server.heard(1)
+        sends = [group_sending("g", {"n": n}, history=5) for n in range(4)]
+        joins = [joining("g", f"x.{server.process}!b", since="0-0")]
+        layer.apply([*sends[:3], *joins, sends[3]])
+        assert [item[0] for item in server.heard(4)] == [GROUP, GAP, JOIN, GAP]
 
     def test_who_resumes_is_gone(self) -> None:
         """A member of a process that is gone is none, counted, and gets nothing."""

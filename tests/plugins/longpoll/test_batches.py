@@ -55,6 +55,18 @@ def test_stray():
     assert caught.value.answer.status == 428
 
 
+def test_nothing_said_after_the_first():
+    """Who has had the first batch, and says nothing of it any more, is asked to."""
+    batches = Batches(1000)
+    batches.put(b"1")
+    batches.give()
+    assert batches.ask(None) == b"[1]"
+    assert batches.ask(1) is None
+    with pytest.raises(Stray, match='If-None-Match what you have; the last was "1"') as caught:
+        batches.ask(None)
+    assert caught.value.answer.status == 428
+
+
 def test_bounded():
     """A batch ends with the message that fills it; the rest is the next's."""
     batches = Batches(4)

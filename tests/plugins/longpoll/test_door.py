@@ -123,3 +123,16 @@ def test_fenced():
     assert doors.context.open == 0
     assert doors.door.waiting == 0
     assert doors.edge.called("end") == []
+
+
+def test_refused_by_the_application():
+    """An answer of the application's own is stored by no cache, and is of one origin alone."""
+    doors = Doors(origins=["https://a.example"])
+    asked = doors.ask(headers=[(b"origin", b"https://a.example")])
+    [post] = doors.edge.take()
+    reply = {"status": 404, "content": b"none", "headers": [(b"vary", b"cookie")]}
+    doors.edge.reply(post.messages[0]["reply_channel"], reply)
+    doors.edge.settle(post, OK)
+    assert asked.status == 404
+    assert (b"cache-control", b"no-store") in asked.headers
+    assert [value for name, value in asked.headers if name == b"vary"] == [b"origin", b"cookie"]

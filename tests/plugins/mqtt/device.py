@@ -82,6 +82,8 @@ class Device:
 
 
 @contextlib.contextmanager
-def site(announced: tuple[str, ...] = (), **config: Any) -> Iterator[Site]:
-    with Rig(MqttPlugin, MqttConfig(**config), announced=announced) as rig:
+def site(
+    announced: tuple[str, ...] = (), gateway: dict[str, Any] | None = None, **config: Any
+) -> Iterator[Site]:
+    with Rig(MqttPlugin, MqttConfig(**config), announced=announced, **gateway or {}) as rig:
         yield Site(rig)

@@ -91,8 +91,6 @@ def test_wrong_versions_and_ids(protocol: int) -> None:
             device = s.device("", protocol)
             assigned = device.hello[0].properties["assigned_client_identifier"]
             assert assigned == s.of("connect")[-1]["client_id"]
-            method = {"authentication_method": "x"}
-            assert s.device("m", protocol, properties=method).hello[0].code == 0x8C
 
 
 def test_silence_before_connect() -> None:

@@ -285,6 +285,9 @@ def test_chromium_comes_back(browser: Browser) -> None:
 
 FROM = "fetch(%s, {method: 'POST', headers: {'content-type': 'application/json'}, body: '1'})"
 
+BLINDLY = """fetch(%s, {mode: "no-cors", headers: {accept: "text/event-stream"}})
+  .then(answer => answer.type)"""
+
 
 @on_loop
 async def chromium_of_another_site(browser: Browser) -> None:
@@ -303,7 +306,12 @@ async def chromium_of_another_site(browser: Browser) -> None:
         async with tab(browser, pages, "127.0.0.1") as other:
             await other.listen(url.replace("127.0.0.1", "localhost"))
             assert await other.heard(1) == [["error", 2]]
-        assert gateway.metrics.snapshot()["gateway_sse_foreign_origins_total"] == 1
+            foreign = "gateway_sse_foreign_origins_total"
+            assert gateway.metrics.snapshot()[foreign] == 1
+            blind = BLINDLY % json.dumps(url.replace("127.0.0.1", "localhost"))
+            assert await other.evaluate(blind) == "opaque"
+            assert gateway.metrics.snapshot()[foreign] == 2
+        assert len(gateway.messages("connect")) == 1
 
 
 def test_chromium_of_another_site(browser: Browser) -> None:

@@ -114,6 +114,13 @@ def test_missed() -> None:
             events.encoded({"missed": True, **more})
 
 
+@pytest.mark.parametrize("name", ["open", "close", "missed"])
+def test_the_gateways_own(name: str) -> None:
+    """An event of the application's cannot pass for one by which the gateway speaks to a page."""
+    with pytest.raises(LocalProtocolError, match=f"the event {name} is the gateway's own"):
+        events.encoded({"text": "x", "event": name})
+
+
 @pytest.mark.parametrize("key", ["event", "id"])
 @pytest.mark.parametrize("char", ["\r", "\n", "\0"])
 def test_one_line(key: str, char: str) -> None:

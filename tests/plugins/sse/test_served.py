@@ -45,7 +45,7 @@ async def test_accepted() -> None:
         stream = await gateway.open("/news?a=b")
         assert dict(stream.headers) | {"date": ""} == {
             "content-type": "text/event-stream",
-            "cache-control": "no-cache, no-transform",
+            "cache-control": "no-store, no-transform",
             "x-accel-buffering": "no",
             "vary": "origin",
             "transfer-encoding": "chunked",

@@ -129,7 +129,7 @@ class BrokerSession(Session):
             self._idle.pop(topic, None)
         else:
             yield from self._rest(topic)
-        yield Emit("receive", message, token, topic, self._place(message))
+        yield Emit("receive", message, token, topic, reply_channel=self._place(message))
         if (
             self._broker.version != "5"  # whose broker knows it as its Receive Maximum
             and self._reading

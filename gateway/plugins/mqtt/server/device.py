@@ -14,10 +14,11 @@ from typing import Any, Final
 
 import msgspec
 
-from gateway.core.plugin import FAILED, OK, Action, Done, Drop, Outcome
-from gateway.plugins.mqtt import codec
-from gateway.plugins.mqtt.packets import PUBREL
-from gateway.plugins.mqtt.server.publication import Publication
+from gateway.core.plugin import FAILED, OK, REJECTED, Action, Done, Drop, Outcome
+from gateway.plugins.mqtt import codec, reasons
+from gateway.plugins.mqtt.packets import PUBACK, PUBCOMP, PUBREC, PUBREL, Ack
+from gateway.plugins.mqtt.server.aliases import Told
+from gateway.plugins.mqtt.server.publication import Halves, Publication
 from gateway.plugins.mqtt.server.subscriptions import Subscription
 
 NO_ROOM: Final = Outcome(FAILED, reason="too much waits for the device", cause="slow")
@@ -31,7 +32,7 @@ DUPLICATE: Final = 0x08
 class Line:
     """A connection as its device uses it; `write` and `push` send bytes, or queue them."""
 
-    __slots__ = ("max_packet", "protocol", "push", "run", "window", "write")
+    __slots__ = ("aliases", "max_packet", "protocol", "push", "run", "window", "write")
 
     def __init__(
         self,
@@ -41,6 +42,7 @@ class Line:
         run: Callable[[Iterable[Action]], None],
         window: int,
         max_packet: int,
+        aliases: int = 0,
     ) -> None:
         self.protocol = protocol
         self.write = write
@@ -51,6 +53,25 @@ class Line:
         """Runs actions of its session."""
         self.window = window
         self.max_packet = max_packet
+        self.aliases = Told(aliases) if aliases else None
+        """Where the device takes any."""
+
+    def halves(
+        self, publication: Publication, qos: int, ids: tuple[int, ...], now: float, *, retain: bool
+    ) -> tuple[Halves, bool]:
+        """Return the frame of a publication for this device, as short as it may be.
+
+        True: it says for the first time what an alias stands for, and must not be dropped.
+        """
+        aliases = self.aliases
+        alias = 0 if aliases is None else aliases.of(publication.topic)
+        found = publication.halves(self.protocol, qos, ids, now, retain=retain, alias=alias)
+        if alias <= 0 or aliases is None:
+            return found, False
+        if len(found[0]) + len(found[1]) + 2 > self.max_packet:
+            return publication.halves(self.protocol, qos, ids, now, retain=retain), False
+        aliases.define(publication.topic, alias)
+        return found, True
 
 
 class Outgoing:
@@ -143,15 +164,15 @@ class Device:
             if line is None:
                 self._limits.drop(Drop.GONE)
                 return
-            head, tail = publication.halves(
-                line.protocol, 0, ids, self._limits.now(), retain=retain
-            )
-            size = len(head) + len(tail)
-            if size > line.max_packet:
+            (frame, _), new = line.halves(publication, 0, ids, self._limits.now(), retain=retain)
+            if len(frame) > line.max_packet:
                 self._limits.drop(Drop.TOO_BIG)
                 self._done(token, TOO_BIG)
                 return
-            line.push(head + tail, size)
+            if new:
+                line.write(frame)
+            else:
+                line.push(frame, len(frame))
             self._done(token, OK)
             return
         outgoing = Outgoing(publication, qos, ids, token, retain=retain)
@@ -181,8 +202,8 @@ class Device:
             self._limits.drop(Drop.EXPIRED)
             self._done(outgoing.token, EXPIRED)
             return
-        head, tail = publication.halves(
-            line.protocol, outgoing.qos, outgoing.ids, now, retain=outgoing.retain
+        (head, tail), _ = line.halves(
+            publication, outgoing.qos, outgoing.ids, now, retain=outgoing.retain
         )
         if len(head) + len(tail) + 2 > line.max_packet:
             # section 3.1.2.11.4: "as if it had completed sending"
@@ -201,22 +222,30 @@ class Device:
                 self._last_id = packet_id
                 return packet_id
 
-    def acknowledged(self, packet_id: int, outcome: Outcome = OK) -> bool:
-        """Hear that the device has a message; return whether it was one on its way."""
+    def _acknowledged(self, packet_id: int, outcome: Outcome) -> None:
         outgoing = self.inflight.pop(packet_id, None)
-        if outgoing is None:
-            return False
-        self._done(outgoing.token, outcome)
-        self.go_on()
-        return True
+        if outgoing is not None:
+            self._done(outgoing.token, outcome)
+            self.go_on()
 
-    def was_received(self, packet_id: int) -> bool:
-        """Hear PUBREC; return whether it was a QoS 2 message on its way."""
-        outgoing = self.inflight.get(packet_id)
-        if outgoing is None or outgoing.qos != 2:
-            return False
-        outgoing.received = True
-        return True
+    def heard(self, packet: Ack, protocol: int) -> bytes:
+        """Hear PUBACK, PUBREC, PUBREL or PUBCOMP; return what they are answered."""
+        kind, packet_id = packet.type, packet.packet_id
+        if kind in {PUBACK, PUBCOMP} or (kind == PUBREC and packet.code >= reasons.ERROR):
+            self._acknowledged(packet_id, _said(packet.code))
+            return b""
+        if kind == PUBREC:
+            outgoing = self.inflight.get(packet_id)
+            known = outgoing is not None and outgoing.qos == 2
+            if outgoing is not None and known:
+                outgoing.received = True
+            answer = PUBREL
+        else:
+            known = self.incoming is not None and packet_id in self.incoming
+            if self.incoming is not None:
+                self.incoming.discard(packet_id)
+            answer = PUBCOMP
+        return codec.ack(answer, packet_id, 0 if known else reasons.PACKET_ID_NOT_FOUND, protocol)
 
     def go_on(self) -> None:
         """Send what waits, as far as the device takes it."""
@@ -321,3 +350,10 @@ class Device:
 
 def _size_of(message: dict[str, Any]) -> int:
     return len(msgspec.msgpack.encode(message))
+
+
+def _said(code: int) -> Outcome:
+    """Return what an acknowledgement of a device says."""
+    if code < reasons.ERROR:
+        return OK
+    return Outcome(REJECTED, code=code, reason="the device refused it")

@@ -43,9 +43,12 @@ def topic_limit(topic: str, config: MqttConfig) -> str | None:
     return None
 
 
-def fault(hello: Connect, config: MqttConfig) -> Wrong | None:
-    """Return why a CONNECT is refused without asking; None where the application decides."""
-    if "authentication_method" in hello.properties:
+def fault(hello: Connect, config: MqttConfig, *, authenticates: bool) -> Wrong | None:
+    """Return why a CONNECT is refused without asking; None where the application decides.
+
+    ``authenticates``: it also does so step by step (`gateway.plugins.mqtt.server.proof`).
+    """
+    if "authentication_method" in hello.properties and not authenticates:
         return reasons.BAD_AUTHENTICATION_METHOD, "there is no such authentication method"
     if not hello.client_id and hello.protocol == V311 and not hello.clean_start:
         return reasons.BAD_CLIENT_ID, "a client id is needed"  # 3.1.1, section 3.1.3-8

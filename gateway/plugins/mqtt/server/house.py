@@ -4,10 +4,19 @@ from __future__ import annotations
 
 from typing import Protocol
 
+import msgspec
+
 from gateway.core.plugin import Drop
 from gateway.plugins.mqtt.server.device import Device
 from gateway.plugins.mqtt.server.publication import Publication
 from gateway.plugins.mqtt.server.subscriptions import Subscription
+
+
+class Claim(msgspec.Struct, frozen=True):
+    """Get the session of MQTT for a client id; with ``clean``, a new one."""
+
+    client_id: str
+    clean: bool
 
 
 class House(Protocol):

@@ -45,30 +45,39 @@ class Publication:
         self.expires = expires
         """The time of the wall clock at which nobody need get it any more."""
         self.source = source
-        self._frames: dict[tuple[int, int, bool, tuple[int, ...]], Halves] | None = None
+        self._frames: dict[tuple[int, int, bool, tuple[int, ...], int], Halves] | None = None
 
     def halves(
-        self, protocol: int, qos: int, ids: tuple[int, ...], now: float, *, retain: bool
+        self,
+        protocol: int,
+        qos: int,
+        ids: tuple[int, ...],
+        now: float,
+        *,
+        retain: bool,
+        alias: int = 0,
     ) -> Halves:
         """Return its frame before and behind the packet identifier, made once for each kind.
 
-        With QoS 0, which has none, the first half is the whole frame.
+        With QoS 0, which has none, the first half is the whole frame. ``alias`` stands for the
+        topic from now on, or if it is negative, in place of it.
         """
         frames = self._frames
         if frames is None:
             frames = self._frames = {}
-        key = (protocol, qos, retain, ids)
+        key = (protocol, qos, retain, ids, alias)
         found = frames.get(key)
         if found is None or self.expires is not None:
-            its = self._its(ids, now) if protocol == V5 else NOTHING
-            packet = Publish(self.topic, self.payload, qos, retain, properties=its)
+            its = self._its(ids, now, abs(alias)) if protocol == V5 else NOTHING
+            topic = "" if alias < 0 else self.topic
+            packet = Publish(topic, self.payload, qos, retain, properties=its)
             head, tail = codec.halves(packet, protocol)
             found = frames[key] = (head, tail) if qos else (head + tail, b"")
         return found
 
-    def _its(self, ids: tuple[int, ...], now: float) -> Properties:
+    def _its(self, ids: tuple[int, ...], now: float, alias: int) -> Properties:
         properties = self.properties
-        if not ids and self.expires is None:
+        if not ids and self.expires is None and not alias:
             return properties
         properties = dict(properties)
         if self.expires is not None:
@@ -76,6 +85,8 @@ class Publication:
             properties["message_expiry_interval"] = max(1, round(self.expires - now))
         if ids:
             properties["subscription_identifiers"] = ids
+        if alias:
+            properties["topic_alias"] = alias
         return properties
 
     def has_expired(self, now: float) -> bool:

@@ -22,7 +22,7 @@ import msgspec
 from gateway.core.accept import Acceptor
 from gateway.core.arrivals import Arrivals, Arrived
 from gateway.core.deadlines import Deadline
-from gateway.core.errors import LocalProtocolError
+from gateway.core.errors import LocalProtocolError, MessageTooLarge
 from gateway.core.listen import bind
 from gateway.core.names import parse_address
 from gateway.core.places import Places
@@ -41,9 +41,9 @@ from gateway.plugins.mqtt.config import MqttConfig
 from gateway.plugins.mqtt.packets import Will
 from gateway.plugins.mqtt.server.device import Device, Limits
 from gateway.plugins.mqtt.server.homes import Home, Homes
+from gateway.plugins.mqtt.server.house import Claim
 from gateway.plugins.mqtt.server.publication import Publication
 from gateway.plugins.mqtt.server.retained import Retained
-from gateway.plugins.mqtt.server.session import Claim
 from gateway.plugins.mqtt.server.shares import TELL_EVERY, Shares
 from gateway.plugins.mqtt.server.subscriptions import Subscription, Subscriptions
 from gateway.plugins.mqtt.server.testament import Nobody, Testament
@@ -96,7 +96,7 @@ class Server:
     def _tell(self, message: Message) -> None:
         try:
             self._bus(message)
-        except ValueError:
+        except MessageTooLarge:
             self.drop(Drop.TOO_BIG)
 
     # ------------------------------------------------ start and stop
@@ -349,7 +349,7 @@ class Server:
             kept = retain and subscription.as_published
             qos = min(most, subscription.qos)
             line = device.line
-            if not qos and line is not None:
+            if not qos and line is not None and line.aliases is None:
                 frame = halves(line.protocol, 0, subscription.ids, now, retain=kept)[0]
                 if len(frame) <= line.max_packet:
                     line.push(frame, len(frame))

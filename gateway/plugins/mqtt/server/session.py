@@ -16,12 +16,9 @@ import enum
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
-import msgspec
-
 from gateway.core.errors import LocalProtocolError
 from gateway.core.plugin import (
     ACCEPTED,
-    OK,
     REJECTED,
     Accepted,
     Action,
@@ -42,10 +39,6 @@ from gateway.plugins.mqtt.config import MqttConfig
 from gateway.plugins.mqtt.packets import (
     NOTHING,
     PINGREQ,
-    PUBACK,
-    PUBCOMP,
-    PUBREC,
-    PUBREL,
     V5,
     V311,
     Ack,
@@ -62,9 +55,11 @@ from gateway.plugins.mqtt.packets import (
     Will,
 )
 from gateway.plugins.mqtt.server import answers, hello
+from gateway.plugins.mqtt.server.aliases import BadAlias, Heard
 from gateway.plugins.mqtt.server.device import Device, Line
-from gateway.plugins.mqtt.server.house import House
+from gateway.plugins.mqtt.server.house import Claim, House
 from gateway.plugins.mqtt.server.inbound import Failed, Inbound, Incoming
+from gateway.plugins.mqtt.server.proof import METHOD, PROVING, Proof, Step, Unproven
 from gateway.plugins.mqtt.server.requests import Asked, Requests
 
 CONNECT: Final = "connect"
@@ -77,13 +72,6 @@ EARLY: Final = 256
 """Packets that may wait for the decision: more than a client sends before it was let in."""
 SILENCES: Final = 3
 """Halves of the keep alive without a sign: "one and a half times" (section 3.1.2.10)."""
-
-
-class Claim(msgspec.Struct, frozen=True):
-    """Get the session of MQTT for a client id; with ``clean``, a new one."""
-
-    client_id: str
-    clean: bool
 
 
 class State(enum.Enum):
@@ -113,6 +101,7 @@ class MqttSession(Session):
         "_inbound",
         "_keepalive",
         "_late",
+        "_proof",
         "_reason",
         "_requests",
         "_silent",
@@ -148,9 +137,10 @@ class MqttSession(Session):
         self._silent = 0
         self._early: list[Packet | Fault] | None = None
         self._late: list[tuple[Message, Any]] | None = None
-        self._aliases: dict[int, str] | None = None
+        self._aliases: Heard | None = None
         self._inbound: Inbound | None = None
         self._requests: Requests | None = None
+        self._proof: Proof | None = None
         self._code = reasons.UNSPECIFIED
         self._reason = ""
 
@@ -183,7 +173,7 @@ class MqttSession(Session):
         if not isinstance(packet, Connect):
             return self._refuse(reasons.PROTOCOL_ERROR, "the first packet is no CONNECT")
         self.protocol = packet.protocol
-        if wrong := hello.fault(packet, self._config):
+        if wrong := hello.fault(packet, self._config, authenticates=self._house.routed("auth")):
             self._hello = packet
             return self._refuse(*wrong)
         self.client_id = packet.client_id
@@ -196,13 +186,38 @@ class MqttSession(Session):
             return self._refuse(reasons.QUOTA_EXCEEDED, "too many wait for a decision")
         self._house.pending += 1
         self.state = PENDING
+        if METHOD in packet.properties:
+            self._proof = Proof(packet, self.client_id, self._config, self._house)
+            due = Timer(DECISION, self._config.decision_timeout)
+            return (due, self._proof.begin(packet.properties))
+        return self._knock(packet)
+
+    def _knock(self, first: Connect) -> tuple[Action, ...]:
+        """Ask whether a device is let in."""
         return (
             Timer(DECISION, self._config.decision_timeout),
-            Emit("connect", translate.connect(packet, self.client_id), CONNECT),
+            Emit("connect", translate.connect(first, self.client_id), CONNECT),
         )
+
+    def _prove(self, step: Callable[..., list[Action]], *said: Any) -> list[Action]:
+        """Take a step of the device's authentication, and go on where it was the last."""
+        proof, first, known = self._proof, self._hello, self.state is OPEN
+        before = proof is not None and proof.underway
+        try:
+            actions = step(*said, known=known)
+        except Unproven as wrong:
+            end = self._close if known else self._refuse
+            return end(wrong.code, str(wrong))
+        if before and proof is not None and first is not None and not proof.underway:
+            actions += self._knock(first)
+        return actions
 
     def _too_early(self, packet: Packet | Fault) -> Iterable[Action]:
         """Keep what a client sends before it is let in (section 3.1.4)."""
+        if self._proof is not None:
+            if isinstance(packet, Disconnect):
+                return self.eof()
+            return self._prove(self._proof.heard, packet)
         if self._early is None:
             self._early = []
         self._early.append(packet)
@@ -216,7 +231,8 @@ class MqttSession(Session):
         if device is None or self._requests is None:
             raise RuntimeError("an open connection has a session of MQTT")
         if isinstance(packet, Ack):
-            return self._ack(packet, device)
+            answer = device.heard(packet, self.protocol)
+            return (Write(answer),) if answer else ()
         if isinstance(packet, Ping) and packet.type == PINGREQ:
             return (Write(codec.PINGRESP_BYTES),)
         if isinstance(packet, Subscribe | Unsubscribe):
@@ -226,8 +242,10 @@ class MqttSession(Session):
         if isinstance(packet, Fault):
             return self._close(packet.code, packet.reason)
         if isinstance(packet, Auth):
-            # section 4.12.1-1: only where the CONNECT had a method
-            return self._close(reasons.PROTOCOL_ERROR, "AUTH without a method")
+            if self._proof is None:
+                # section 4.12.1-1: only where the CONNECT had a method
+                return self._close(reasons.PROTOCOL_ERROR, "AUTH without a method")
+            return self._prove(self._proof.heard, packet)
         return self._close(reasons.PROTOCOL_ERROR, "a packet that a server does not get")
 
     def _publish(self, packet: Publish) -> Iterable[Action]:
@@ -236,17 +254,12 @@ class MqttSession(Session):
             raise RuntimeError("an open connection takes publishes")
         topic = packet.topic
         if packet.properties and "topic_alias" in packet.properties:
-            alias = packet.properties["topic_alias"]
-            if alias > self._config.topic_aliases:
-                return self._close(reasons.BAD_TOPIC_ALIAS, "a topic alias over the maximum")
             if self._aliases is None:
-                self._aliases = {}
-            if topic:
-                self._aliases[alias] = topic
-            elif alias in self._aliases:
-                topic = self._aliases[alias]
-            else:
-                return self._close(reasons.PROTOCOL_ERROR, "a topic alias that stands for nothing")
+                self._aliases = Heard(self._config.topic_aliases)
+            try:
+                topic = self._aliases.topic(packet.properties["topic_alias"], topic)
+            except BadAlias as wrong:
+                return self._close(wrong.code, str(wrong))
         if packet.properties and "subscription_identifiers" in packet.properties:
             # section 3.3.4-6
             return self._close(reasons.PROTOCOL_ERROR, "a publish with a subscription identifier")
@@ -271,24 +284,6 @@ class MqttSession(Session):
         elif topic.count("/") >= self._config.max_topic_levels:
             return inbound.refuse(packet, reasons.BAD_TOPIC)
         return inbound.take(packet, topic)
-
-    def _ack(self, packet: Ack, device: Device) -> Iterable[Action]:
-        kind, packet_id = packet.type, packet.packet_id
-        if kind in {PUBACK, PUBCOMP}:
-            device.acknowledged(packet_id, _said(packet.code))
-            return ()
-        if kind == PUBREC:
-            if packet.code >= reasons.ERROR:
-                device.acknowledged(packet_id, _said(packet.code))
-                return ()
-            known = device.was_received(packet_id)
-            code = 0 if known else reasons.PACKET_ID_NOT_FOUND
-            return (Write(codec.ack(PUBREL, packet_id, code, self.protocol)),)
-        known = device.incoming is not None and packet_id in device.incoming
-        if known and device.incoming is not None:
-            device.incoming.discard(packet_id)
-        code = 0 if known else reasons.PACKET_ID_NOT_FOUND
-        return (Write(codec.ack(PUBCOMP, packet_id, code, self.protocol)),)
 
     def _leaves(self, packet: Disconnect, device: Device) -> Iterable[Action]:
         expiry = packet.properties.get("session_expiry_interval")
@@ -343,11 +338,15 @@ class MqttSession(Session):
             if self._requests is None or self.state is not OPEN:
                 return ()
             return self._requests.outcome(token, outcome)
+        if isinstance(token, Step):
+            if self._proof is None or self.state not in {PENDING, OPEN}:
+                return ()
+            return self._prove(self._proof.outcome, token, outcome)
         return self._decide(outcome) if self.state is PENDING else ()
 
     def refused(self, token: Any, refusal: Refusal) -> Iterable[Action]:
         """Hear that something never reached the application."""
-        if token == CONNECT:
+        if token == CONNECT or (isinstance(token, Step) and self.state is not OPEN):
             return self._refuse(*hello.UNREACHED[refusal]) if self.state is PENDING else ()
         if refusal is Refusal.TOO_BIG and isinstance(token, Incoming) and self._inbound:
             return self._inbound.outcome(token, Outcome(REJECTED, reasons.QUOTA_EXCEEDED))
@@ -421,6 +420,8 @@ class MqttSession(Session):
         if self.protocol == V5:
             assigned = self.client_id if self._assigned else ""
             properties = hello.terms(first, config, self._keepalive, assigned)
+            if self._proof is not None:
+                properties.update(self._proof.terms)
         yield Write(codec.encode(Connack(0, present, properties), self.protocol))
         device.connected(line)
         late, self._late = self._late, None
@@ -430,12 +431,15 @@ class MqttSession(Session):
         if early:
             yield from self.received(early)
 
-    def windows(self) -> tuple[int, int]:
-        """Return how many unacknowledged messages and how large packets the device takes."""
+    def bounds(self) -> tuple[int, int, int]:
+        """Return what the device takes: so many unacknowledged messages, so large packets, so
+        many topic aliases.
+        """  # noqa: D205 - one sentence
         properties = NOTHING if self._hello is None else self._hello.properties
         return (
             min(properties.get("receive_maximum", 0xFFFF), self._config.max_inflight),
             properties.get("maximum_packet_size", codec.MAX_PACKET),
+            min(properties.get("topic_alias_maximum", 0), self._config.topic_aliases),
         )
 
     def send(self, conversation: str | None, reply: Message, token: Any) -> Iterable[Action]:
@@ -445,6 +449,8 @@ class MqttSession(Session):
         if self.state is PENDING:
             if reply.get("accept") is False or (close is not False and not talks):
                 return self._refuse(self._connack_code(close), reply.get("reason", ""))
+            if "auth" in reply or (self._proof is not None and self._proof.underway):
+                return self._proves(reply, token)
             if not talks and not reply.get("accept"):
                 raise LocalProtocolError("the device is not let in yet")
             return [*self._let_in(), *self._wait(reply, token)]
@@ -452,6 +458,8 @@ class MqttSession(Session):
             return self._wait(reply, token)
         if self.state is not OPEN or self.device is None:
             raise LocalProtocolError("the connection is over")
+        if "auth" in reply or ("accept" in reply and self._proof and self._proof.underway):
+            return self._proves(reply, token)
         if reply.get("accept") is False:
             raise LocalProtocolError("the device is let in already")
         actions: list[Action] = []
@@ -462,6 +470,12 @@ class MqttSession(Session):
         if close is not False:
             actions += self._close(self._close_code(close), reply.get("reason", ""))
         return actions
+
+    def _proves(self, reply: Message, token: Any) -> list[Action]:
+        """Do what a reply says of an authentication."""
+        if self._proof is None:
+            raise LocalProtocolError("the device asked for no authentication by steps")
+        return self._prove(self._proof.said, reply, token)
 
     def _wait(self, reply: Message, token: Any) -> list[Action]:
         reply = {key: value for key, value in reply.items() if key != "accept"}
@@ -520,6 +534,8 @@ class MqttSession(Session):
             return ()
         if self.state is not OPEN:
             return ()
+        if name == PROVING:
+            return self._close(reasons.NOT_AUTHORIZED, "it was not authenticated in time")
         if name == ASKED:
             return () if self._requests is None else self._requests.overdue()
         if self.excused():
@@ -538,10 +554,3 @@ class MqttSession(Session):
             return self._close(reasons.SHUTTING_DOWN, "the gateway is shutting down")
         self._over("the gateway is shutting down", reasons.SHUTTING_DOWN)
         return (Close(),)
-
-
-def _said(code: int) -> Outcome:
-    """Return what an acknowledgement of a device says."""
-    if code < reasons.ERROR:
-        return OK
-    return Outcome(REJECTED, code=code, reason="the device refused it")

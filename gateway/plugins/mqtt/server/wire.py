@@ -13,7 +13,8 @@ from gateway.plugins.mqtt import reasons
 from gateway.plugins.mqtt.codec import Decoder
 from gateway.plugins.mqtt.packets import Fault
 from gateway.plugins.mqtt.server.device import Line
-from gateway.plugins.mqtt.server.session import NEW, OPEN, Claim, MqttSession
+from gateway.plugins.mqtt.server.house import Claim
+from gateway.plugins.mqtt.server.session import NEW, OPEN, MqttSession
 
 if TYPE_CHECKING:
     from gateway.plugins.mqtt.server.service import Server
@@ -263,9 +264,9 @@ class MqttWire(asyncio.Protocol):
         connection = self.connection
         if connection is None:
             raise RuntimeError("the connection is over")
-        window, max_packet = self.session.windows()
+        session = self.session
         return Line(
-            self.session.protocol, self.write, connection.push, connection.run, window, max_packet
+            session.protocol, self.write, connection.push, connection.run, *session.bounds()
         )
 
     @property
