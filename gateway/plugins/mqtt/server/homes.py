@@ -96,8 +96,10 @@ class Homes:
         """Who waits for a session that is not here yet, the last one last."""
         self._leaving: dict[str, asyncio.Task[None]] = {}
         """The keys that are let go of now."""
-        self._heir: asyncio.Future[str] = context.loop.create_future()
-        """Who takes what is here when this process ends."""
+        self._heir = ""
+        """Who takes what is here when this process ends, …"""
+        self._heard = asyncio.Event()
+        """… which is known."""
         self._expected: dict[str, Expected] = {}
 
     def claim(self, wire: MqttWire, client_id: str, begin: Begin) -> None:
@@ -203,8 +205,9 @@ class Homes:
                 self._tell({"inherits": self.name, "from": message["heir"]})
             return True
         if "inherits" in message:
-            if message["from"] == self.name and not self._heir.done():
-                self._heir.set_result(message["inherits"])
+            if message["from"] == self.name and not self._heir:
+                self._heir = message["inherits"]
+                self._heard.set()
             return True
         return False
 
@@ -258,10 +261,12 @@ class Homes:
         lasting = [home for home in self.here.values() if home.device.expiry]
         if lasting and others:
             self._tell({"heir": self.name})
-            await asyncio.wait({self._heir}, timeout=ANSWER)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(ANSWER):
+                    await self._heard.wait()
         for home in list(self.here.values()):
-            if self._heir.done() and home.device.expiry and not home.held.lost.is_set():
-                self._give(home, self._heir.result(), unasked=True)
+            if self._heir and home.device.expiry and not home.held.lost.is_set():
+                self._give(home, self._heir, unasked=True)
             else:
                 self._context.drop(Drop.GONE, home.device.forget())
                 self.end(home)

@@ -140,7 +140,8 @@ class Server:
         for arrivals in self._arrivals:
             await arrivals.stop()
         await self.context.idle()
-        self._tell({"gone": self._homes.name})
+        if self._others:
+            self._tell({"gone": self._homes.name})
         await self._homes.close(others=bool(self._others))
 
     def health(self) -> Mapping[str, Any]:
