@@ -120,3 +120,19 @@ def expiry(hello: Connect, config: MqttConfig) -> int:
     if hello.protocol == V311 and not hello.clean_start:
         asked = config.max_session_expiry
     return min(asked, config.max_session_expiry)
+
+
+def keepalive(hello: Connect, config: MqttConfig) -> int:
+    """Return in how many seconds the device is to give a sign of life; 0: in any."""
+    if config.max_keepalive and not 0 < hello.keepalive <= config.max_keepalive:
+        return config.max_keepalive
+    return hello.keepalive
+
+
+def bounds(properties: Properties, config: MqttConfig) -> tuple[int, int, int]:
+    """Return what a device takes by its CONNECT (`MqttSession.bounds`)."""
+    return (
+        min(properties.get("receive_maximum", 0xFFFF), config.max_inflight),
+        properties.get("maximum_packet_size", codec.MAX_PACKET),
+        min(properties.get("topic_alias_maximum", 0), config.topic_aliases),
+    )

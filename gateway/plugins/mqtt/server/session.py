@@ -409,9 +409,7 @@ class MqttSession(Session):
             config, device, self.protocol, relay, self._house.heard, self._house.drop
         )
         self._requests = Requests(config, device, self.protocol, self._house)
-        self._keepalive = first.keepalive
-        if config.max_keepalive and not 0 < first.keepalive <= config.max_keepalive:
-            self._keepalive = config.max_keepalive
+        self._keepalive = hello.keepalive(first, config)
         yield Timer(DECISION, None)
         yield Accepted()
         if self._keepalive:
@@ -435,11 +433,8 @@ class MqttSession(Session):
         """Return what the device takes: so many unacknowledged messages, so large packets, so
         many topic aliases.
         """  # noqa: D205 - one sentence
-        properties = NOTHING if self._hello is None else self._hello.properties
-        return (
-            min(properties.get("receive_maximum", 0xFFFF), self._config.max_inflight),
-            properties.get("maximum_packet_size", codec.MAX_PACKET),
-            min(properties.get("topic_alias_maximum", 0), self._config.topic_aliases),
+        return hello.bounds(
+            NOTHING if self._hello is None else self._hello.properties, self._config
         )
 
     def send(self, conversation: str | None, reply: Message, token: Any) -> Iterable[Action]:
