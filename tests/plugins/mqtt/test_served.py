@@ -64,6 +64,10 @@ def served(tmp_path_factory: pytest.TempPathFactory, database: str) -> Iterator[
         "http,websocket,mqtt",
         "--set",
         "mqtt.listen='127.0.0.1:0'",
+        "--set",
+        "mqtt.max_connections_per_address=1",  # this machine's own are not counted
+        "--set",
+        "http.trusted_proxies=127.0.0.1",
         project=PROJECT,
         MQTT_DATABASE=database,
     ) as running:
@@ -75,6 +79,37 @@ def client(served: Devices, name: str, password: str | None = None, user: str = 
     if password is not None:
         found.username_pw_set(user, password)
     return found
+
+
+def test_an_address_has_its_bound_over_websocket(served: Devices) -> None:
+    """One address holds no more connections over WebSocket than over TCP; its place is given back."""
+
+    def handshake(address: str) -> tuple[HTTPConnection, int]:
+        connection = HTTPConnection("127.0.0.1", served.port, timeout=5)
+        fields = {
+            "upgrade": "websocket",
+            "connection": "upgrade",
+            "sec-websocket-key": "dGhlIHNhbXBsZSBub25jZQ==",
+            "sec-websocket-version": "13",
+            "sec-websocket-protocol": "mqtt",
+            "x-forwarded-for": address,
+        }
+        connection.request("GET", "/mqtt", headers=fields)
+        return connection, connection.getresponse().status
+
+    one, status = handshake("192.0.2.1")
+    two, refused = handshake("192.0.2.1")
+    other, elsewhere = handshake("192.0.2.2")
+    assert (status, refused, elsewhere) == (101, 503, 101)
+    for connection in (one, two, other):
+        connection.close()
+
+    def again() -> bool:
+        connection, status = handshake("192.0.2.1")
+        connection.close()
+        return status == 101
+
+    wait_until(again)
 
 
 def payloads(found: Client) -> list[str]:

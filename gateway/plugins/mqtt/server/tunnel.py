@@ -73,6 +73,9 @@ class Door:
             opening.answer(exchange, refusal(403, "not for pages of another site"))
             return
         place = None if server.context.draining else server.places.take()
+        if place is not None and not place.of(head.client[0] if head.client else None):
+            place.leave()
+            place = None
         if place is None:
             server.drop(Drop.LIMITED)
             opening.answer(exchange, refusal(503, "too many devices are connected"))
