@@ -28,7 +28,7 @@ Emit(1, {})  # wrong
 Emit("receive", ["text"])  # wrong
 Emit("receive", {1: "text"})  # wrong
 Emit("receive", {}, conversation=7)  # wrong
-Emit("receive", {}, "token", "key", "channel", "more")  # wrong
+Emit("receive", {}, "token", "key", "channel", "more", "and more")  # wrong
 Timer("silence", "soon")  # wrong
 Close(abort="yes")  # wrong
 Turn(b"bytes", answer="text")  # wrong
