@@ -81,6 +81,7 @@ class Instances:
         self._process = layer.process
         self._held: dict[Key, Held] = {}
         self._over = False
+        self._metrics = metrics
         metrics.gauge("gateway_stateful_instances", lambda: len(self._held))
 
     # ---------------------------------------------------------------- a message
@@ -194,6 +195,7 @@ class Instances:
             except LayerError:
                 continue  # nobody can tell now
             except Exception:
+                self._metrics.count("gateway_errors_total")
                 log.exception("a look for connections that are gone failed; the next may not")
 
     @property

@@ -475,9 +475,12 @@ def test_a_gateway_that_dies(work, url):
 
 
 def test_a_layer_that_is_away(monkeypatch):
-    """While nobody can tell which connections live, all instances stay, and looks go on."""
+    """While nobody can tell which connections live, all instances stay, and looks go on; one that
+    fails is counted.
+    """
     layer = gateway.open_layer("memory://")
-    instances = Instances(layer, Metrics())
+    metrics = Metrics()
+    instances = Instances(layer, metrics)
     looks = []
 
     def sweep():
@@ -491,6 +494,7 @@ def test_a_layer_that_is_away(monkeypatch):
     monkeypatch.setattr(instances, "sweep", sweep)
     instances.keep_swept(Over())
     assert len(looks) == 2
+    assert metrics.snapshot()["gateway_errors_total"] == 1
     layer.close()
 
 

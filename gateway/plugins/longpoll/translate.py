@@ -16,27 +16,21 @@ from __future__ import annotations
 import enum
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 import msgspec
 
 from gateway.core import posting
-from gateway.core.codes import may_be_sent
 from gateway.core.errors import LocalProtocolError
 from gateway.core.opening import (
     UNREACHED,
     Refuse,
     checked_headers,
-    last_event_id,
-    refusal,
-    undecided,
-    unreached,
 )
 from gateway.core.plugin import (
     ACCEPTED,
     REJECTED,
     RELEASED,
-    UNROUTED,
     Accepted,
     Action,
     Close,
@@ -45,26 +39,26 @@ from gateway.core.plugin import (
     Emit,
     Message,
     Outcome,
-    Peer,
     Refusal,
-    Session,
     Timer,
     Write,
 )
 from gateway.core.posts import Post
+from gateway.core.requested import (
+    ABNORMAL,
+    CLOSED,
+    CONNECT,
+    INTERNAL,
+    NORMAL,
+    OPEN,
+    PENDING,
+    POLICY,
+    RESTART,
+    RequestedSession,
+)
 from gateway.core.web import Head, Header
 from gateway.plugins.longpoll.batches import Marked
 from gateway.plugins.longpoll.config import ENVELOPE, LongpollConfig
-
-CONNECT: Final = "connect"
-"""The token of the connect; that of a receive is its `Post`."""
-
-NORMAL: Final = 1000
-ABNORMAL: Final = 1006
-POLICY: Final = 1008
-INTERNAL: Final = 1011
-RESTART: Final = 1012
-"""Codes of a WebSocket (RFC 6455 section 7.4.1, and IANA's registry for 1012)."""
 
 SHORT: Final = 65_536
 """Bytes of an element that fits any answer: a group's is framed without the settings."""
@@ -82,10 +76,6 @@ class Open(msgspec.Struct, frozen=True):
     headers: Sequence[Header] = ()
 
 
-class Decline(msgspec.Struct, frozen=True):
-    """Nobody routes it: the request goes on, as one of HTTP."""
-
-
 class Event(enum.Enum):
     """What else happens to a connection."""
 
@@ -96,21 +86,6 @@ class Event(enum.Enum):
 
 
 LEAVES, EXPIRED = Event
-DECLINE: Final = Decline()
-
-
-class State(enum.Enum):
-    """Where a connection stands."""
-
-    PENDING = "pending"
-    """The request waits for a decision."""
-    OPEN = "open"
-    """Accepted; messages flow."""
-    CLOSED = "closed"
-    """Refused, or over."""
-
-
-PENDING, OPEN, CLOSED = State
 
 
 def element(reply: Message) -> bytes:
@@ -135,65 +110,24 @@ def closing(code: int, reason: str = "") -> bytes:
     return _encode({"close": code, "reason": reason})
 
 
-class LongpollSession(Session):
-    """One connection, from the request that asks for it to its end.
+class LongpollSession(RequestedSession):
+    """One connection; ``most`` are the bytes that the layer lets through."""
 
-    ``drop(cause)`` counts what is dropped or replaced (`Context.drop`), ``most`` are the bytes that
-    the layer lets through.
-    """
-
-    __slots__ = (
-        "_code",
-        "_config",
-        "_drop",
-        "_farewell",
-        "_head",
-        "_longest",
-        "_path",
-        "_reason",
-        "_unsettled",
-        "state",
-    )
+    __slots__ = ("_code", "_farewell", "_longest", "_reason", "_unsettled")
 
     acknowledges = True
-    frames_replies = True
-    resumes: ClassVar[bool] = True
 
     def __init__(
         self, config: LongpollConfig, head: Head, drop: Callable[[Drop], None], most: int
     ) -> None:
-        self._config = config
-        self._head: Head | None = head
-        self._path = head.path
-        self._drop = drop
+        super().__init__(config, head, drop)
         self._longest = most - ENVELOPE
         self._code = ABNORMAL
         self._reason = ""
         self._unsettled = 0
         self._farewell = ""
-        self.state = PENDING
 
     # ------------------------------------------------ the peer
-
-    def opened(self, peer: Peer) -> Iterable[Action]:
-        """Ask the application; the request waits meanwhile."""
-        head = self._head
-        if head is None:
-            raise RuntimeError("a session is opened once")
-        self._head = None
-        message = {
-            "scheme": head.scheme,
-            "path": head.path,
-            "raw_path": head.raw_path,
-            "query_string": head.query_string,
-            "root_path": head.root_path,
-            "headers": head.headers,
-            "last_event_id": last_event_id(head) or "",
-        }
-        return (
-            Timer("decision", self._config.decision_timeout),
-            Emit("connect", message, CONNECT),
-        )
 
     def received(self, data: Post | Event) -> Iterable[Action]:
         """Take what the client posted, or that it leaves, or does not come any more."""
@@ -225,71 +159,27 @@ class LongpollSession(Session):
         found = element(reply)
         return found if 0 < len(found) <= SHORT else None
 
-    def send(self, conversation: str | None, reply: Message, token: Any) -> Iterable[Action]:
-        """Do what a reply says. Raises `LocalProtocolError` where it makes no sense now."""
+    def _said(self, reply: Message) -> bytes:
         said = element(reply)
         if len(said) > self._longest:
             raise LocalProtocolError(f"an element of {len(said)} bytes is too big for one answer")
-        close = reply.get("close", False)
-        actions: list[Action] = []
-        if self.state is PENDING:
-            if (
-                reply.get("accept") is False
-                or "status" in reply
-                or (close is not False and not said and not reply.get("accept"))
-            ):
-                return self._refused_by(reply, close, talks=bool(said))
-            if said or reply.get("accept"):
-                actions += self._accept(reply)
-            elif "headers" in reply:
-                raise LocalProtocolError("headers go with accept")
-        elif reply.get("accept") is False or not reply.keys().isdisjoint(
-            ("headers", "status", "content")
-        ):
-            raise LocalProtocolError("the connection is accepted already")
+        return said
+
+    def _say(self, said: bytes, token: Any) -> Iterable[Action]:
         if said:
-            actions.append(Write(said if token is None else Marked(said, token)))
-        elif token is not None:
-            actions.append(Done(token))
-        if close is not False:
-            actions.append(self._close(close, NORMAL, reply.get("reason", "")))
-        return actions
+            return (Write(said if token is None else Marked(said, token)),)
+        return () if token is None else (Done(token),)
 
     def _accept(self, reply: Message) -> list[Action]:
-        if "content" in reply:
-            raise LocalProtocolError("content goes with a refusal")
         answer = Open(checked_headers(reply.get("headers", ()), _OURS))
         self.state = OPEN
         return [Accepted(), Timer("decision", None), Write(answer)]
-
-    def _refused_by(self, reply: Message, close: Any, *, talks: bool) -> list[Action]:
-        if talks or reply.get("accept"):
-            raise LocalProtocolError("a reply accepts or refuses, not both")
-        if close is not False and close is not True:
-            self._known(close, NORMAL)
-        status = reply.get("status", 403)
-        headers = checked_headers(reply.get("headers", ()))
-        if "content" in reply:
-            return self._refuse(Refuse(status, reply["content"], headers))
-        return self._refuse(refusal(status, reply.get("reason", ""), headers))
-
-    def _refuse(self, answer: Refuse | Decline) -> list[Action]:
-        self.state = CLOSED
-        return [Timer("decision", None), Close(answer)]
 
     def _close(self, code: Any, default: int, reason: str) -> Close:
         """End the connection, and tell the client why in the last element of all."""
         self.state = CLOSED
         self._code, self._reason = self._known(code, default), reason
         return Close(closing(self._code, reason))
-
-    def _known(self, code: Any, default: int) -> int:
-        if code is True or code is None:
-            return default
-        if may_be_sent(code):
-            return int(code)
-        self._drop(Drop.FOREIGN_CODE)
-        return default
 
     # ------------------------------------------------ what became of it
 
@@ -299,13 +189,7 @@ class LongpollSession(Session):
             self._unsettled -= 1
             return self._settled(token, posting.settled(outcome, self._drop))
         if self.state is PENDING:
-            if outcome.kind == UNROUTED:
-                return self._refuse(DECLINE)
-            if (refuse := undecided(outcome, self._drop)) is not None:
-                return self._refuse(refuse)
-            # Where nobody routes connects there is nobody to accept explicitly.
-            implicit = self._config.implicit_accept or outcome.cause == "unannounced"
-            return self._accept({}) if implicit else ()
+            return self._decided(outcome)
         if self.state is OPEN and outcome.kind != ACCEPTED:
             if outcome.kind == REJECTED:
                 return (self._close(outcome.code, POLICY, outcome.reason),)
@@ -320,7 +204,7 @@ class LongpollSession(Session):
             self._unsettled -= 1
             return self._settled(token, posting.unsettled(refusal_))
         if self.state is PENDING:
-            return self._refuse(unreached(refusal_))
+            return self._unreached(refusal_)
         if self.state is OPEN:
             return (self._close(RESTART, RESTART, UNREACHED[refusal_][1]),)
         return ()
@@ -336,7 +220,7 @@ class LongpollSession(Session):
     def timeout(self, name: str) -> Iterable[Action]:
         """Refuse what nobody decided."""
         if self.state is PENDING:
-            return self._refuse(refusal(503, "nobody decided in time"))
+            return self._too_late()
         return ()
 
     def draining(self, retry_after: float) -> Iterable[Action]:
@@ -347,7 +231,7 @@ class LongpollSession(Session):
         """
         words = "the gateway is shutting down"
         if self.state is PENDING:
-            return self._refuse(refusal(503, words, retry_after=retry_after))
+            return self._shut_out(retry_after)
         if self.state is not OPEN:
             return ()
         self._farewell = f"{words}; retry-after={retry_after:.1f}"

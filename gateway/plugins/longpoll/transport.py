@@ -21,13 +21,12 @@ from gateway.core.opening import Refuse, refusal
 from gateway.core.plugin import Connection, Done, Drop, Message, Traffic
 from gateway.core.posts import Posts
 from gateway.core.relay import Ask, Location
+from gateway.core.requested import INTERNAL, Decline
 from gateway.core.web import Exchange
 from gateway.plugins.longpoll.batches import Batches, Marked, Stray
 from gateway.plugins.longpoll.translate import (
     EXPIRED,
-    INTERNAL,
     LEAVES,
-    Decline,
     LongpollSession,
     Open,
     closing,

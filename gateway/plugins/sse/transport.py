@@ -9,9 +9,10 @@ from gateway.core.plugin import Connection, Drop, Traffic
 from gateway.core.posting import link
 from gateway.core.posts import Posts
 from gateway.core.relay import Ask, Location
+from gateway.core.requested import Decline
 from gateway.core.web import Exchange, Piece
 from gateway.plugins.sse import events
-from gateway.plugins.sse.translate import KEEP_ALIVE, Decline, Open
+from gateway.plugins.sse.translate import KEEP_ALIVE, Open
 
 if TYPE_CHECKING:
     from gateway.plugins.sse.door import Door

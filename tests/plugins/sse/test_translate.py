@@ -18,18 +18,11 @@ from gateway.core.layers.base import (
 )
 from gateway.core.opening import Refuse
 from gateway.core.plugin import Accepted, Close, Drop, Emit, Peer, Refusal, Timer, Write
+from gateway.core.requested import CLOSED, CONNECT, DECLINE, OPEN, PENDING
 from gateway.core.web import Piece
 from gateway.plugins.sse import translate
 from gateway.plugins.sse.config import SseConfig
-from gateway.plugins.sse.translate import (
-    CLOSED,
-    CONNECT,
-    DECLINE,
-    KEEP_ALIVE,
-    OPEN,
-    PENDING,
-    SseSession,
-)
+from gateway.plugins.sse.translate import KEEP_ALIVE, SseSession
 from tests.core.asked import head
 
 ACCEPT = (b"accept", b"text/event-stream")
@@ -140,7 +133,7 @@ def test_unrouted() -> None:
 
 def test_implied() -> None:
     """Without implicit_accept a connect's outcome decides nothing, unless nobody routes connects."""
-    assert session(implicit_accept=False).outcome(CONNECT, OK) == ()
+    assert session(implicit_accept=False).outcome(CONNECT, OK) == []
     found = session(implicit_accept=False)
     assert found.outcome(CONNECT, Outcome(ACCEPTED, cause="unannounced"))
     assert found.state is OPEN
