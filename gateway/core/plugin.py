@@ -459,6 +459,8 @@ class ProtocolPlugin(ABC):
     reads: ClassVar[tuple[str, ...]] = ()
     """Channels that it may read by `Context.listen`: normal ones (``NAME.publish``), and
     addresses by their prefix (``NAME.publish!``). None that begins with another plugin's name."""
+    listens: ClassVar[tuple[str, ...]] = ("listen",)
+    """Its settings that name endpoints; `Listen.setting` says which one an endpoint is from."""
     datagrams: ClassVar[bool] = False
     """Whether its ``listen`` names ``udp:`` endpoints, and no others."""
 
