@@ -247,8 +247,17 @@ class Connection(Conversation, plugin.Connection):
 
     def _perform(self, cause: int, method: Any, args: tuple[Any, ...]) -> None:
         self.cause = cause
+        flow = None
         try:
-            for action in method(*args):
+            actions = method(*args)
+            if cause == PEER and actions.__class__ is list and len(actions) > 1:
+                # What one read brings leaves as one delivery, if it is of one conversation.
+                flow = self.context.engine.flow
+                if flow.gathered is None:
+                    flow.gathered = []
+                else:
+                    flow = None
+            for action in actions:
                 if self.state >= LOST:
                     break
                 kind = action.__class__
@@ -283,6 +292,8 @@ class Connection(Conversation, plugin.Connection):
             self.end(b"" if error.answer is None else error.answer, cause)
         except Exception as error:  # noqa: BLE001 - a fault in a session costs that session only
             self._broken(error)
+        if flow is not None:
+            flow.part()
 
     def _broken(self, error: Exception) -> None:
         context = self.context

@@ -112,6 +112,8 @@ class Flow:
         self.parked: list[Conversation] = []
         self.later: dict[Conversation, int] = {}
         """Conversations that wait to hand in again what failed: how many at their head."""
+        self.gathered: list[Conversation] | None = None
+        """Whose messages wait for the end of the input that brings them, to leave together."""
         self._retried: Any = None
         """The token of what was put there last."""
         self._clock = clock
@@ -131,6 +133,11 @@ class Flow:
         """Take one message of a conversation: send it, or keep it until its turn comes."""
         kind = entry[0]
         kind.emitted.value += 1
+        if self.gathered is not None:
+            if conversation.flight is None and not conversation.queue:
+                self.gathered.append(conversation)
+            self._keep(conversation, entry)
+            return
         if conversation.flight is None and not conversation.queue and not self.full:
             announced = self.announced
             if announced is not None and kind.channel in announced and self.edge.available:
@@ -145,6 +152,12 @@ class Flow:
         """Keep one message of a conversation until its connection is `accepted`, or lets go."""
         entry[0].emitted.value += 1
         self._keep(conversation, entry)
+
+    def part(self) -> None:
+        """Let leave what was gathered."""
+        gathered, self.gathered = self.gathered, None
+        for conversation in gathered or ():
+            self.pump(conversation)
 
     def accepted(self, connection: Connection) -> None:
         """Let leave what was held until then."""

@@ -66,6 +66,25 @@ def test_order_and_window():
     assert world.session.heard == [(t, "accepted") for t in "abcd"]
 
 
+def test_what_one_read_brings_leaves_together():
+    """What one read brings leaves as one delivery; what it says of another channel, after it."""
+    world = World()
+    world.connection.received([Emit("request", {"text": t}, t) for t in "abc"])
+    [post] = world.edge.take()
+    assert [(m["text"], m["order"]) for m in post.messages] == [("a", 0), ("b", 1), ("c", 2)]
+    world.connection.received([Emit("request", {"text": t}, t) for t in "de"])
+    assert world.edge.take() == []
+    world.edge.settle(post, OK, OK, OK)
+    assert world.texts() == [("ask.request", ["d", "e"])]
+
+
+def test_a_read_that_ends_the_connection():
+    """What a peer's last read brings leaves, although the same read ends the connection."""
+    world = World()
+    world.connection.received([*(Emit("request", {"text": t}, t) for t in "ab"), Close()])
+    assert world.texts() == [("ask.request", ["a", "b"])]
+
+
 def test_run_is_of_one_channel():
     """Only messages for one channel travel together; a disconnect travels alone."""
     world = World()
@@ -78,7 +97,7 @@ def test_run_is_of_one_channel():
         [post] = posts
         sent.append([m["text"] for m in post.messages])
         world.edge.settle(post, *[OK] * len(post.messages))
-    assert sent == [["a"], ["b"], ["c"], ["d"], ["e"]]
+    assert sent == [["a", "b"], ["c"], ["d"], ["e"]]
 
 
 @pytest.mark.parametrize(
@@ -116,18 +135,20 @@ def test_conversations():
     world = World()
     one = [Emit("request", {"text": t}, t, "one") for t in "ab"]
     two = [Emit("request", {"text": t}, t, "two") for t in "cd"]
+    more = [("e", "one"), ("f", "two")]
     world.connection.received(one + two)
     posts = world.edge.take()
-    assert [p.messages[0]["text"] for p in posts] == ["a", "c"]
-    assert [p.messages[0]["order"] for p in posts] == [0, 0]
+    assert [[m["text"] for m in p.messages] for p in posts] == [["a", "b"], ["c", "d"]]
+    assert [[m["order"] for m in p.messages] for p in posts] == [[0, 1], [0, 1]]
     channels = [p.messages[0]["reply_channel"] for p in posts]
     assert len({*channels, world.connection.reply_channel}) == 3
     world.edge.reply(channels[1], {"text": "x"})
     assert world.wire.written == [("two", "x")]
+    world.connection.received([Emit("request", {"text": t}, t, key) for t, key in more])
     world.connection.lost()
     for post in posts:
-        world.edge.settle(post, OK)
-    assert world.texts() == [("ask.request", ["b"]), ("ask.request", ["d"])]
+        world.edge.settle(post, OK, OK)
+    assert world.texts() == [("ask.request", ["e"]), ("ask.request", ["f"])]
 
 
 def test_rest_of_a_failed_delivery_is_sent_again():
@@ -409,6 +430,7 @@ def test_input_in_spite_of_a_pause():
 def test_one_read_may_carry_many():
     """What one read carries beyond the bounds is taken, not refused."""
     world = World(inbox_messages=2)
+    world.connection.received("first")
     world.connection.received([Emit("request", {"text": str(n)}, n) for n in range(50)])
     assert world.session.heard == []
     assert world.wire.paused
