@@ -357,6 +357,11 @@ class Connection(Conversation, plugin.Connection):
                 return
         self.tell(token, outcome)
 
+    def handled(self, tokens: list[Any]) -> None:
+        """Hear that several of its messages, none of which was a connect, were accepted."""
+        if self.state < LOST or self.session.heeds_late:
+            self.enter(OUTCOME, self.session.accepted, tokens)
+
     def tell(self, token: Any, outcome: Outcome) -> None:
         """Tell the session an outcome, if it wants to know."""
         if token is not None and (self.state < LOST or self.session.heeds_late):

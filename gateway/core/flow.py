@@ -341,12 +341,40 @@ class Flow:
             if full is not None:
                 self._let_go(full, 1)
         if last:
-            if owner.leaving is not None:
-                landed(owner)
-            if conversation.queue:
-                self.pump(conversation)
-            elif owner.is_lost:
-                owner.part()
+            self._landed_all(conversation, owner)
+
+    def handled(self, receipt: int, index: int, number: int) -> None:
+        """Hear that so many messages of a post, from ``index`` on, were accepted."""
+        conversation = self.flights.get(receipt)
+        if conversation is None:
+            return  # what is outside every conversation is posted alone
+        run = conversation.flight
+        assert run is not None  # noqa: S101 - for the type checker; a flight has a run
+        owner = conversation.owner
+        last = index + number == len(run)
+        if last:
+            del self.flights[receipt]
+            conversation.flight = None
+            conversation.since = 0.0
+            owner.flights -= 1
+        if owner.session.heeds_accepted:
+            handled = run if number == len(run) else run[index : index + number]
+            owner.handled([token for _, _, token in handled])
+        if self.full:
+            full = self.full.get(owner.pin or run[index][0].channel)
+            if full is not None:
+                self._let_go(full, number)
+        if last:
+            self._landed_all(conversation, owner)
+
+    def _landed_all(self, conversation: Conversation, owner: Connection) -> None:
+        """Go on with what waits behind a flight that has landed."""
+        if owner.leaving is not None:
+            landed(owner)
+        if conversation.queue:
+            self.pump(conversation)
+        elif owner.is_lost:
+            owner.part()
 
     def refused(self, receipt: int, channel: str) -> None:
         """Hear that a channel had no room for a post."""

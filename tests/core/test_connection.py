@@ -9,6 +9,7 @@ import pytest
 
 from gateway.core.errors import RemoteProtocolError
 from gateway.core.layers.base import FAILED, OK, REJECTED, RELEASED, Outcome
+from gateway.core.layers.edge import HANDLED, OUTCOME
 from gateway.core.layers.options import LayerOptions
 from gateway.core.metrics import Drop
 from gateway.core.plugin import Accepted, Close, Emit, Peer, Refusal, Timer, Write
@@ -83,6 +84,54 @@ def test_a_read_that_ends_the_connection():
     world = World()
     world.connection.received([*(Emit("request", {"text": t}, t) for t in "ab"), Close()])
     assert world.texts() == [("ask.request", ["a", "b"])]
+
+
+def test_handled_together():
+    """Outcomes of several that were accepted are told in order, whatever parts they come in."""
+    world = World()
+    world.connection.received([Emit("request", {"text": t}, t) for t in "abcde"])
+    [post] = world.edge.take()
+    world.edge.deliver([(HANDLED, post.receipt, 0, 2)])
+    assert world.session.heard == [("a", "accepted"), ("b", "accepted")]
+    assert world.engine.flow.flights
+    world.edge.deliver([(OUTCOME, post.receipt, 2, OK), (HANDLED, post.receipt, 3, 2)])
+    assert world.session.heard == [(t, "accepted") for t in "abcde"]
+    world.connection.lost()
+    world.nothing_left()
+
+
+def test_handled_and_then_failed():
+    """What follows those that were handled together is told, and sent again, as alone."""
+    world = World()
+    world.connection.received([Emit("request", {"text": t}, t) for t in "abcd"])
+    [post] = world.edge.take()
+    items = [(HANDLED, post.receipt, 0, 2), (OUTCOME, post.receipt, 2, Outcome(FAILED))]
+    world.edge.deliver([*items, (OUTCOME, post.receipt, 3, SKIPPED)])
+    assert world.session.heard == [("a", "accepted"), ("b", "accepted"), ("c", "failed")]
+    assert world.texts() == [("ask.request", ["d"])]
+
+
+def test_handled_together_with_room():
+    """What waits for room goes on as each of several that were handled gives some."""
+    world = World()
+    world.connection.received([Emit("request", {"text": t}, t) for t in "ab"])
+    [post] = world.edge.take()
+    others = [world.attach()[0] for _ in range(3)]
+    for other in others:
+        other.received("x")
+    for refused in world.edge.take():
+        world.edge.refuse(refused)
+    world.edge.deliver([(HANDLED, post.receipt, 0, 2)])
+    assert world.texts() == [("ask.request", ["x"])] * 2
+
+
+def test_handled_without_a_token():
+    """Of what has no token a session does not hear, though others of its run have one."""
+    world = World()
+    world.connection.received([Emit("request", {"text": t}, t or None) for t in ("a", "", "b")])
+    [post] = world.edge.take()
+    world.edge.settle(post, OK, OK, OK)
+    assert world.session.heard == [("a", "accepted"), ("b", "accepted")]
 
 
 def test_run_is_of_one_channel():
