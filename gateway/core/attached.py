@@ -442,10 +442,6 @@ class Connection(Conversation, plugin.Connection):
         else:
             self.enter(SEND, self.outbox.send, conversation.key, reply, token)
 
-    def hear_now(self, conversation: Conversation, reply: Message) -> None:
-        """Hand a group's message to the session."""
-        self.enter(SEND, self.session.group_send, conversation.key, reply)
-
     def group_reply(
         self, conversation: Conversation, reply: Message, frame: Any, size: int, place: int = 0
     ) -> None:
@@ -455,7 +451,7 @@ class Connection(Conversation, plugin.Connection):
         elif not self.takes or (self.outbox is not None and self.outbox.waiting):
             self._wait(Waiting(conversation, reply, None, frame, size, place, grouped=True))
         elif frame is None:
-            self.hear_now(conversation, reply)
+            self.enter(SEND, self.session.group_send, conversation.key, reply)
         else:
             self.wire.write(frame)
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any, ClassVar, Protocol
 
+from gateway.core.arrivals import Arrived
 from gateway.core.plugin import Context, ProtocolPlugin
 from gateway.plugins.irc import messages
 from gateway.plugins.irc.config import IrcConfig
+from gateway.plugins.irc.server.service import Server
 
 
 class Role(Protocol):
@@ -33,12 +36,19 @@ class IrcPlugin(ProtocolPlugin):
 
     def __init__(self, config: IrcConfig, context: Context) -> None:
         super().__init__(config, context)
+        self._server = Server(config, context)
         self._roles: dict[str, Role] = {}
+        if config.listen:
+            self._roles["server"] = self._server
 
     async def start(self) -> None:
         """Start the roles that the settings name."""
         for role in self._roles.values():
             await role.start()
+
+    def serve(self, arrived: Arrived) -> asyncio.Protocol:
+        """Return the protocol of a client's connection that is there, whoever accepted it."""
+        return self._server.serve(arrived)
 
     async def stop(self) -> None:
         """Stop them, those that take connections first."""
