@@ -12,7 +12,7 @@ from gateway.plugins.irc.client import ctcp
 from gateway.plugins.irc.client.presence import Presence
 from gateway.plugins.irc.client.speech import Speech
 from gateway.plugins.irc.client.standing import Standing
-from gateway.plugins.irc.client.terms import Counted
+from gateway.plugins.irc.client.terms import Skipped
 from gateway.plugins.irc.lines import Line, is_any, whole_mask
 from gateway.plugins.irc.translate import heard
 
@@ -81,7 +81,7 @@ class Hearing:
         if len(line.params) < 2 or self._is_mine(line):
             return ()  # what we said ourselves never comes back
         if why := self._why_not(line):
-            return (Write(Counted("lines_skipped_total", "why", why)),)
+            return (Write(Skipped(why)),)
         kind, text = heard("PRIVMSG", line.params[1])
         if kind == "message" and text[:1] == ctcp.MARK:
             return self._asked(line, *ctcp.asked(text))
@@ -93,7 +93,7 @@ class Hearing:
         text = line.params[1]
         yield from self._presence.noticed(line.source.partition("!")[0], text)
         if why := self._why_not(line) or ("ctcp" if text[:1] == ctcp.MARK else ""):
-            yield Write(Counted("lines_skipped_total", "why", why))
+            yield Write(Skipped(why))
         else:
             yield from self._said(line, "notice", text)
 
@@ -134,7 +134,7 @@ class Hearing:
             answer = self._answers.answer(command, rest, self._clock(), self._calendar())
         nick = line.source.partition("!")[0]
         if answer is None or not self._speech.own("NOTICE", nick, answer):
-            return (Write(Counted("lines_skipped_total", "why", "ctcp")),)
+            return (Write(Skipped("ctcp")),)
         return ()
 
     # ------------------------------------------------ what they do

@@ -16,7 +16,7 @@ from gateway.plugins.irc.client.config import Network
 from gateway.plugins.irc.client.places import place
 from gateway.plugins.irc.client.rooms import Rooms
 from gateway.plugins.irc.client.session import NetworkSession
-from gateway.plugins.irc.client.terms import Counted, Dropped, Wanted
+from gateway.plugins.irc.client.terms import Dropped, Ignored, NoEntry, Skipped, Wanted
 from gateway.plugins.irc.lines import fold
 
 STALL: Final = 15.0
@@ -115,13 +115,18 @@ class Carrier(Outgoing):
     def write(self, output: Any) -> None:
         """Send bytes, or count what the session says."""
         kind = output.__class__
-        if kind is Counted:
-            name = self._membership.name
-            self._context.count(output.name, network=name, **{output.label: output.value})
-        elif kind is Dropped:
-            self._context.drop(output.cause)
-        else:
+        if kind is bytes:
             super().write(output)
+            return
+        context, name = self._context, self._membership.name
+        if kind is Skipped:
+            context.count("lines_skipped_total", network=name, why=output.why)
+        elif kind is NoEntry:
+            context.count("joins_refused_total", network=name, code=output.code)
+        elif kind is Ignored:
+            context.count("ignored_keys_total", network=name, key=output.key)
+        elif kind is Dropped:
+            context.drop(output.cause)
 
     def pause(self) -> None:
         """Read no more, for a while."""

@@ -16,7 +16,7 @@ from gateway.plugins.irc.client.registration import Registration
 from gateway.plugins.irc.client.rooms import Room, Rooms
 from gateway.plugins.irc.client.speech import Speech
 from gateway.plugins.irc.client.standing import Standing
-from gateway.plugins.irc.client.terms import Counted
+from gateway.plugins.irc.client.terms import NoEntry
 from gateway.plugins.irc.lines import Line
 
 READY: Final = 5.0
@@ -279,7 +279,7 @@ class Presence:
         if line.command in NO_ENTRY and len(line.params) > 2:
             reason = f"{line.command}: {line.params[-1]}"
             if self._rooms.refused(line.params[1], reason, self._clock()):
-                yield Write(Counted("joins_refused_total", "code", line.command))
+                yield Write(NoEntry(line.command))
                 yield from self._later()
 
     def _invite(self, line: Line) -> Iterator[Action]:

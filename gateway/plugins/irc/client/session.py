@@ -28,7 +28,7 @@ from gateway.plugins.irc.client.registration import Registration
 from gateway.plugins.irc.client.rooms import Rooms
 from gateway.plugins.irc.client.speech import Speech
 from gateway.plugins.irc.client.standing import Standing
-from gateway.plugins.irc.client.terms import Counted, Wanted
+from gateway.plugins.irc.client.terms import Ignored, Skipped, Wanted
 from gateway.plugins.irc.lines import MAX_TAGS, Line, encode, parse
 
 LONGEST: Final = 8192
@@ -123,7 +123,7 @@ class NetworkSession(Session):
             line = parse(raw, max_tags=MAX_TAGS, max_rest=LONGEST, encoding=self._network.encoding)
         except RemoteProtocolError:
             # No reason to leave: it is one line, and others wrote it.
-            yield Write(Counted("lines_skipped_total", "why", "malformed"))
+            yield Write(Skipped("malformed"))
             return
         handler = self._handlers.get(line.command)
         if handler is not None:
@@ -184,7 +184,7 @@ class NetworkSession(Session):
         """Say something, or do something, once it is its turn."""
         for key in saying.OURS:
             if key in reply:
-                yield Write(Counted("ignored_keys_total", "key", key))
+                yield Write(Ignored(key))
         lines = saying.lines(self.standing, conversation, reply, token)
         if lines:
             yield from self.speech.say(lines, token)

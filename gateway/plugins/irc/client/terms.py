@@ -20,9 +20,19 @@ class Dropped(msgspec.Struct, frozen=True, gc=False):
     cause: Drop
 
 
-class Counted(msgspec.Struct, frozen=True, gc=False):
-    """Something happened: to be counted as ``gateway_irc_NAME``."""
+class Skipped(msgspec.Struct, frozen=True, gc=False):
+    """A line of the network was not handed in: to be counted."""
 
-    name: str
-    label: str
-    value: str
+    why: str
+
+
+class NoEntry(msgspec.Struct, frozen=True, gc=False):
+    """The network did not let us into a channel: to be counted."""
+
+    code: str
+
+
+class Ignored(msgspec.Struct, frozen=True, gc=False):
+    """A key of a reply means nothing here: to be counted."""
+
+    key: str

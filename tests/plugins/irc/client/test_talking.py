@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.core.layers.base import OK
-from gateway.plugins.irc.client.terms import Counted, Dropped
+from gateway.plugins.irc.client.terms import Dropped, Skipped
 from gateway.plugins.irc.lines import parse
 from tests.plugins.irc.client.driven import MASK, Driven, entered
 
@@ -81,7 +81,7 @@ def test_what_is_not_utf_8_is_read_all_the_same():
     it.hear(f":{ALICE} PRIVMSG #room :café")
     it.hear(b"\x00\xff :\x00 nonsense", b":only.source", b"@" + b"x" * 9000 + b" PRIVMSG a b")
     assert [message["text"] for message in received(it)] == ["café", "café"]
-    assert it.counted == [Counted("lines_skipped_total", "why", "malformed")] * 3
+    assert it.counted == [Skipped("malformed")] * 3
     russian = entered(encoding="koi8-r")
     russian.hear(f":{ALICE} PRIVMSG #room :".encode() + "привет".encode("koi8-r"))
     assert received(russian)[0]["text"] == "привет"
@@ -109,7 +109,7 @@ def test_bots_and_whom_the_settings_ignore():
         f":{ALICE} PRIVMSG #room :hi",
     )
     assert [message["nick"] for message in received(it)] == ["alice"]
-    assert [one.value for one in it.counted] == ["bot", "ignored", "ignored"]
+    assert [one.why for one in it.counted] == ["bot", "ignored", "ignored"]
     bots = entered(ignore_bots=False)
     bots.hear("@bot :robot!r@h PRIVMSG #room :beep")
     assert len(received(bots)) == 1
@@ -128,7 +128,7 @@ def test_old_messages():
     it = entered()
     it.hear(*lines)
     assert [message["text"] for message in received(it)] == ["now"]
-    assert [one.value for one in it.counted] == ["playback"]
+    assert [one.why for one in it.counted] == ["playback"]
     all_of_it = entered(playback=True)
     all_of_it.hear(*lines)
     assert [message["text"] for message in received(all_of_it)] == ["!help", "now"]
@@ -153,7 +153,7 @@ def test_ctcp_is_answered_and_not_handed_in():
         it.hear(f":{ALICE} PRIVMSG gw :\x01VERSION\x01")
     assert len(it.take()) == 3
     assert it.messages() == []
-    assert {one.value for one in it.counted} == {"ctcp"}
+    assert {one.why for one in it.counted} == {"ctcp"}
 
 
 def test_what_others_do():
@@ -321,7 +321,7 @@ def test_keys_that_mean_nothing_here():
     it.say({"accept": True, "close": True, "text": "hi"}, token=1)
     it.say({"accept": True}, token=2)
     assert it.take()[0] == "PRIVMSG #room :hi"
-    assert [one.value for one in it.counted] == ["accept", "close", "accept"]
+    assert [one.key for one in it.counted] == ["accept", "close", "accept"]
     assert it.done == {2: OK}
 
 
