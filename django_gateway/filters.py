@@ -183,7 +183,7 @@ def wanted_by(chain: Chain, beside: Mapping[str, Chain]) -> list[str]:
     return ["".join(parts) for parts in product(*(one.wants(beside) for one in chain))]
 
 
-_VALUES = re.compile(r"\^?(?:\((?:\?:)?(?P<several>[^()]*)\)|(?P<one>[^()|]*))(?:\$|\\Z)?")
+_VALUES = re.compile(r"\^?(?:\((?:\?:)?(?P<several>[^()]*)\)|(?P<one>[^()|]*?))(?:\$|\\Z)?")
 
 
 def values_of(chain: Chain) -> tuple[str, ...]:
