@@ -442,6 +442,10 @@ class Connection(Conversation, plugin.Connection):
         else:
             self.enter(SEND, self.outbox.send, conversation.key, reply, token)
 
+    def hear_now(self, conversation: Conversation, reply: Message) -> None:
+        """Hand a group's message to the session."""
+        self.enter(SEND, self.session.group_send, conversation.key, reply)
+
     def group_reply(
         self, conversation: Conversation, reply: Message, frame: Any, size: int, place: int = 0
     ) -> None:
@@ -449,9 +453,9 @@ class Connection(Conversation, plugin.Connection):
         if self.state != OPEN:
             self.context.drop(Drop.GONE)
         elif not self.takes or (self.outbox is not None and self.outbox.waiting):
-            self._wait(Waiting(conversation, reply, None, frame, size, place))
+            self._wait(Waiting(conversation, reply, None, frame, size, place, grouped=True))
         elif frame is None:
-            self.send_now(conversation, reply, None)
+            self.hear_now(conversation, reply)
         else:
             self.wire.write(frame)
 

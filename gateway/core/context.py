@@ -17,6 +17,7 @@ from gateway.core.conversation import Branch
 from gateway.core.emission import branch
 from gateway.core.errors import ConfigError, PluginError
 from gateway.core.flow import Kind
+from gateway.core.gathering import Gathered, Gathering
 from gateway.core.layers import codec
 from gateway.core.layers.base import OK, Outcome
 from gateway.core.listen import Listen
@@ -251,6 +252,17 @@ class PluginContext(plugin.Context):
 
         return tell
 
+    def gather(self, prefix: str, gathering: Gathering) -> Gathered:
+        """Have ``gathering`` serve the groups whose names begin with ``prefix``."""
+        if not prefix.startswith(self.prefix):
+            raise PluginError(
+                f"plugin {self.name!r} may not gather groups {prefix!r}, which may be somebody "
+                f"else's; take a prefix that begins with {self.prefix!r}"
+            )
+        gathered = Gathered(self.engine, self, prefix, gathering)
+        self.engine.gathered.append(gathered)
+        return gathered
+
     def locate(self, deliver: Callable[[Ask], None]) -> Location:
         """Return a new location, at which requests of any gateway process find ``deliver``."""
         return self.engine.relay.locate(self.name, deliver)
@@ -363,14 +375,15 @@ class PluginContext(plugin.Context):
         if self.engine.access is not None:
             self.engine.access.add(self.name, peer, summary, end="gateway", seconds=seconds)
 
-    def singleton(self, key: str) -> AbstractAsyncContextManager[Held]:
+    def singleton(self, key: str, tries: int | None = None) -> AbstractAsyncContextManager[Held]:
         """Hold ``key`` alone among all gateway processes."""
-        return self.engine.singletons.hold(f"{self.name}.{escape(key)}")
+        return self.engine.singletons.hold(f"{self.name}.{escape(key)}", tries)
 
     async def close(self) -> None:
         """End its tasks and its listening. Called after the plugin's ``stop``."""
         self.engine.unlisten(self.name)
         self.engine.alight(f"{self.name}.gateways")
+        self.engine.gathered[:] = [one for one in self.engine.gathered if one.context is not self]
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()

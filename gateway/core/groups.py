@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from gateway.core.attached import Connection
 from gateway.core.conversation import Conversation
+from gateway.core.gathering import Gathered
 from gateway.core.layers.log import Position, Resumed
 from gateway.core.names import position as said
 from gateway.core.outbox import ELSEWHERE, MISSED, unwritten
@@ -108,6 +109,8 @@ class Groups:
         if cohort is None:
             cohort = cohorts[key] = Cohort(key[0], key[1], framed=key[2])
         cohort.members[conversation] = meta
+        if self._engine.gathered and (gathered := self._gathered(group)) is not None:
+            gathered.joined(group, conversation, meta)
         if announce:
             self._announced.add((group, conversation))
         if connection.groups is None:
@@ -167,6 +170,10 @@ class Groups:
         self._fans.clear()
         self.busy = False
 
+    def _gathered(self, group: str) -> Gathered | None:
+        """Return who serves a group itself, if anybody does."""
+        return next((one for one in self._engine.gathered if group.startswith(one.prefix)), None)
+
     def _meta(self, group: str, conversation: Conversation) -> bytes | None:
         cohorts = self._cohorts.get(group, {}).values()
         return next((c.members[conversation] for c in cohorts if conversation in c.members), None)
@@ -181,6 +188,8 @@ class Groups:
         for key, cohort in list(cohorts.items()):
             if conversation in cohort.members:
                 del cohort.members[conversation]
+                if self._engine.gathered and (gathered := self._gathered(group)) is not None:
+                    gathered.left(group, conversation)
                 if not cohort.members:
                     del cohorts[key]
         if not cohorts:
@@ -196,11 +205,16 @@ class Groups:
         if position is not None:
             self.replays.heard(position)
             place = 2 * position[1]
+        gathered = self._gathered(group) if self._engine.gathered else None
+        if gathered is not None:
+            gathered.said(group, payload, exclude, position)
         cohorts = self._cohorts.get(group)
         if cohorts is None:
             return
         for cohort in list(cohorts.values()):
             context = cohort.context
+            if gathered is not None and context is gathered.context:
+                continue  # they have it from their plugin
             reply, frame = cohort.read(group, payload, position)
             if reply is None:
                 continue

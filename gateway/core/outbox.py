@@ -58,6 +58,8 @@ class Waiting(NamedTuple):
     that this is the position; 0 where it is not kept."""
     replayed: bool = False
     """Whether it was missed: then it is outside the bounds."""
+    grouped: bool = False
+    """Whether it is a group's, as what was missed is."""
 
 
 class Outbox:
@@ -158,7 +160,9 @@ class Outbox:
                 return
             entry = self._popleft()
             turn -= entry.replayed
-            if entry.frame is None:
+            if entry.frame is None and (entry.grouped or entry.replayed):
+                connection.hear_now(entry.conversation, entry.reply)
+            elif entry.frame is None:
                 connection.send_now(entry.conversation, entry.reply, entry.token)
             else:
                 try:

@@ -37,6 +37,7 @@ import pluggy
 from gateway.core.deadlines import Deadlines
 from gateway.core.errors import ConfigError, LocalProtocolError, RemoteProtocolError
 from gateway.core.framing import LengthSession, LineSession
+from gateway.core.gathering import Gathered, Gathering
 from gateway.core.layers.base import (
     ACCEPTED,
     FAILED,
@@ -97,6 +98,8 @@ __all__ = [
     "Emit",
     "End",
     "Forget",
+    "Gathered",
+    "Gathering",
     "Held",
     "Histogram",
     "LayerOptions",
@@ -297,6 +300,13 @@ class Context(ABC):
         """
 
     @abstractmethod
+    def gather(self, prefix: str, gathering: Gathering) -> Gathered:
+        """Have ``gathering`` serve the groups whose names begin with ``prefix``: ``NAME.…``.
+
+        Once, at start; it ends with the plugin. Raises PluginError for another prefix.
+        """
+
+    @abstractmethod
     def locate(self, deliver: Callable[[Ask], None]) -> Location:
         """Return a new location, where ``deliver(ask)`` is called for what is asked of it.
 
@@ -417,14 +427,15 @@ class Context(ABC):
         """Return once the plugin has no connection any more; what its ``stop`` waits for."""
 
     @abstractmethod
-    def singleton(self, key: str) -> AbstractAsyncContextManager[Held]:
+    def singleton(self, key: str, tries: int | None = None) -> AbstractAsyncContextManager[Held]:
         """Hold ``key`` alone among all gateway processes: ``async with … as held``.
 
         Waits until no other process holds it, and releases it at the end of the block. When a
         holder dies another has it within seconds. ``held.lost``, an `asyncio.Event`, is set once
         another process may hold it, since this one's lease has ended: leave the block then, at
         once. While the layer is away it stays held. ``held.epoch`` is higher for each next
-        holder. Raises PluginError where the layer has no such thing.
+        holder. Raises PluginError where the layer has no such thing. With ``tries``, TimeoutError
+        where it was not given it in so many: another has it, or the layer is away.
         """
 
 

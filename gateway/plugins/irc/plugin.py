@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Protocol
 
-from gateway.core.plugin import Context, ProtocolPlugin
+from gateway.core.plugin import Context, LayerOptions, ProtocolPlugin
 from gateway.plugins.irc import messages
+from gateway.plugins.irc.client.check import check as check_networks
+from gateway.plugins.irc.client.check import warnings as network_warnings
 from gateway.plugins.irc.config import IrcConfig
 
 
@@ -34,6 +36,20 @@ class IrcPlugin(ProtocolPlugin):
     def __init__(self, config: IrcConfig, context: Context) -> None:
         super().__init__(config, context)
         self._roles: dict[str, Role] = {}
+        if config.networks:
+            from gateway.plugins.irc.client.role import ClientRole  # noqa: PLC0415 - only then
+
+            self._roles["client"] = ClientRole(config.networks, context)
+
+    @classmethod
+    def check(cls, config: IrcConfig, layer: LayerOptions) -> None:  # noqa: ARG003 - it fits any
+        """Raise ConfigError where the settings do not fit each other."""
+        check_networks(config.networks)
+
+    @classmethod
+    def warnings(cls, config: IrcConfig) -> Iterable[str]:
+        """Return what an operator should know of this installation."""
+        return network_warnings(config.networks)
 
     async def start(self) -> None:
         """Start the roles that the settings name."""
