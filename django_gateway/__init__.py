@@ -18,12 +18,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from django_gateway.channel import Channel, Group
+    from django_gateway.commands import command
     from django_gateway.exceptions import ConsumeLater, Reject, ResponseLater
     from django_gateway.filters import mqtt_topic, path
     from django_gateway.generic import (
         Consumer,
         Demultiplexer,
         HttpConsumer,
+        IrcConsumer,
         JsonLongpollConsumer,
         JsonSseConsumer,
         JsonWebsocketConsumer,
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
         WebsocketMultiplexer,
     )
     from django_gateway.idempotency import idempotent
+    from django_gateway.irc import irc_channel, irc_room
     from django_gateway.message import Message
     from django_gateway.routing import include, route, route_class
 
@@ -46,6 +49,7 @@ __all__ = [
     "Demultiplexer",
     "Group",
     "HttpConsumer",
+    "IrcConsumer",
     "JsonLongpollConsumer",
     "JsonSseConsumer",
     "JsonWebsocketConsumer",
@@ -59,8 +63,11 @@ __all__ = [
     "WebsocketConsumer",
     "WebsocketDemultiplexer",
     "WebsocketMultiplexer",
+    "command",
     "idempotent",
     "include",
+    "irc_channel",
+    "irc_room",
     "mqtt_topic",
     "path",
     "route",
@@ -74,6 +81,7 @@ _HOME = {
     "Demultiplexer": "generic",
     "Group": "channel",
     "HttpConsumer": "generic",
+    "IrcConsumer": "generic",
     "JsonLongpollConsumer": "generic",
     "JsonSseConsumer": "generic",
     "JsonWebsocketConsumer": "generic",
@@ -87,8 +95,11 @@ _HOME = {
     "WebsocketConsumer": "generic",
     "WebsocketDemultiplexer": "generic",
     "WebsocketMultiplexer": "generic",
+    "command": "commands",
     "idempotent": "idempotency",
     "include": "routing",
+    "irc_channel": "irc",
+    "irc_room": "irc",
     "mqtt_topic": "filters",
     "path": "filters",
     "route": "routing",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django_gateway.generic.base import BaseConsumer, Consumer
 from django_gateway.generic.http import HttpConsumer
+from django_gateway.generic.irc import IrcConsumer
 from django_gateway.generic.longpoll import JsonLongpollConsumer, LongpollConsumer
 from django_gateway.generic.mqtt import MqttConsumer
 from django_gateway.generic.multiplexing import Demultiplexer, Multiplexer
@@ -20,6 +21,7 @@ __all__ = [
     "Consumer",
     "Demultiplexer",
     "HttpConsumer",
+    "IrcConsumer",
     "JsonLongpollConsumer",
     "JsonSseConsumer",
     "JsonWebsocketConsumer",
