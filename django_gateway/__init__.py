@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from django_gateway.channel import Channel, Group
     from django_gateway.exceptions import ConsumeLater, Reject, ResponseLater
-    from django_gateway.filters import mqtt_topic, path
+    from django_gateway.filters import mailbox, mqtt_topic, path
     from django_gateway.generic import (
         Consumer,
         Demultiplexer,
+        EmailConsumer,
         HttpConsumer,
         JsonLongpollConsumer,
         JsonSseConsumer,
@@ -44,6 +45,7 @@ __all__ = [
     "ConsumeLater",
     "Consumer",
     "Demultiplexer",
+    "EmailConsumer",
     "Group",
     "HttpConsumer",
     "JsonLongpollConsumer",
@@ -61,6 +63,7 @@ __all__ = [
     "WebsocketMultiplexer",
     "idempotent",
     "include",
+    "mailbox",
     "mqtt_topic",
     "path",
     "route",
@@ -72,6 +75,7 @@ _HOME = {
     "ConsumeLater": "exceptions",
     "Consumer": "generic",
     "Demultiplexer": "generic",
+    "EmailConsumer": "generic",
     "Group": "channel",
     "HttpConsumer": "generic",
     "JsonLongpollConsumer": "generic",
@@ -89,6 +93,7 @@ _HOME = {
     "WebsocketMultiplexer": "generic",
     "idempotent": "idempotency",
     "include": "routing",
+    "mailbox": "filters",
     "mqtt_topic": "filters",
     "path": "filters",
     "route": "routing",

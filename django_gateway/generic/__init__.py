@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from django_gateway.generic.base import BaseConsumer, Consumer
+from django_gateway.generic.email import EmailConsumer
 from django_gateway.generic.http import HttpConsumer
 from django_gateway.generic.longpoll import JsonLongpollConsumer, LongpollConsumer
 from django_gateway.generic.mqtt import MqttConsumer
@@ -19,6 +20,7 @@ __all__ = [
     "BaseConsumer",
     "Consumer",
     "Demultiplexer",
+    "EmailConsumer",
     "HttpConsumer",
     "JsonLongpollConsumer",
     "JsonSseConsumer",
