@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-import msgspec
 from msgspec import Meta
+
+from gateway.plugins.email.client.config import Outgoing
 
 Seconds = Annotated[float, Meta(gt=0)]
 Count = Annotated[int, Meta(ge=1)]
 
 
-class EmailConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class EmailConfig(Outgoing, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[email]``: where mail comes in, for whom, how it goes out, and the limits."""
 
     listen: Annotated[
