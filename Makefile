@@ -16,6 +16,8 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 
 export PATH := $(abspath $(BIN)):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# The tests start some thousand processes; each would compile all of the project again.
+unexport PYTHONDONTWRITEBYTECODE
 
 CHECKS := 'ruff check .' 'ruff format --check .' 'mypy -p gateway -p django_gateway' \
 	'mypy $(wildcard examples/gateway-*)' 'lint-imports --no-logo'

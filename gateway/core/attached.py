@@ -12,7 +12,7 @@ from gateway.core import farewell, pinning, plugin
 from gateway.core.conversation import Branch, Conversation
 from gateway.core.emission import branch, break_off, emit, last_words, seldom
 from gateway.core.errors import LocalProtocolError, RemoteProtocolError
-from gateway.core.layers.base import ACCEPTED, Outcome
+from gateway.core.layers.base import ACCEPTED, OK, Outcome
 from gateway.core.metrics import Drop
 from gateway.core.outbox import GONE, Outbox, Waiting
 from gateway.core.plugin import (
@@ -29,7 +29,7 @@ from gateway.core.plugin import (
     Wire,
     Write,
 )
-from gateway.core.reply import InvalidReply
+from gateway.core.reply import OURS, InvalidReply
 from gateway.core.timers import Timers
 
 if TYPE_CHECKING:
@@ -47,9 +47,6 @@ PEER: Final = 0
 SEND: Final = 1
 OUTCOME: Final = 2
 GATEWAY: Final = 3
-
-OURS: Final = ("ack", "ack_channel", "pin", "accept", "close")
-"""The keys of a reply that are the core's to heed."""
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -401,6 +398,9 @@ class Connection(Conversation, plugin.Connection):
         except InvalidReply as error:
             self.invalid(str(error))
             return
+        if reply is None:
+            context.engine.answer(payload, conversation.reply_channel, OK)
+            return
         if (
             self.session.frames_replies
             and self.direct
@@ -421,8 +421,7 @@ class Connection(Conversation, plugin.Connection):
         outbox = self.outbox
         token = None
         if "ack" in reply or "ack_channel" in reply:
-            if outbox is None:
-                outbox = self.outbox = Outbox(self)
+            outbox = self.outbox = outbox or Outbox(self)
             token = outbox.token(conversation, reply)
             if token is None:
                 self.invalid("'ack' needs an 'ack_channel', a name with '?', and the reverse")

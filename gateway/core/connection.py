@@ -42,7 +42,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -102,7 +102,8 @@ class Engine:
 
     ``layer`` is a `Layer`, whose edge is opened, or an `Edge` that hands its items to
     ``deliver``. ``unavailable_timeout`` (seconds) is ``[layer] unavailable_timeout``. With
-    ``access`` each connection's end is told to that.
+    ``access`` each connection's end is told to that. ``protocols`` are the names of all plugins
+    that there are, served here or not: keys of a reply that are one protocol's own.
     """
 
     def __init__(
@@ -114,11 +115,13 @@ class Engine:
         *,
         unavailable_timeout: float = 30.0,
         access: AccessLog | None = None,
+        protocols: Iterable[str] = (),
     ) -> None:
         self.settings = settings
         self.metrics = metrics
         self.loop = loop
         self.access = access
+        self.protocols = frozenset(protocols)
         self.deadlines = Deadlines(loop)
         self.edge = layer.edge(self.deliver) if isinstance(layer, Layer) else layer
         self.settles = not isinstance(layer, Layer) or "deliveries" in layer.extensions
@@ -243,9 +246,7 @@ class Engine:
         if (parting := self.parting.get(channel)) is not None and pinned_late(parting, payload):
             return
         self.metrics.drop(Drop.GONE, where=channel.partition(".")[0])
-        ack = ack_of(payload)
-        if ack is not None:
-            self.acknowledge(*ack, channel, GONE)
+        self.answer(payload, channel, GONE)
 
     def _up(self, *, rejoined: bool) -> None:
         self.process = self.edge.process
@@ -293,6 +294,11 @@ class Engine:
             "reply_channel": reply_channel,
         }
         self.edge.send(channel, _encode(answer))
+
+    def answer(self, payload: bytes, reply_channel: str, outcome: Outcome) -> None:
+        """Answer the ``ack`` of a reply that no session had, if it wants one."""
+        if (ack := ack_of(payload)) is not None:
+            self.acknowledge(*ack, reply_channel, outcome)
 
     def ended(self, connection: Connection, disconnect: bytes | None) -> None:
         """Forget a connection of which nothing is unsettled, and offer its disconnect."""

@@ -18,15 +18,15 @@ from gateway.core.emission import branch
 from gateway.core.errors import ConfigError, PluginError
 from gateway.core.flow import Kind
 from gateway.core.layers import codec
-from gateway.core.layers.base import Outcome
+from gateway.core.layers.base import OK, Outcome
 from gateway.core.listen import Listen
 from gateway.core.metrics import Drop, Histogram
 from gateway.core.names import escape, process_of, wanted_of
-from gateway.core.outbox import GONE
+from gateway.core.outbox import GONE, INVALID
 from gateway.core.plugin import Emit, Message, Peer, ProtocolPlugin, Session, Summary, Wire
 from gateway.core.recorded import Recorded
 from gateway.core.relay import Ask, Asked, Location, Unanswered
-from gateway.core.reply import ReplyReader, is_ack_channel
+from gateway.core.reply import InvalidReply, ReplyReader, is_ack_channel
 from gateway.core.singletons import Held
 from gateway.core.tls import Offer, Tls
 from gateway.core.web import Claim, Exchange
@@ -101,7 +101,7 @@ class PluginContext(plugin.Context):
     def _read_schemas(self, messages: Any) -> None:
         try:
             kinds: dict[str, Any] = messages.KINDS
-            self.reader = ReplyReader(messages.REPLY)
+            self.reader = ReplyReader(messages.REPLY, self.name, self.engine.protocols)
             self.pins = "pin" in get_type_hints(messages.REPLY)
         except (AttributeError, TypeError) as error:
             raise PluginError(
@@ -189,7 +189,26 @@ class PluginContext(plugin.Context):
                 f"plugin {self.name!r} may not read channel {channel!r}: that is what it emits, "
                 "and for the application; take another word"
             )
-        self.engine.listen(self.name, channel, deliver)
+        self.engine.listen(self.name, channel, partial(self._hear, deliver))
+
+    def _hear(
+        self, deliver: Callable[[str, Message], None], channel: str, message: Message
+    ) -> None:
+        """Hand over what came to a channel of ``reads``, as far as it is for this protocol."""
+        reader = self.reader
+        if not reader.protocols.isdisjoint(message):
+            try:
+                own = reader.own(message)
+            except InvalidReply as error:
+                self.drop(Drop.INVALID)
+                self.log.warning("%s: invalid message dropped: %s", channel, error)
+                self.answer(channel, message, INVALID)
+                return
+            if own is None:
+                self.answer(channel, message, OK)
+                return
+            message = own
+        deliver(channel, message)
 
     def unlisten(self, channel: str) -> None:
         """Read a channel no more: what comes waits for whoever reads it next."""

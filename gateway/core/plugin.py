@@ -254,7 +254,8 @@ class Context(ABC):
 
         It is a normal channel, or a prefix of addresses, which ends in ``!``. Several gateway
         processes that read it share what comes. A message is settled as it is handed over;
-        an exception costs that message. Raises PluginError for a channel that the plugin's
+        an exception costs that message. Keys that are other protocols' own are not in it, and
+        what is this one's own is laid over it. Raises PluginError for a channel that the plugin's
         class does not name in ``reads``, and for one that another plugin reads.
         """
 
