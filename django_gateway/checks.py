@@ -11,6 +11,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management import get_commands, load_command_class
 
 from django_gateway import asgi, auth_settings
+from django_gateway.filters import values_of
 from django_gateway.generic.protocols import meant_by
 from django_gateway.middleware import middleware_of
 from django_gateway.routing import Router
@@ -76,6 +77,39 @@ def check_protocols(**_: Any) -> Sequence[CheckMessage]:
         for channel in one.channels
         if (meant := meant_by(channel)) is not None
     ]
+
+
+@register("gateway")
+def check_networks(**_: Any) -> Sequence[CheckMessage]:
+    """``gateway.W003``: a route is for a network of IRC that the settings do not have."""
+    try:
+        table = Router(asgi.layer_settings().get("ROUTING"))
+        routes = [one for one in table.routes if any(c.startswith("irc.") for c in one.channels)]
+        named = {one: values_of(one.filters.get("network", ())) for one in routes}
+        if not any(named.values()):
+            return []
+        known = _networks()
+    except Exception:  # noqa: BLE001 - the other checks say so
+        return []
+    return [
+        Warning(
+            f"{one!r}: there is no network {network!r} in the settings, so nothing comes from it; "
+            f"there are {', '.join(sorted(known))}",
+            hint=f"Write [irc.networks.{network}], as the gateway reads it, or the name of one.",
+            id="gateway.W003",
+        )
+        for one, networks in named.items()
+        for network in networks
+        if network not in known
+    ]
+
+
+def _networks() -> set[str]:
+    """Return the names of all networks of IRC: those to join, and the gateway's own."""
+    from gateway.core.boot import Options, boot  # noqa: PLC0415 - only then
+
+    config: Any = boot(Options(plugins="irc")).settings.tables["irc"]
+    return {*config.networks, config.network}
 
 
 @register("gateway")

@@ -10,8 +10,9 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.files.base import File
 
 from django_gateway.channel import Channel
-from django_gateway.filters import Filter, mailbox
+from django_gateway.filters import Filter
 from django_gateway.generic.base import Consumer
+from django_gateway.mailboxes import mailbox
 from django_gateway.routing import Route
 from gateway.core import names
 

@@ -174,6 +174,22 @@ def test_check_of_protocols(application):
     )
 
 
+def test_check_of_networks(application, monkeypatch):
+    """A route for a network of IRC that the settings lack is warned of, with those there are."""
+    monkeypatch.setenv("GATEWAY_IRC_NETWORK", "libera")
+    routing = [
+        route("irc.receive", print, network="^libera$"),
+        route("irc.receive", print, network="lib.*"),
+        route("irc.receive", print, network="liber"),
+    ]
+    with override_settings(CHANNEL_LAYERS={"default": {"ROUTING": routing}}):
+        (warning,) = run_checks(tags=["gateway"])
+    assert warning.id == "gateway.W003"
+    assert "no network 'liber' in the settings" in warning.msg
+    assert "there are libera" in warning.msg
+    assert run_checks(tags=["gateway"]) == []
+
+
 def test_a_wrong_table_stops_the_start(application):
     """Commands hear of a wrong routing table by a ConfigError."""
     with (

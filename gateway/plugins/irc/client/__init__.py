@@ -1,0 +1,1 @@
+"""The client role of IRC: the gateway joins networks."""
