@@ -35,8 +35,12 @@ gateway that is being replaced some seconds."""
 INLINE: Final = 256 * 1024
 """Bytes of a mail that is one message; a larger one goes in pieces."""
 PIECE: Final = 64 * 1024
+PIECES: Final = 4
+"""Pieces of a mail under way at once: no more of it is held by the layer."""
 WINDOW: Final = 16
 """Mails under way at once, so that many do not take a disk's round trip each."""
+PIECE_WRITTEN: Final = 0
+"""The number of a piece's ack; mails count from 1."""
 LOOK: Final = 0.02
 """Seconds between two tries where the channel is full: the gateway writes to its disk meanwhile."""
 _NOT_HERE: Final = ("host", "port", "username", "password", "use_tls", "use_ssl")
@@ -106,6 +110,8 @@ class _Posting:
         self._acks = names.fill("email.spooled?")
         self._sent = 0
         self._unanswered: deque[int] = deque()
+        self._pieces = 0
+        """Pieces of the mail that is being sent that are not written yet."""
         self.spooled = 0
 
     def send(self, mail: EmailMessage) -> None:
@@ -127,9 +133,19 @@ class _Posting:
         pieces = names.fill("email.send.raw?")
         self._put(CHANNEL, {**message, "raw_channel": pieces})
         self._unanswered.append(self._sent)
+        self._pieces = 0
         for piece in _cut(raw):
-            if not self._put(pieces, piece):
+            while self._pieces >= PIECES and self._is_under_way:
+                self._hear()
+            if not self._is_under_way:
                 break  # it was refused before its end
+            self._put(pieces, {**piece, "ack": PIECE_WRITTEN, "ack_channel": self._acks})
+            self._pieces += 1
+
+    @property
+    def _is_under_way(self) -> bool:
+        """Whether the mail that is being sent has no answer yet."""
+        return self._sent in self._unanswered
 
     def finish(self) -> None:
         """Wait until all are answered. Raises `NotSpooledError`."""
@@ -145,10 +161,9 @@ class _Posting:
                 if error.code is None:  # nobody answers any more
                     return
 
-    def _put(self, channel: str, message: dict[str, Any]) -> bool:
-        """Send a message, as soon as there is room; return False where that was not worth while."""
+    def _put(self, channel: str, message: dict[str, Any]) -> None:
+        """Send a message, as soon as there is room."""
         end = time.monotonic() + self._timeout
-        mine = self._sent
         while True:
             try:
                 self._layer.send_many(channel, [message], expiry=self._timeout)
@@ -161,13 +176,11 @@ class _Posting:
                     "(gateway run), or set CHANNEL_LAYERS['default']['URL'] to where it is"
                 ) from error
             else:
-                return True
+                return
             self._hear(LOOK)
-            if channel != CHANNEL and mine not in self._unanswered:
-                return False
 
     def _hear(self, seconds: float | None = None) -> None:
-        """Hear of one mail; with ``seconds``, if there is something to hear within them."""
+        """Hear of one mail, or piece; with ``seconds``, if there is anything within them."""
         patient = seconds is None
         try:
             ack = (
@@ -183,7 +196,10 @@ class _Posting:
             if patient:
                 raise self._silence()
             return
-        number: int = ack.get("ack", 0)
+        number: int = ack.get("ack", PIECE_WRITTEN)
+        if number == PIECE_WRITTEN:
+            self._pieces -= 1
+            return
         if number in self._unanswered:
             self._unanswered.remove(number)
         if ack.get("outcome") == ACCEPTED:
