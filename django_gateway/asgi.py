@@ -12,7 +12,6 @@ import django
 from django.apps import apps
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
-from django.urls import get_resolver
 
 from gateway.core.errors import ConfigError
 from gateway.core.layers import open_layer
@@ -130,6 +129,8 @@ class DjangoApplication:
         router = self._router()
         router = router.only(select(router.channels(), config.workers))
         if getattr(settings, "ROOT_URLCONF", None) and router.of("http.request"):
+            from django.urls import get_resolver  # noqa: PLC0415 - only a worker has views
+
             # Now, not at the first request: code that cannot be imported stops the start.
             _ = get_resolver().url_patterns
         from django_gateway.worker import Worker  # noqa: PLC0415 - needs Django set up

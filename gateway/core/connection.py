@@ -66,6 +66,7 @@ from gateway.core.layers.edge import (
     FULL,
     GAP,
     GROUP,
+    HANDLED,
     JOIN,
     MESSAGE,
     OUTCOME,
@@ -187,6 +188,10 @@ class Engine:
                     if self.groups.busy:
                         self._catch_up(item[1])
                     self.flow.outcome(item[1], item[2], item[3])
+                elif code == HANDLED:
+                    if self.groups.busy:
+                        self._catch_up(item[1])
+                    self.flow.handled(item[1], item[2], item[3])
                 elif code == MESSAGE:
                     conversation = self.by_channel.get(item[1])
                     if conversation is None:

@@ -291,17 +291,20 @@ class ThreadClient:
                 self._layer.late(delivery, len(outcomes))
                 return
             out = self._out
-            if not out:
+            first = not out
+            if first:
                 self._since = now
-            out.append((wire.SETTLE, 0, delivery.tag, wire.pack_outcomes(outcomes), sends))
-            loop = _get_running_loop()
-            soon = loop is None and now - self._since > FLUSH_AFTER
-            if not soon and not self._minding:
+            wire.add_settle(out, delivery.tag, outcomes, sends)
+            late = now - self._since > FLUSH_AFTER
+            if not late and not self._minding:
                 self._busy()
-        if soon:
-            self.flush()
-        elif loop is not None and len(out) == 1:
-            loop.call_soon(self.flush)
+        if first or late:
+            loop = _get_running_loop()  # a system call
+            if loop is None:
+                if late:
+                    self.flush()
+            elif first:
+                loop.call_soon(self.flush)
 
     def set_aside(self, delivery: Delivery) -> None:
         """Take the credit of a delivery back before it is settled."""
