@@ -244,6 +244,8 @@ class Runner:
         if isinstance(error, Reject):
             return Outcome(REJECTED, error.code, error.reason)
         if isinstance(error, ConsumeLater):
+            if isinstance(subject, Message) and subject.__dict__.get("spent"):
+                return Outcome(FAILED, cause="spent")  # what came beside it cannot be read again
             delay = error.delay
             if delay is None:
                 delay = min(FIRST_DELAY * 2 ** (subject.attempt - 1), LONGEST_DELAY)
@@ -270,6 +272,9 @@ class Runner:
     def _close(self, box: Outbox, outcome: Outcome, delivery: Delivery) -> None:
         """Count, and let nothing more into the outbox."""
         box.open = False
+        if box.closers is not None:
+            for close in box.closers:
+                close()
         channel = delivery.channel
         if outcome.kind != ACCEPTED:
             box.discard()

@@ -149,6 +149,8 @@ class Engine:
         self.acks = 0
         """How many acknowledgements were asked for; the last one's token."""
         self.draining = False
+        self.outbound = True
+        """Whether plugins may connect out."""
         self._ends: list[tuple[str, str, bytes | None, str | None]] = []
         """Ends that the layer could not be told, for when it is back."""
         self._leaves: list[Announced] = []

@@ -358,6 +358,11 @@ class PluginContext(plugin.Context):
         return self.engine.settles
 
     @property
+    def outbound(self) -> bool:
+        """Whether there is anything to connect out to."""
+        return self.engine.outbound
+
+    @property
     def draining(self) -> bool:
         """Whether the gateway is shutting down."""
         return self.engine.draining

@@ -413,6 +413,14 @@ class Context(ABC):
 
     @property
     @abstractmethod
+    def outbound(self) -> bool:
+        """Whether there is anything to connect out to: not in the gateway of a test.
+
+        A plugin that connects out keeps there what it would send, and waits for nobody.
+        """
+
+    @property
+    @abstractmethod
     def draining(self) -> bool:
         """Whether the gateway is shutting down."""
 
