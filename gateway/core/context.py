@@ -254,6 +254,9 @@ class PluginContext(plugin.Context):
             except InvalidReply as error:
                 self.drop(Drop.INVALID)
                 self.log.warning("%s: invalid reply dropped: %s", channel, error)
+                return
+            if reply is None:
+                self.engine.answer(payload, channel, OK)
             else:
                 deliver(channel, reply)
 
