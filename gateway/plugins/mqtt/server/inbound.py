@@ -72,6 +72,7 @@ class Inbound:
         "_device",
         "_drop",
         "_heard",
+        "_ids",
         "_last",
         "_pending",
         "_protocol",
@@ -97,6 +98,8 @@ class Inbound:
         self._drop = drop
         self._pending: deque[Incoming] = deque()
         """QoS 1 and 2, not yet acknowledged, in the order of receipt."""
+        self._ids: set[int] = set()
+        """Their packet identifiers."""
         self._unsettled: deque[Incoming] = deque()
         """All that consumers have, or will have, in their order."""
         self._last: Incoming | None = None
@@ -123,9 +126,10 @@ class Inbound:
             if packet.qos == 2 and incoming is not None and packet_id in incoming:
                 # section 4.3.3: acknowledged again, not handled again
                 return [Write(codec.ack(PUBREC, packet_id, 0, self._protocol))]
-            for one in self._pending:
-                if one.packet.packet_id == packet_id:
-                    return []  # it is in hand, and is acknowledged then
+            ids = self._ids
+            if packet_id in ids:
+                return []  # it is in hand, and is acknowledged then
+            ids.add(packet_id)
         entry = Incoming(packet, topic)
         if packet.qos:
             self._pending.append(entry)
@@ -145,12 +149,13 @@ class Inbound:
     def refuse(self, packet: Publish, code: int) -> list[Action]:
         """Acknowledge what nobody is asked about, with an error where there are any."""
         self._drop(Drop.INVALID)
-        if not packet.qos:
+        if not packet.qos or packet.packet_id in self._ids:
             return []
         entry = Incoming(packet, "")
         entry.done = True
         entry.code = code
         self._pending.append(entry)
+        self._ids.add(packet.packet_id)
         return self._acknowledge()
 
     def _message(self, entry: Incoming) -> Message:
@@ -308,11 +313,12 @@ class Inbound:
     def _acknowledge(self) -> list[Action]:
         """Acknowledge what may be, in the order of receipt (section 4.6)."""
         out = bytearray()
-        pending = self._pending
+        pending, ids = self._pending, self._ids
         protocol = self._protocol
         while pending and pending[0].done:
             entry = pending.popleft()
             packet = entry.packet
+            ids.discard(packet.packet_id)
             code = entry.code if protocol == V5 else 0
             if packet.qos == 1:
                 out += codec.ack(PUBACK, packet.packet_id, code, protocol)
