@@ -365,7 +365,12 @@ class Flow:
             if full is not None:
                 self._let_go(full, 1)
         if last:
-            self._landed_all(conversation, owner)
+            if owner.leaving is not None:
+                landed(owner)
+            if conversation.queue:
+                self.pump(conversation)
+            elif owner.is_lost:
+                owner.part()
 
     def handled(self, receipt: int, index: int, number: int) -> None:
         """Hear that so many messages of a post, from ``index`` on, were accepted."""
@@ -389,16 +394,12 @@ class Flow:
             if full is not None:
                 self._let_go(full, number)
         if last:
-            self._landed_all(conversation, owner)
-
-    def _landed_all(self, conversation: Conversation, owner: Connection) -> None:
-        """Go on with what waits behind a flight that has landed."""
-        if owner.leaving is not None:
-            landed(owner)
-        if conversation.queue:
-            self.pump(conversation)
-        elif owner.is_lost:
-            owner.part()
+            if owner.leaving is not None:
+                landed(owner)
+            if conversation.queue:
+                self.pump(conversation)
+            elif owner.is_lost:
+                owner.part()
 
     def refused(self, receipt: int, channel: str) -> None:
         """Hear that a channel had no room for a post."""

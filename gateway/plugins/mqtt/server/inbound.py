@@ -174,7 +174,12 @@ class Inbound:
     def outcome(self, entry: Incoming, outcome: Outcome) -> list[Action]:
         """Hear an outcome. Raises `Failed` where it was the last."""
         kind = outcome.kind
-        self._settled(entry)
+        unsettled = self._unsettled
+        if unsettled and unsettled[0] is entry:
+            unsettled.popleft()
+        else:
+            unsettled.remove(entry)
+        self._last = entry
         if self.over and kind != ACCEPTED and (kind != REJECTED or entry.dead):
             self._give_up(entry)
             return []
@@ -183,7 +188,9 @@ class Inbound:
                 raise Failed(entry.reason)
             return self._finish(entry)
         if kind == ACCEPTED:
-            self._pass_on(entry)
+            relay = self._relay
+            if relay is not None and (entry.packet.retain or self._heard(entry.topic)):
+                relay(self._publication(entry))
             return self._finish(entry)
         if not entry.packet.qos:
             return self._finish(entry)
@@ -206,27 +213,17 @@ class Inbound:
 
     def accepted(self, entries: Sequence[Incoming]) -> list[Action]:
         """Hear that several were accepted: what they are acknowledged by leaves together."""
+        unsettled, relay, heard = self._unsettled, self._relay, self._heard
         for entry in entries:
-            self._settled(entry)
-            if not entry.dead:
-                self._pass_on(entry)
+            if unsettled[0] is entry:
+                unsettled.popleft()
+            else:
+                unsettled.remove(entry)
+            self._last = entry
+            if relay is not None and (entry.packet.retain or heard(entry.topic)) and not entry.dead:
+                relay(self._publication(entry))
             self._done(entry)
         return [] if self.over else self._acknowledge()
-
-    def _settled(self, entry: Incoming) -> None:
-        """Take note that no consumer has it any more."""
-        unsettled = self._unsettled
-        if unsettled and unsettled[0] is entry:
-            unsettled.popleft()
-        else:
-            unsettled.remove(entry)
-        self._last = entry
-
-    def _pass_on(self, entry: Incoming) -> None:
-        """Relay what a consumer accepted, where anybody may want it."""
-        relay = self._relay
-        if relay is not None and (entry.packet.retain or self._heard(entry.topic)):
-            relay(self._publication(entry))
 
     def _code(self, code: int | None) -> int:
         if code is None:
@@ -318,13 +315,17 @@ class Inbound:
         while pending and pending[0].done:
             entry = pending.popleft()
             packet = entry.packet
-            ids.discard(packet.packet_id)
+            packet_id = packet.packet_id
+            ids.discard(packet_id)
             code = entry.code if protocol == V5 else 0
-            if packet.qos == 1:
-                out += codec.ack(PUBACK, packet.packet_id, code, protocol)
-                continue
-            self._know(entry)
-            out += codec.ack(PUBREC, packet.packet_id, code, protocol)
+            if packet.qos == 2:
+                self._know(entry)
+                out += codec.ack(PUBREC, packet_id, code, protocol)
+            elif code:
+                out += codec.ack(PUBACK, packet_id, code, protocol)
+            else:
+                out += codec.PUBACK_HEAD
+                out += packet_id.to_bytes(2, "big")
         return [Write(bytes(out))] if out else []
 
     def _know(self, entry: Incoming) -> None:
