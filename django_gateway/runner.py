@@ -117,7 +117,7 @@ class Runner:
                     outcome = found
             except Exception as error:  # noqa: BLE001 - routing, which no consumer answers for
                 outcome = self._outcome_of(error, "the routing table", delivery)
-            if outcome is OK and not box.discarded:  # the short road of nearly every message
+            if outcome is OK and not box.discarded and box.closers is None:  # nearly every message
                 box.open = False
                 accepted.value += 1
                 settle(delivery, ONE_OK, box.sends)
