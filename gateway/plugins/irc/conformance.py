@@ -34,7 +34,11 @@ class IrcSuite(PluginSuite):
     opening: ClassVar = (
         Turn(
             said(
-                "CAP REQ :echo-message", "PASS s3cret", "NICK alice", "USER al 0 * :Alice", "CAP END"
+                "CAP REQ :echo-message",
+                "PASS s3cret",
+                "NICK alice",
+                "USER al 0 * :Alice",
+                "CAP END",
             ),
             ("connect", {"nick": "alice", "username": "al", "password": "s3cret"}),
             answer=re.compile(
@@ -98,9 +102,7 @@ class IrcSuite(PluginSuite):
     answers: ClassVar[Mapping[str, Answer]] = {
         "accepted": said(":alice!~al@irc.gateway PRIVMSG #room :are you there?"),
         "rejected": said(f"{SERVER} 404 alice #room :Cannot send to channel"),
-        "failed": said(
-            f"{SERVER} 404 alice #room :That could not be handled; try again later"
-        ),
+        "failed": said(f"{SERVER} 404 alice #room :That could not be handled; try again later"),
         "released": said(
             f"{SERVER} 404 alice #room :Nobody can decide on that now; try again later"
         ),
