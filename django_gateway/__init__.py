@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from django_gateway.generic import (
         Consumer,
         Demultiplexer,
+        EmailConsumer,
         HttpConsumer,
         IrcConsumer,
         JsonLongpollConsumer,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     )
     from django_gateway.idempotency import idempotent
     from django_gateway.irc import irc_channel, irc_room
+    from django_gateway.mailboxes import mailbox
     from django_gateway.message import Message
     from django_gateway.routing import include, route, route_class
 
@@ -47,6 +49,7 @@ __all__ = [
     "ConsumeLater",
     "Consumer",
     "Demultiplexer",
+    "EmailConsumer",
     "Group",
     "HttpConsumer",
     "IrcConsumer",
@@ -68,6 +71,7 @@ __all__ = [
     "include",
     "irc_channel",
     "irc_room",
+    "mailbox",
     "mqtt_topic",
     "path",
     "route",
@@ -79,6 +83,7 @@ _HOME = {
     "ConsumeLater": "exceptions",
     "Consumer": "generic",
     "Demultiplexer": "generic",
+    "EmailConsumer": "generic",
     "Group": "channel",
     "HttpConsumer": "generic",
     "IrcConsumer": "generic",
@@ -100,6 +105,7 @@ _HOME = {
     "include": "routing",
     "irc_channel": "irc",
     "irc_room": "irc",
+    "mailbox": "mailboxes",
     "mqtt_topic": "filters",
     "path": "filters",
     "route": "routing",

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
+from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning, register  # noqa: A004 - Django's name
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import get_commands, load_command_class
@@ -15,6 +16,8 @@ from django_gateway.generic.protocols import meant_by
 from django_gateway.middleware import middleware_of
 from django_gateway.routing import Router
 from gateway.core.errors import GatewayError
+
+EMAIL_BACKEND: Final = "django_gateway.mail.EmailBackend"
 
 
 @register("gateway")
@@ -129,6 +132,27 @@ def check_middleware(**_: Any) -> Sequence[CheckMessage]:
             )
         ]
     return []
+
+
+@register("gateway")
+def check_mail(**_: Any) -> Sequence[CheckMessage]:
+    """``gateway.W004``: Django's mail goes to the gateway, which takes none."""
+    if getattr(settings, "EMAIL_BACKEND", "") != EMAIL_BACKEND:
+        return []
+    try:
+        served, _origin = asgi.effective().sources.plugins()
+    except (ImproperlyConfigured, GatewayError):  # the other checks say so
+        return []
+    if "email" in served:
+        return []
+    return [
+        Warning(
+            f"EMAIL_BACKEND hands mail to the gateway, whose plugins here are {', '.join(served)}",
+            hint="Add 'email' to GATEWAY['plugins']; one that runs with other settings than these "
+            "may have it.",
+            id="gateway.W004",
+        )
+    ]
 
 
 @register("gateway")

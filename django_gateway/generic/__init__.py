@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from django_gateway.generic.base import BaseConsumer, Consumer
+from django_gateway.generic.email import EmailConsumer
 from django_gateway.generic.http import HttpConsumer
 from django_gateway.generic.irc import IrcConsumer
 from django_gateway.generic.longpoll import JsonLongpollConsumer, LongpollConsumer
@@ -20,6 +21,7 @@ __all__ = [
     "BaseConsumer",
     "Consumer",
     "Demultiplexer",
+    "EmailConsumer",
     "HttpConsumer",
     "IrcConsumer",
     "JsonLongpollConsumer",

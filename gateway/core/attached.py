@@ -244,8 +244,17 @@ class Connection(Conversation, plugin.Connection):
 
     def _perform(self, cause: int, method: Any, args: tuple[Any, ...]) -> None:
         self.cause = cause
+        flow = None
         try:
-            for action in method(*args):
+            actions = method(*args)
+            if cause == PEER and actions.__class__ is list and len(actions) > 1:
+                # What one read brings leaves as one delivery, if it is of one conversation.
+                flow = self.context.engine.flow
+                if flow.gathered is None:
+                    flow.gathered = []
+                else:
+                    flow = None
+            for action in actions:
                 if self.state >= LOST:
                     break
                 kind = action.__class__
@@ -280,6 +289,8 @@ class Connection(Conversation, plugin.Connection):
             self.end(b"" if error.answer is None else error.answer, cause)
         except Exception as error:  # noqa: BLE001 - a fault in a session costs that session only
             self._broken(error)
+        if flow is not None:
+            flow.part()
 
     def _broken(self, error: Exception) -> None:
         context = self.context
@@ -342,6 +353,11 @@ class Connection(Conversation, plugin.Connection):
             elif not self.session.heeds_accepted:
                 return
         self.tell(token, outcome)
+
+    def handled(self, tokens: list[Any]) -> None:
+        """Hear that several of its messages, none of which was a connect, were accepted."""
+        if self.state < LOST or self.session.heeds_late:
+            self.enter(OUTCOME, self.session.accepted, tokens)
 
     def tell(self, token: Any, outcome: Outcome) -> None:
         """Tell the session an outcome, if it wants to know."""
@@ -442,10 +458,6 @@ class Connection(Conversation, plugin.Connection):
         else:
             self.enter(SEND, self.outbox.send, conversation.key, reply, token)
 
-    def hear_now(self, conversation: Conversation, reply: Message) -> None:
-        """Hand a group's message to the session."""
-        self.enter(SEND, self.session.group_send, conversation.key, reply)
-
     def group_reply(
         self, conversation: Conversation, reply: Message, frame: Any, size: int, place: int = 0
     ) -> None:
@@ -455,7 +467,7 @@ class Connection(Conversation, plugin.Connection):
         elif not self.takes or (self.outbox is not None and self.outbox.waiting):
             self._wait(Waiting(conversation, reply, None, frame, size, place, grouped=True))
         elif frame is None:
-            self.hear_now(conversation, reply)
+            self.enter(SEND, self.session.group_send, conversation.key, reply)
         else:
             self.wire.write(frame)
 

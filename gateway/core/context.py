@@ -162,6 +162,11 @@ class PluginContext(plugin.Context):
         """End a connection from the plugin's side, as if the transport were gone."""
         connection.lost()
 
+    def meet(self, connection: plugin.Connection, peer: Peer) -> None:
+        """Say who is at the other end, where more is known of it now."""
+        if isinstance(connection, Connection):
+            connection.peer = peer
+
     def connections(self) -> Iterator[Connection]:
         """Iterate over the plugin's living connections, as they are now."""
         for found in list(self.engine.by_channel.values()):
@@ -230,6 +235,33 @@ class PluginContext(plugin.Context):
         else:
             found = Branch(connection, conversation, channel)
         connection.reply(found, codec.encode(message))
+
+    def outlive(
+        self,
+        connection: plugin.Connection,
+        conversation: str,
+        deliver: Callable[[str, Message], None],
+    ) -> Callable[[], None]:
+        """Have replies to a conversation delivered once it is gone; return what ends that."""
+        if not isinstance(connection, Connection):
+            raise TypeError(f"not a connection of this context: {connection!r}")
+        channel = branch(connection, conversation).reply_channel
+
+        def heard(payload: bytes) -> None:
+            self.replies.value += 1
+            try:
+                reply = self.reader.read(payload)
+            except InvalidReply as error:
+                self.drop(Drop.INVALID)
+                self.log.warning("%s: invalid reply dropped: %s", channel, error)
+            else:
+                deliver(channel, reply)
+
+        self.engine.late[channel] = heard
+        return partial(self._forget, channel)
+
+    def _forget(self, channel: str) -> None:
+        self.engine.late.pop(channel, None)
 
     def undelivered(self, channel: str, message: Message) -> None:
         """Count what came to an address where nobody is, and answer its ``ack``."""
@@ -324,6 +356,11 @@ class PluginContext(plugin.Context):
     def settles(self) -> bool:
         """Whether the layer says what became of a message."""
         return self.engine.settles
+
+    @property
+    def outbound(self) -> bool:
+        """Whether there is anything to connect out to."""
+        return self.engine.outbound
 
     @property
     def draining(self) -> bool:

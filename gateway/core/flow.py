@@ -112,6 +112,8 @@ class Flow:
         self.parked: list[Conversation] = []
         self.later: dict[Conversation, int] = {}
         """Conversations that wait to hand in again what failed: how many at their head."""
+        self.gathered: list[Conversation] | None = None
+        """Whose messages wait for the end of the input that brings them, to leave together."""
         self._retried: Any = None
         """The token of what was put there last."""
         self._clock = clock
@@ -131,6 +133,11 @@ class Flow:
         """Take one message of a conversation: send it, or keep it until its turn comes."""
         kind = entry[0]
         kind.emitted.value += 1
+        if self.gathered is not None:
+            if conversation.flight is None and not conversation.queue:
+                self.gathered.append(conversation)
+            self._keep(conversation, entry)
+            return
         if conversation.flight is None and not conversation.queue and not self.full:
             announced = self.announced
             if announced is not None and kind.channel in announced and self.edge.available:
@@ -145,6 +152,12 @@ class Flow:
         """Keep one message of a conversation until its connection is `accepted`, or lets go."""
         entry[0].emitted.value += 1
         self._keep(conversation, entry)
+
+    def part(self) -> None:
+        """Let leave what was gathered."""
+        gathered, self.gathered = self.gathered, None
+        for conversation in gathered or ():
+            self.pump(conversation)
 
     def accepted(self, connection: Connection) -> None:
         """Let leave what was held until then."""
@@ -328,12 +341,40 @@ class Flow:
             if full is not None:
                 self._let_go(full, 1)
         if last:
-            if owner.leaving is not None:
-                landed(owner)
-            if conversation.queue:
-                self.pump(conversation)
-            elif owner.is_lost:
-                owner.part()
+            self._landed_all(conversation, owner)
+
+    def handled(self, receipt: int, index: int, number: int) -> None:
+        """Hear that so many messages of a post, from ``index`` on, were accepted."""
+        conversation = self.flights.get(receipt)
+        if conversation is None:
+            return  # what is outside every conversation is posted alone
+        run = conversation.flight
+        assert run is not None  # noqa: S101 - for the type checker; a flight has a run
+        owner = conversation.owner
+        last = index + number == len(run)
+        if last:
+            del self.flights[receipt]
+            conversation.flight = None
+            conversation.since = 0.0
+            owner.flights -= 1
+        if owner.session.heeds_accepted:
+            handled = run if number == len(run) else run[index : index + number]
+            owner.handled([token for _, _, token in handled])
+        if self.full:
+            full = self.full.get(owner.pin or run[index][0].channel)
+            if full is not None:
+                self._let_go(full, number)
+        if last:
+            self._landed_all(conversation, owner)
+
+    def _landed_all(self, conversation: Conversation, owner: Connection) -> None:
+        """Go on with what waits behind a flight that has landed."""
+        if owner.leaving is not None:
+            landed(owner)
+        if conversation.queue:
+            self.pump(conversation)
+        elif owner.is_lost:
+            owner.part()
 
     def refused(self, receipt: int, channel: str) -> None:
         """Hear that a channel had no room for a post."""

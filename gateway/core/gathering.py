@@ -148,6 +148,8 @@ class Gathered:
         context = self.context
         try:
             message = context.reader.read(payload)
+            if message is None:
+                return
             if "pin" in message:
                 raise InvalidReply("only a direct reply pins")
         except InvalidReply as error:

@@ -163,6 +163,12 @@ class Groups:
 
     def clear(self) -> None:
         """Forget all: the lease of this process has ended."""
+        if self._engine.gathered:
+            for group, cohorts in self._cohorts.items():
+                if (gathered := self._gathered(group)) is not None:
+                    for cohort in cohorts.values():
+                        for conversation in cohort.members:
+                            gathered.left(group, conversation)
         self._cohorts.clear()
         self._announced.clear()
         self._resuming.clear()

@@ -28,6 +28,8 @@ INVALID: Final = Outcome(FAILED, reason="the reply is not valid", cause="invalid
 SLOW: Final = Outcome(FAILED, reason="the client does not read", cause="slow")
 
 
+GROUPED: Final = 0
+"""In place of a token: the reply is a group's."""
 MISSED: Final[Message] = {"missed": True}
 """What a session that resumes is told where a client does not get what was kept for it."""
 ELSEWHERE: Final = -1
@@ -161,7 +163,7 @@ class Outbox:
             entry = self._popleft()
             turn -= entry.replayed
             if entry.frame is None and (entry.grouped or entry.replayed):
-                connection.hear_now(entry.conversation, entry.reply)
+                connection.send_now(entry.conversation, entry.reply, GROUPED)
             elif entry.frame is None:
                 connection.send_now(entry.conversation, entry.reply, entry.token)
             else:
@@ -242,6 +244,9 @@ class Outbox:
     def send(self, key: str | None, reply: Message, token: int) -> Iterable[Action]:
         """Stand in for ``Session.send`` where there is an ack: answer it in due course."""
         session = self._connection.session
+        if token == GROUPED:
+            yield from session.group_send(key, reply)
+            return
         try:
             yield from session.send(key, reply, token)
         except LocalProtocolError:

@@ -60,7 +60,7 @@ def test_commands(written, text, expected):
         ("", "takes a text such as"),
         (None, "takes a text such as"),
         ("!roll <dice", "no word and no argument"),
-        ("!roll <nit:dice>", "there is no converter 'nit'; there are int"),
+        ("!roll <nit:dice>", "there is no converter 'nit'; there are .*int"),
         ("!say <words...> now", "takes all that follows"),
         ("!roll [<dice>] <sides>", "stands behind what may be missing"),
         ("!roll <a> <a>", "redefinition of group name"),

@@ -151,6 +151,17 @@ def test_check_of_the_routing(application, monkeypatch, routing, text):
         assert error.msg.startswith(text)
 
 
+def test_check_of_mail(application):
+    """Mail that is handed to a gateway without the plugin for it is warned of."""
+    backend = "django_gateway.mail.EmailBackend"
+    with override_settings(EMAIL_BACKEND=backend, GATEWAY={"plugins": ["http"]}):
+        (warning,) = run_checks(tags=["gateway"])
+    assert warning.id == "gateway.W004"
+    assert warning.msg == "EMAIL_BACKEND hands mail to the gateway, whose plugins here are http"
+    with override_settings(EMAIL_BACKEND=backend, GATEWAY={"plugins": ["http", "email"]}):
+        assert run_checks(tags=["gateway"]) == []
+
+
 def test_check_of_protocols(application):
     """A protocol misspelt in a channel is warned of; one's own channels are not."""
     routing = [route("websockets.receive", print), route("rooms.digest", print)]

@@ -52,6 +52,10 @@ class Line(msgspec.Struct, frozen=True, gc=False):
     """Its tags; one without a value has an empty one."""
 
 
+class TooLong(LocalProtocolError):  # noqa: N818 - a state of the line
+    """A line that is to be made is over the bounds."""
+
+
 class LineTooLong(RemoteProtocolError):  # noqa: N818 - a state of the line
     """A line is over the bounds: numeric 417 says so."""
 
@@ -172,7 +176,7 @@ def encode(
         words.append(f":{last}" if colon else last)
     rest = _bytes(" ".join(words))
     if len(rest) + 2 > MAX_REST:
-        raise LocalProtocolError(f"a line of {len(rest) + 2} bytes is over {MAX_REST}")
+        raise TooLong(f"a line of {len(rest) + 2} bytes is over {MAX_REST}")
     return b"%b%b\r\n" % (encode_tags(tags), rest) if tags else rest + b"\r\n"
 
 
@@ -185,7 +189,7 @@ def encode_tags(tags: Mapping[str, str]) -> bytes:
         found.append(f"{key}={value.translate(_ESCAPED)}" if value else key)
     data = _bytes(f"@{';'.join(found)} ")
     if len(data) > MAX_TAGS:
-        raise LocalProtocolError(f"tags of {len(data)} bytes are over {MAX_TAGS}")
+        raise TooLong(f"tags of {len(data)} bytes are over {MAX_TAGS}")
     return data
 
 
@@ -212,6 +216,19 @@ def is_sayable(text: str) -> bool:
     if _FORBIDDEN.search(text) is not None:
         return False
     return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def is_tag(key: str) -> bool:
+    """Return whether that may be the key of a tag."""
+    return _KEY.fullmatch(key) is not None
+
+
+def clean(text: str) -> str:
+    """Return a text of somebody else's as it may stand in a line, on one."""
+    if is_sayable(text):
+        return text
+    text = _FORBIDDEN.sub(" ", text).encode(errors="replace").decode()
+    return " ".join(text.split())
 
 
 # ---------------------------------------------------------------- cutting

@@ -13,7 +13,7 @@ again before its PUBREL is not handled again. To consumers all QoS are at-least-
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import msgspec
@@ -169,12 +169,7 @@ class Inbound:
     def outcome(self, entry: Incoming, outcome: Outcome) -> list[Action]:
         """Hear an outcome. Raises `Failed` where it was the last."""
         kind = outcome.kind
-        unsettled = self._unsettled
-        if unsettled and unsettled[0] is entry:
-            unsettled.popleft()
-        else:
-            unsettled.remove(entry)
-        self._last = entry
+        self._settled(entry)
         if self.over and kind != ACCEPTED and (kind != REJECTED or entry.dead):
             self._give_up(entry)
             return []
@@ -183,9 +178,7 @@ class Inbound:
                 raise Failed(entry.reason)
             return self._finish(entry)
         if kind == ACCEPTED:
-            relay = self._relay
-            if relay is not None and (entry.packet.retain or self._heard(entry.topic)):
-                relay(self._publication(entry))
+            self._pass_on(entry)
             return self._finish(entry)
         if not entry.packet.qos:
             return self._finish(entry)
@@ -205,6 +198,30 @@ class Inbound:
         entry.dead = True
         self._unsettled.appendleft(entry)
         return [Emit("failed", {**self._message(entry), "reason": entry.reason}, entry)]
+
+    def accepted(self, entries: Sequence[Incoming]) -> list[Action]:
+        """Hear that several were accepted: what they are acknowledged by leaves together."""
+        for entry in entries:
+            self._settled(entry)
+            if not entry.dead:
+                self._pass_on(entry)
+            self._done(entry)
+        return [] if self.over else self._acknowledge()
+
+    def _settled(self, entry: Incoming) -> None:
+        """Take note that no consumer has it any more."""
+        unsettled = self._unsettled
+        if unsettled and unsettled[0] is entry:
+            unsettled.popleft()
+        else:
+            unsettled.remove(entry)
+        self._last = entry
+
+    def _pass_on(self, entry: Incoming) -> None:
+        """Relay what a consumer accepted, where anybody may want it."""
+        relay = self._relay
+        if relay is not None and (entry.packet.retain or self._heard(entry.topic)):
+            relay(self._publication(entry))
 
     def _code(self, code: int | None) -> int:
         if code is None:
@@ -228,6 +245,11 @@ class Inbound:
         )
 
     def _finish(self, entry: Incoming) -> list[Action]:
+        self._done(entry)
+        return self._acknowledge() if entry.packet.qos and not self.over else []
+
+    def _done(self, entry: Incoming) -> None:
+        """Have it acknowledged when its turn comes, or by whatever connection it came again."""
         entry.done = True
         entry.message = {}
         packet = entry.packet
@@ -235,14 +257,12 @@ class Inbound:
             entry.packet = msgspec.structs.replace(packet, payload=b"")
         if packet.qos == 2 and self._device.in_hand:
             self._device.in_hand.pop(packet.packet_id, None)
-        if not self.over:
-            return self._acknowledge() if packet.qos else []
-        again = entry.again
-        if again is not None and not again.over:
-            again.nudge()
-        elif packet.qos == 2:
-            self._know(entry)
-        return []
+        if self.over:
+            again = entry.again
+            if again is not None and not again.over:
+                again.nudge()
+            elif packet.qos == 2:
+                self._know(entry)
 
     # ------------------------------------------------ when its connection is gone
 
