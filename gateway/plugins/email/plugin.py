@@ -50,9 +50,10 @@ class EmailPlugin(ProtocolPlugin):
     def __init__(self, config: EmailConfig, context: Context) -> None:
         super().__init__(config, context)
         self._roles: dict[str, Role] = {}
-        self._server: Server | None = None
+        self.server: Server | None = None
+        """The inward direction."""
         if config.listen or config.lmtp:
-            self._server = self._roles["in"] = _server(config, context)
+            self.server = self._roles["in"] = _server(config, context)
 
     @classmethod
     def check(cls, config: EmailConfig, layer: LayerOptions) -> None:
@@ -72,7 +73,7 @@ class EmailPlugin(ProtocolPlugin):
 
     async def start(self) -> None:
         """Start the roles that the settings name."""
-        if self._server is not None and not self.context.settles:
+        if self.server is not None and not self.context.settles:
             raise PluginError(
                 "email.listen: a mail is answered with what became of it, and this channel layer "
                 "cannot say that (it has no extension 'deliveries'); set layer.url to "
@@ -82,10 +83,14 @@ class EmailPlugin(ProtocolPlugin):
             await role.start()
 
     def serve(self, arrived: Arrived) -> asyncio.Protocol:
-        """Return the protocol of a client's connection that is there, whoever accepted it."""
-        if self._server is None:
+        """Return the protocol of a client's connection that is there, whoever accepted it.
+
+        It is SMTP, or, where only ``email.lmtp`` names an endpoint, LMTP.
+        """
+        if self.server is None:
             raise RuntimeError("no mail is taken here: email.listen and email.lmtp are empty")
-        return self._server.serve(arrived)
+        serve = self.server.serve if self.config.listen else self.server.serve_lmtp
+        return serve(arrived)
 
     async def stop(self) -> None:
         """Stop them, those that take connections first."""
