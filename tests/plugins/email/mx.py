@@ -127,6 +127,6 @@ def site(
     gateway: dict[str, Any] | None = None,
     **config: Any,
 ) -> Iterator[Site]:
-    settings = EmailConfig(**{"hostname": "mx.example", **config})
+    settings = EmailConfig(**{"hostname": "mx.example", "spool": "", **config})
     with Rig(EmailPlugin, settings, announced=announced, layer=layer, **gateway or {}) as rig:
         yield Site(rig)

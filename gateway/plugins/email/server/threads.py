@@ -52,16 +52,10 @@ class Thread(msgspec.Struct, kw_only=True):
 class Threads:
     """The mails of one gateway process that can be answered."""
 
-    def __init__(
-        self,
-        config: EmailConfig,
-        context: Context,
-        postbox: Postbox | None,
-        now: Callable[[], float],
-    ) -> None:
+    def __init__(self, config: EmailConfig, context: Context, now: Callable[[], float]) -> None:
         self._config = config
         self._context = context
-        self.postbox = postbox
+        self.postbox: Postbox | None = None
         """Where replies go; None: nowhere, no mail goes out here."""
         self._now = now
         self._answered = Answered(config.max_replies)
