@@ -124,7 +124,10 @@ def rejection(code: int | None, reason: str, default: Answer = REJECTION) -> Ans
     """Return a refusal by the application. A code that is none of a refusal is not said."""
     if code is None or not is_refusal(code):
         code = default.code
-    return Answer(code, reason or default.text, close=code == 421)
+    words = reason or default.text
+    if code == default.code and _ENHANCED.match(words) is None:
+        words = f"{default.text.partition(' ')[0]} {words}"
+    return Answer(code, words, close=code == 421)
 
 
 def is_refusal(code: int) -> bool:
