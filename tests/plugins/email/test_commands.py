@@ -87,7 +87,9 @@ def test_no_open_relay(domain: str) -> None:
 
 def test_settings_that_do_not_fit_the_layer() -> None:
     """A mail in one message has to fit the layer; the text names both settings."""
-    with pytest.raises(ConfigError, match=r"email\.inline_bytes is 2000000 .* layer\.message_bytes"):
+    with pytest.raises(
+        ConfigError, match=r"email\.inline_bytes is 2000000 .* layer\.message_bytes"
+    ):
         EmailPlugin.check(EmailConfig(inline_bytes=2_000_000), LayerOptions())
 
 
