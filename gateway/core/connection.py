@@ -132,6 +132,8 @@ class Engine:
         """Every living conversation by its reply channel."""
         self.parting: dict[str, Connection] = {}
         """Those that are lost with something unsettled, where their plugin's may be pinned."""
+        self.late: dict[str, Callable[[bytes], None]] = {}
+        """By reply channel: who hears what comes to a conversation that is gone."""
         self.plugins: set[str] = set()
         """The names of those that have a context."""
         self.attached = 0
@@ -239,6 +241,9 @@ class Engine:
             return
         if channel.startswith(PREFIX) and process_of(channel) is not None:
             self.relay.heard(channel, payload)
+            return
+        if (late := self.late.get(channel)) is not None:
+            late(payload)
             return
         if (parting := self.parting.get(channel)) is not None and pinned_late(parting, payload):
             return

@@ -26,7 +26,7 @@ from gateway.core.outbox import GONE
 from gateway.core.plugin import Emit, Message, Peer, ProtocolPlugin, Session, Summary, Wire
 from gateway.core.recorded import Recorded
 from gateway.core.relay import Ask, Asked, Location, Unanswered
-from gateway.core.reply import ReplyReader, is_ack_channel
+from gateway.core.reply import InvalidReply, ReplyReader, is_ack_channel
 from gateway.core.singletons import Held
 from gateway.core.tls import Offer, Tls
 from gateway.core.web import Claim, Exchange
@@ -161,6 +161,11 @@ class PluginContext(plugin.Context):
         """End a connection from the plugin's side, as if the transport were gone."""
         connection.lost()
 
+    def meet(self, connection: plugin.Connection, peer: Peer) -> None:
+        """Say who is at the other end, where more is known of it now."""
+        if isinstance(connection, Connection):
+            connection.peer = peer
+
     def connections(self) -> Iterator[Connection]:
         """Iterate over the plugin's living connections, as they are now."""
         for found in list(self.engine.by_channel.values()):
@@ -216,6 +221,33 @@ class PluginContext(plugin.Context):
         else:
             found = Branch(connection, conversation, channel)
         connection.reply(found, codec.encode(message))
+
+    def outlive(
+        self,
+        connection: plugin.Connection,
+        conversation: str,
+        deliver: Callable[[str, Message], None],
+    ) -> Callable[[], None]:
+        """Have replies to a conversation delivered once it is gone; return what ends that."""
+        if not isinstance(connection, Connection):
+            raise TypeError(f"not a connection of this context: {connection!r}")
+        channel = branch(connection, conversation).reply_channel
+
+        def heard(payload: bytes) -> None:
+            self.replies.value += 1
+            try:
+                reply = self.reader.read(payload)
+            except InvalidReply as error:
+                self.drop(Drop.INVALID)
+                self.log.warning("%s: invalid reply dropped: %s", channel, error)
+            else:
+                deliver(channel, reply)
+
+        self.engine.late[channel] = heard
+        return partial(self._forget, channel)
+
+    def _forget(self, channel: str) -> None:
+        self.engine.late.pop(channel, None)
 
     def undelivered(self, channel: str, message: Message) -> None:
         """Count what came to an address where nobody is, and answer its ``ack``."""

@@ -249,6 +249,10 @@ class Context(ABC):
         """End a connection from the plugin's side, as if the transport were gone."""
 
     @abstractmethod
+    def meet(self, connection: Connection, peer: Peer) -> None:
+        """Say who is at the other end, where more is known of it now: by STARTTLS, a password."""
+
+    @abstractmethod
     def listen(self, channel: str, deliver: Callable[[str, Message], None]) -> None:
         """Have ``deliver(channel, message)`` called for what comes to a channel of ``reads``.
 
@@ -286,6 +290,16 @@ class Context(ABC):
         With ``channel``, the address that it came to, that is what its ``ack`` names, and no
         conversation is begun for it.
         """
+
+    @abstractmethod
+    def outlive(
+        self, connection: Connection, conversation: str, deliver: Callable[[str, Message], None]
+    ) -> Callable[[], None]:
+        """Have ``deliver(channel, reply)`` called with what comes to a conversation once it is
+        gone: forgotten, or its connection ended. Call what this returns when that is over.
+
+        The reply fits the plugin's ``REPLY``; `answer` answers its ``ack``.
+        """  # noqa: D205 - one sentence
 
     @abstractmethod
     def undelivered(self, channel: str, message: Message) -> None:
