@@ -465,9 +465,9 @@ class Connection(Conversation, plugin.Connection):
         if self.state != OPEN:
             self.context.drop(Drop.GONE)
         elif not self.takes or (self.outbox is not None and self.outbox.waiting):
-            self._wait(Waiting(conversation, reply, None, frame, size, place))
+            self._wait(Waiting(conversation, reply, None, frame, size, place, grouped=True))
         elif frame is None:
-            self.send_now(conversation, reply, None)
+            self.enter(SEND, self.session.group_send, conversation.key, reply)
         else:
             self.wire.write(frame)
 

@@ -56,6 +56,7 @@ from gateway.core.conversation import Conversation
 from gateway.core.deadlines import Deadlines
 from gateway.core.errors import PluginError
 from gateway.core.flow import Flow
+from gateway.core.gathering import Gathered
 from gateway.core.groups import Announced, Groups
 from gateway.core.layers import codec
 from gateway.core.layers.base import Layer, Outcome
@@ -124,6 +125,7 @@ class Engine:
         self.access = access
         self.protocols = frozenset(protocols)
         self.deadlines = Deadlines(loop)
+        self.layer = layer
         self.edge = layer.edge(self.deliver) if isinstance(layer, Layer) else layer
         self.settles = not isinstance(layer, Layer) or "deliveries" in layer.extensions
         """Whether the layer says what became of a message."""
@@ -136,6 +138,8 @@ class Engine:
         """Every living conversation by its reply channel."""
         self.parting: dict[str, Connection] = {}
         """Those that are lost with something unsettled, where their plugin's may be pinned."""
+        self.late: dict[str, Callable[[bytes], None]] = {}
+        """By reply channel: who hears what comes to a conversation that is gone."""
         self.plugins: set[str] = set()
         """The names of those that have a context."""
         self.attached = 0
@@ -152,6 +156,8 @@ class Engine:
         self._leaves: list[Announced] = []
         """The memberships that ended with them and whose leaves are to be told."""
         self._listeners: dict[str, tuple[str, Callable[[str, Message], None]]] = {}
+        self.gathered: list[Gathered] = []
+        """The groups that plugins serve themselves."""
         self._buses: dict[str, Callable[[Message], None]] = {}
         """By group: who hears what the same plugin tells in any process."""
         metrics.gauge("gateway_unsettled", lambda: len(self.flow.flights))
@@ -250,6 +256,11 @@ class Engine:
         if channel.startswith(PREFIX) and process_of(channel) is not None:
             self.relay.heard(channel, payload)
             return
+        if self.gathered and any(one.heard(channel) for one in self.gathered):
+            return
+        if (late := self.late.get(channel)) is not None:
+            late(payload)
+            return
         if (parting := self.parting.get(channel)) is not None and pinned_late(parting, payload):
             return
         self.metrics.drop(Drop.GONE, where=channel.partition(".")[0])
@@ -267,6 +278,8 @@ class Engine:
             for connection in self._connections():
                 connection.register()
             self.groups.rejoin()
+            for gathered in self.gathered:
+                gathered.rejoin()
             for group, channel, meta in self._leaves:
                 self.edge.group_add(group, channel, meta, announce=True, again=True)
         self._leaves.clear()

@@ -17,6 +17,7 @@ from gateway.core.conversation import Branch
 from gateway.core.emission import branch
 from gateway.core.errors import ConfigError, PluginError
 from gateway.core.flow import Kind
+from gateway.core.gathering import Gathered, Gathering
 from gateway.core.layers import codec
 from gateway.core.layers.base import OK, Outcome
 from gateway.core.listen import Listen
@@ -161,6 +162,11 @@ class PluginContext(plugin.Context):
         """End a connection from the plugin's side, as if the transport were gone."""
         connection.lost()
 
+    def meet(self, connection: plugin.Connection, peer: Peer) -> None:
+        """Say who is at the other end, where more is known of it now."""
+        if isinstance(connection, Connection):
+            connection.peer = peer
+
     def connections(self) -> Iterator[Connection]:
         """Iterate over the plugin's living connections, as they are now."""
         for found in list(self.engine.by_channel.values()):
@@ -230,6 +236,33 @@ class PluginContext(plugin.Context):
             found = Branch(connection, conversation, channel)
         connection.reply(found, codec.encode(message))
 
+    def outlive(
+        self,
+        connection: plugin.Connection,
+        conversation: str,
+        deliver: Callable[[str, Message], None],
+    ) -> Callable[[], None]:
+        """Have replies to a conversation delivered once it is gone; return what ends that."""
+        if not isinstance(connection, Connection):
+            raise TypeError(f"not a connection of this context: {connection!r}")
+        channel = branch(connection, conversation).reply_channel
+
+        def heard(payload: bytes) -> None:
+            self.replies.value += 1
+            try:
+                reply = self.reader.read(payload)
+            except InvalidReply as error:
+                self.drop(Drop.INVALID)
+                self.log.warning("%s: invalid reply dropped: %s", channel, error)
+            else:
+                deliver(channel, reply)
+
+        self.engine.late[channel] = heard
+        return partial(self._forget, channel)
+
+    def _forget(self, channel: str) -> None:
+        self.engine.late.pop(channel, None)
+
     def undelivered(self, channel: str, message: Message) -> None:
         """Count what came to an address where nobody is, and answer its ``ack``."""
         self.drop(Drop.GONE)
@@ -250,6 +283,17 @@ class PluginContext(plugin.Context):
             engine.edge.group_send(group, codec.encode(message, self.message_bytes))
 
         return tell
+
+    def gather(self, prefix: str, gathering: Gathering) -> Gathered:
+        """Have ``gathering`` serve the groups whose names begin with ``prefix``."""
+        if not prefix.startswith(self.prefix):
+            raise PluginError(
+                f"plugin {self.name!r} may not gather groups {prefix!r}, which may be somebody "
+                f"else's; take a prefix that begins with {self.prefix!r}"
+            )
+        gathered = Gathered(self.engine, self, prefix, gathering)
+        self.engine.gathered.append(gathered)
+        return gathered
 
     def locate(self, deliver: Callable[[Ask], None]) -> Location:
         """Return a new location, at which requests of any gateway process find ``deliver``."""
@@ -368,14 +412,15 @@ class PluginContext(plugin.Context):
         if self.engine.access is not None:
             self.engine.access.add(self.name, peer, summary, end="gateway", seconds=seconds)
 
-    def singleton(self, key: str) -> AbstractAsyncContextManager[Held]:
+    def singleton(self, key: str, tries: int | None = None) -> AbstractAsyncContextManager[Held]:
         """Hold ``key`` alone among all gateway processes."""
-        return self.engine.singletons.hold(f"{self.name}.{escape(key)}")
+        return self.engine.singletons.hold(f"{self.name}.{escape(key)}", tries)
 
     async def close(self) -> None:
         """End its tasks and its listening. Called after the plugin's ``stop``."""
         self.engine.unlisten(self.name)
         self.engine.alight(f"{self.name}.gateways")
+        self.engine.gathered[:] = [one for one in self.engine.gathered if one.context is not self]
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()

@@ -37,6 +37,7 @@ import pluggy
 from gateway.core.deadlines import Deadlines
 from gateway.core.errors import ConfigError, LocalProtocolError, RemoteProtocolError
 from gateway.core.framing import LengthSession, LineSession
+from gateway.core.gathering import Gathered, Gathering
 from gateway.core.layers.base import (
     ACCEPTED,
     FAILED,
@@ -97,6 +98,8 @@ __all__ = [
     "Emit",
     "End",
     "Forget",
+    "Gathered",
+    "Gathering",
     "Held",
     "Histogram",
     "LayerOptions",
@@ -249,6 +252,10 @@ class Context(ABC):
         """End a connection from the plugin's side, as if the transport were gone."""
 
     @abstractmethod
+    def meet(self, connection: Connection, peer: Peer) -> None:
+        """Say who is at the other end, where more is known of it now: by STARTTLS, a password."""
+
+    @abstractmethod
     def listen(self, channel: str, deliver: Callable[[str, Message], None]) -> None:
         """Have ``deliver(channel, message)`` called for what comes to a channel of ``reads``.
 
@@ -279,6 +286,16 @@ class Context(ABC):
         """
 
     @abstractmethod
+    def outlive(
+        self, connection: Connection, conversation: str, deliver: Callable[[str, Message], None]
+    ) -> Callable[[], None]:
+        """Have ``deliver(channel, reply)`` called with what comes to a conversation once it is
+        gone: forgotten, or its connection ended. Call what this returns when that is over.
+
+        The reply fits the plugin's ``REPLY``; `answer` answers its ``ack``.
+        """  # noqa: D205 - one sentence
+
+    @abstractmethod
     def undelivered(self, channel: str, message: Message) -> None:
         """Count (``gone``) what came to an address where nobody is, and answer its ``ack``."""
 
@@ -294,6 +311,13 @@ class Context(ABC):
         message of the layer a process, whatever it leads to there. Once, at start; it ends with
         the plugin. What is told while the layer is away is lost; MessageTooLarge for one that is
         over ``layer.message_bytes``.
+        """
+
+    @abstractmethod
+    def gather(self, prefix: str, gathering: Gathering) -> Gathered:
+        """Have ``gathering`` serve the groups whose names begin with ``prefix``: ``NAME.…``.
+
+        Once, at start; it ends with the plugin. Raises PluginError for another prefix.
         """
 
     @abstractmethod
@@ -425,14 +449,15 @@ class Context(ABC):
         """Return once the plugin has no connection any more; what its ``stop`` waits for."""
 
     @abstractmethod
-    def singleton(self, key: str) -> AbstractAsyncContextManager[Held]:
+    def singleton(self, key: str, tries: int | None = None) -> AbstractAsyncContextManager[Held]:
         """Hold ``key`` alone among all gateway processes: ``async with … as held``.
 
         Waits until no other process holds it, and releases it at the end of the block. When a
         holder dies another has it within seconds. ``held.lost``, an `asyncio.Event`, is set once
         another process may hold it, since this one's lease has ended: leave the block then, at
         once. While the layer is away it stays held. ``held.epoch`` is higher for each next
-        holder. Raises PluginError where the layer has no such thing.
+        holder. Raises PluginError where the layer has no such thing. With ``tries``, TimeoutError
+        where it was not given it in so many: another has it, or the layer is away.
         """
 
 

@@ -280,7 +280,9 @@ class ThreadClient:
             return
         now = time.monotonic()
         if delivery.since:
-            self.mean += (min(now - delivery.since, 1.0) - self.mean) * 0.05
+            took = now - delivery.since
+            self.mean += ((min(1.0, took)) - self.mean) * 0.05
+            delivery.since = now
         with self._mutex:
             if delivery.tag >= LASTING:
                 if self._sock is None:

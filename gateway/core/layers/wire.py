@@ -137,15 +137,16 @@ def add_settle(
 ) -> None:
     """Add a ``SETTLE`` to what is said in this turn.
 
-    What is accepted without a word is counted in the one before, if that is of the same delivery:
+    What is accepted without a word is counted in the one before (these alone are lists), if that
+    is of the same delivery:
     a send is told before the outcome of its own message, and behind those before it.
     """
-    if len(outcomes) > 1 or outcomes[0] is not OK:
+    if outcomes[0] is not OK or len(outcomes) > 1:
         commands.append((SETTLE, 0, tag, pack_outcomes(outcomes), sends))
         return
     if commands and not sends:
         last = commands[-1]
-        if last[0] == SETTLE and last[2] == tag and not last[4] and last[3].__class__ is int:
+        if last.__class__ is list and last[2] == tag and not last[4]:
             last[3] += 1
             return
     commands.append([SETTLE, 0, tag, 1, sends])

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
-from typing import Any, ClassVar, Final, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
 
-from gateway.core.plugin import Context, ProtocolPlugin
+from gateway.core.arrivals import Arrived
+from gateway.core.errors import ConfigError, PluginError
+from gateway.core.networks import Networks
+from gateway.core.plugin import Context, LayerOptions, ProtocolPlugin
 from gateway.plugins.email import messages
 from gateway.plugins.email.config import EmailConfig
+from gateway.plugins.email.server.commands import Domains
+
+if TYPE_CHECKING:
+    from gateway.plugins.email.server.service import Server
 
 SEND: Final = "email.send"
 """The normal channel; with a ``!`` behind it the addresses."""
+
+
+ENVELOPE: Final = 65_536
+"""Bytes of a message beside the mail: a hundred recipients, addresses, the trace."""
 
 
 class Role(Protocol):
@@ -38,11 +50,42 @@ class EmailPlugin(ProtocolPlugin):
     def __init__(self, config: EmailConfig, context: Context) -> None:
         super().__init__(config, context)
         self._roles: dict[str, Role] = {}
+        self._server: Server | None = None
+        if config.listen or config.lmtp:
+            self._server = self._roles["in"] = _server(config, context)
+
+    @classmethod
+    def check(cls, config: EmailConfig, layer: LayerOptions) -> None:
+        """Raise ConfigError where the settings do not fit each other, or those of the layer."""
+        Domains(config.domains)
+        Networks(config.trusted, "email.trusted")
+        Networks(config.proxies, "email.proxies")
+        # Raw, its text once more, and the header decoded.
+        needed = 2 * config.inline_bytes + 2 * config.max_header_bytes + ENVELOPE
+        if needed > layer.message_bytes:
+            raise ConfigError(
+                f"email.inline_bytes is {config.inline_bytes} and email.max_header_bytes "
+                f"{config.max_header_bytes}: with its text a message may have {needed} bytes, and "
+                f"the layer lets {layer.message_bytes} through; set layer.message_bytes to that "
+                "(and layer.channel_bytes to several times that), or inline_bytes lower"
+            )
 
     async def start(self) -> None:
         """Start the roles that the settings name."""
+        if self._server is not None and not self.context.settles:
+            raise PluginError(
+                "email.listen: a mail is answered with what became of it, and this channel layer "
+                "cannot say that (it has no extension 'deliveries'); set layer.url to "
+                "unix:///path or memory://, or only send (listen = [])"
+            )
         for role in self._roles.values():
             await role.start()
+
+    def serve(self, arrived: Arrived) -> asyncio.Protocol:
+        """Return the protocol of a client's connection that is there, whoever accepted it."""
+        if self._server is None:
+            raise RuntimeError("no mail is taken here: email.listen and email.lmtp are empty")
+        return self._server.serve(arrived)
 
     async def stop(self) -> None:
         """Stop them, those that take connections first."""
@@ -53,3 +96,15 @@ class EmailPlugin(ProtocolPlugin):
         """Return the facts of both directions."""
         facts = {name: role.health() for name, role in self._roles.items()}
         return {"ok": all(found.get("ok", True) for found in facts.values()), **facts}
+
+
+def _server(config: EmailConfig, context: Context) -> Server:
+    try:
+        from gateway.plugins.email.server.service import Server  # noqa: PLC0415 - only then
+    except ModuleNotFoundError as error:
+        if error.name not in {"aiosmtpd", "public", "attr"}:
+            raise
+        raise PluginError(
+            "email.listen: to take mail takes aiosmtpd; run: pip install 'gateway[email]'"
+        ) from None
+    return Server(config, context, None)

@@ -115,6 +115,13 @@ class IrcConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             "browsers send no origin and are let in."
         ),
     ] = ("same-host",)
+    addresses: Annotated[
+        bool,
+        Meta(
+            description="Whether clients see each other's addresses. Off, all have the host that "
+            "``server`` is; the application has the address in any case."
+        ),
+    ] = False
     max_connections: Annotated[
         Count, Meta(description="Connections at once. 10,000: what 1 GiB serves easily.")
     ] = 10_000
@@ -147,8 +154,13 @@ class IrcConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         Meta(ge=16, le=60, description="Bytes of a channel's name. 60: escaped, it names a group."),
     ] = 60
     max_topic: Annotated[
-        int, Meta(ge=16, le=390, description="Bytes of a topic. 390: it fits a line.")
-    ] = 390
+        int,
+        Meta(
+            ge=16,
+            le=390,
+            description="Bytes of a topic. 300: it fits a line.",
+        ),
+    ] = 300
     max_reason: Annotated[
         int,
         Meta(ge=16, le=300, description="Bytes of the words of AWAY, KICK, PART, QUIT. 255."),

@@ -52,6 +52,10 @@ class Line(msgspec.Struct, frozen=True, gc=False):
     """Its tags; one without a value has an empty one."""
 
 
+class TooLong(LocalProtocolError):  # noqa: N818 - a state of the line
+    """A line that is to be made is over the bounds."""
+
+
 class LineTooLong(RemoteProtocolError):  # noqa: N818 - a state of the line
     """A line is over the bounds: numeric 417 says so."""
 
@@ -59,19 +63,27 @@ class LineTooLong(RemoteProtocolError):  # noqa: N818 - a state of the line
 # ---------------------------------------------------------------- reading
 
 
-def decode(data: bytes) -> str:
-    """Return bytes as text: UTF-8, or else as Windows-1252 or Latin-1 has it. Never raises."""
+def decode(data: bytes, encoding: str = "cp1252") -> str:
+    """Return bytes as text: UTF-8, or else as ``encoding`` or Latin-1 has it. Never raises."""
     try:
         return data.decode()
     except UnicodeDecodeError:
         try:
-            return data.decode("cp1252")
+            return data.decode(encoding)
         except UnicodeDecodeError:
             return data.decode("latin-1")
 
 
-def parse(data: bytes, *, max_tags: int = MAX_TAGS, max_rest: int = MAX_REST) -> Line:
+def parse(
+    data: bytes,
+    *,
+    max_tags: int = MAX_TAGS,
+    max_rest: int = MAX_REST,
+    encoding: str = "cp1252",
+) -> Line:
     """Return the line that ``data`` is, with or without its ending.
+
+    What is not UTF-8 is in ``encoding``.
 
     Raises `LineTooLong`, and `RemoteProtocolError` for what is no line: with CR, LF or NUL in the
     middle, or without a command. A line of nothing but spaces has an empty command.
@@ -87,7 +99,7 @@ def parse(data: bytes, *, max_tags: int = MAX_TAGS, max_rest: int = MAX_REST) ->
         rest = data
     if len(rest) + 2 > max_rest:
         raise LineTooLong(f"a line of over {max_rest} bytes")
-    text = decode(rest).lstrip(" ")
+    text = decode(rest, encoding).lstrip(" ")
     if _FORBIDDEN.search(text) is not None or b"\0" in data:
         raise RemoteProtocolError("a line with CR, LF or NUL in it")
     source = ""
@@ -164,7 +176,7 @@ def encode(
         words.append(f":{last}" if colon else last)
     rest = _bytes(" ".join(words))
     if len(rest) + 2 > MAX_REST:
-        raise LocalProtocolError(f"a line of {len(rest) + 2} bytes is over {MAX_REST}")
+        raise TooLong(f"a line of {len(rest) + 2} bytes is over {MAX_REST}")
     return b"%b%b\r\n" % (encode_tags(tags), rest) if tags else rest + b"\r\n"
 
 
@@ -177,7 +189,7 @@ def encode_tags(tags: Mapping[str, str]) -> bytes:
         found.append(f"{key}={value.translate(_ESCAPED)}" if value else key)
     data = _bytes(f"@{';'.join(found)} ")
     if len(data) > MAX_TAGS:
-        raise LocalProtocolError(f"tags of {len(data)} bytes are over {MAX_TAGS}")
+        raise TooLong(f"tags of {len(data)} bytes are over {MAX_TAGS}")
     return data
 
 
@@ -204,6 +216,19 @@ def is_sayable(text: str) -> bool:
     if _FORBIDDEN.search(text) is not None:
         return False
     return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def is_tag(key: str) -> bool:
+    """Return whether that may be the key of a tag."""
+    return _KEY.fullmatch(key) is not None
+
+
+def clean(text: str) -> str:
+    """Return a text of somebody else's as it may stand in a line, on one."""
+    if is_sayable(text):
+        return text
+    text = _FORBIDDEN.sub(" ", text).encode(errors="replace").decode()
+    return " ".join(text.split())
 
 
 # ---------------------------------------------------------------- cutting

@@ -166,7 +166,8 @@ class Reply(TypedDict, total=False):
     text: Annotated[
         str,
         Meta(
-            description="Say this, cut where a line is full; no CR, LF or NUL. With ``type`` "
+            description="Say this, cut where a line is full; no CR, LF or NUL. In the client role "
+            "newlines make several lines. With ``type`` "
             "``topic`` the topic, ``part`` and ``kick`` the words, ``nick`` the new nick, "
             "``raw`` the line."
         ),
@@ -181,6 +182,9 @@ class Reply(TypedDict, total=False):
     channel: Annotated[
         str,
         Meta(description="Where ``join``, ``part`` and such are; the one it answers if not said."),
+    ]
+    network: Annotated[
+        str, Meta(description="On the normal channel ``irc.say``: the network of the client role.")
     ]
     target: Annotated[str, Meta(description="``kick``: the nick of who is removed.")]
     key: Annotated[

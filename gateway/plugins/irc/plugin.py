@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Protocol
 
-from gateway.core.plugin import Context, ProtocolPlugin
+from gateway.core.arrivals import Arrived
+from gateway.core.plugin import Context, LayerOptions, ProtocolPlugin
 from gateway.plugins.irc import messages
+from gateway.plugins.irc.client.check import check as check_networks
+from gateway.plugins.irc.client.check import warnings as network_warnings
 from gateway.plugins.irc.config import IrcConfig
+from gateway.plugins.irc.server.service import Server
 
 
 class Role(Protocol):
@@ -33,12 +38,33 @@ class IrcPlugin(ProtocolPlugin):
 
     def __init__(self, config: IrcConfig, context: Context) -> None:
         super().__init__(config, context)
+        self._server = Server(config, context)
         self._roles: dict[str, Role] = {}
+        if config.listen:
+            self._roles["server"] = self._server
+        if config.networks:
+            from gateway.plugins.irc.client.role import ClientRole  # noqa: PLC0415 - only then
+
+            self._roles["client"] = ClientRole(config.networks, context)
+
+    @classmethod
+    def check(cls, config: IrcConfig, layer: LayerOptions) -> None:  # noqa: ARG003 - it fits any
+        """Raise ConfigError where the settings do not fit each other."""
+        check_networks(config.networks)
+
+    @classmethod
+    def warnings(cls, config: IrcConfig) -> Iterable[str]:
+        """Return what an operator should know of this installation."""
+        return network_warnings(config.networks)
 
     async def start(self) -> None:
         """Start the roles that the settings name."""
         for role in self._roles.values():
             await role.start()
+
+    def serve(self, arrived: Arrived) -> asyncio.Protocol:
+        """Return the protocol of a client's connection that is there, whoever accepted it."""
+        return self._server.serve(arrived)
 
     async def stop(self) -> None:
         """Stop them, those that take connections first."""

@@ -7,7 +7,16 @@ from datetime import UTC, datetime
 from enum import IntFlag
 from typing import Final
 
-from gateway.plugins.irc.lines import encode, encode_tags
+from gateway.core.errors import LocalProtocolError
+from gateway.plugins.irc.lines import (
+    MAX_REST,
+    TooLong,
+    encode,
+    encode_tags,
+    is_sayable,
+    is_tag,
+    split_text,
+)
 
 
 class Cap(IntFlag):
@@ -54,6 +63,8 @@ NAMES: Final = {
 }
 """By the names in which they are asked for."""
 
+MAX_TAGS: Final = 4094
+"""Characters of the tags that somebody may have others told (message-tags)."""
 TAGGED: Final = int(Cap.TIME | Cap.TAGS | Cap.ACCOUNT_TAG)
 """Those that decide on the tags of what is told to many."""
 
@@ -83,7 +94,21 @@ class Event:
         id: str = "",  # noqa: A002 - what it is called
         tags: Mapping[str, str] | None = None,
     ) -> None:
-        self.rest = encode(command, *params, source=source) if command else b""
+        for key in tags or ():
+            if not is_tag(key):
+                raise LocalProtocolError(f"{key[:40]!r} is no key of a tag")
+        if tags and sum(map(len, (*tags, *tags.values()))) > MAX_TAGS:
+            raise LocalProtocolError(f"tags of over {MAX_TAGS} characters")
+        if not is_sayable(f"{account}{id}{at}"):
+            raise LocalProtocolError("CR, LF or NUL in a tag")
+        try:
+            self.rest = encode(command, *params, source=source)
+        except TooLong:
+            *words, last = params
+            head = len(encode(command, *words, "", source=source))
+            self.rest = encode(
+                command, *words, split_text(last, max(4, MAX_REST - head))[0], source=source
+            )
         self.time = at if isinstance(at, str) else stamp(at)
         self.account = account
         self.id = id

@@ -7,7 +7,7 @@ and told to the others, which apply the same; each tells those of its own client
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final, Protocol
 
 from gateway.plugins.irc.lines import fold, is_any
@@ -18,6 +18,13 @@ Change = dict[str, Any]
 
 WERE: Final = 500
 """Users who left that are remembered for WHOWAS, in all."""
+
+
+class Listed(Protocol):
+    """Hears of users of this process that enter channels and leave them."""
+
+    def __call__(self, user: User, channel: Channel, inside: bool, /) -> None:
+        """Hear of one."""
 
 
 class Link(Protocol):
@@ -128,9 +135,10 @@ class Channel:
 class Network:
     """All users and channels."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, listed: Listed) -> None:
         self.name = name
         """Of the process that this is."""
+        self._listed = listed
         self.users: dict[str, User] = {}
         """By uid."""
         self.nicks: dict[str, User] = {}
@@ -138,6 +146,10 @@ class Network:
         self.channels: dict[str, Channel] = {}
         """By name, folded."""
         self.were: deque[tuple[User, float]] = deque(maxlen=WERE)
+        self.doubles: set[User] = set()
+        """Those of whose nick somebody else is known: a guest's, until it has another."""
+        self.here = 0
+        """The clients of this process."""
         self.most = 0
         """The most clients of this process there have been at once."""
 
@@ -180,7 +192,21 @@ class Network:
             return
         user = User(change)
         self.users[user.uid] = user
-        self.nicks.setdefault(fold(user.nick), user)
+        self._name(user)
+
+    def _name(self, user: User) -> None:
+        """Have a user be found by its nick: a client before a guest."""
+        holder = self.nicks.setdefault(fold(user.nick), user)
+        if holder is not user:
+            if holder.guest and not user.guest:
+                self.nicks[fold(user.nick)] = user
+                user = holder
+            self.doubles.add(user)
+
+    def _unname(self, user: User) -> None:
+        self.doubles.discard(user)
+        if self.nicks.get(fold(user.nick)) is user:
+            del self.nicks[fold(user.nick)]
 
     def _nick(self, change: Change) -> None:
         user = self.users.get(change["uid"])
@@ -189,18 +215,19 @@ class Network:
         event = Event(
             "NICK", change["nick"], source=user.mask, at=change["at"], account=user.account
         )
-        if self.nicks.get(fold(user.nick)) is user:
-            del self.nicks[fold(user.nick)]
+        self._unname(user)
         user.nick = change["nick"]
-        self.nicks.setdefault(fold(user.nick), user)
+        self._name(user)
         self._tell([user, *self.peers(user)], event)
+        if user.home == self.name:
+            for channel in user.channels:
+                self._listed(user, channel, True)
 
     def _quit(self, change: Change) -> None:
         user = self.users.pop(change["uid"], None)
         if user is None:
             return
-        if self.nicks.get(fold(user.nick)) is user:
-            del self.nicks[fold(user.nick)]
+        self._unname(user)
         event = Event(
             "QUIT", change["reason"], source=user.mask, at=change["at"], account=user.account
         )
@@ -228,6 +255,8 @@ class Network:
         user.channels[channel] = None
         if user.link is not None:
             channel.here[user] = user.link
+        if user.home == self.name:
+            self._listed(user, channel, True)
         if not channel.here:
             return
         said: Any = {"source": user.mask, "at": at, "account": user.account}
@@ -366,6 +395,27 @@ class Network:
         event = Event("ACCOUNT", user.account or "*", source=user.mask, at=change["at"])
         self._tell(self.peers(user), event, Cap.ACCOUNT)
 
+    def _tags(self, change: Change) -> None:
+        user = self.users.get(change["uid"])
+        channel = self.channel(change.get("channel", ""))
+        to = self.users.get(change.get("to", ""))
+        target = channel.name if channel is not None else to.nick if to is not None else ""
+        if user is None or not target:
+            return
+        event = Event(
+            "TAGMSG",
+            target,
+            source=user.mask,
+            at=change["at"],
+            account=user.account,
+            id=change["id"],
+            tags=change["tags"],
+        )
+        users = (u for u in channel.here if u is not user) if channel is not None else [to]
+        self._tell([one for one in users if one is not None], event, Cap.TAGS)
+        if user.link is not None and user.link.caps & Cap.ECHO:
+            user.link.push(event)
+
     def _invisible(self, change: Change) -> None:
         user = self.users.get(change["uid"])
         if user is not None:
@@ -426,6 +476,8 @@ class Network:
         del channel.members[user]
         channel.here.pop(user, None)
         user.channels.pop(channel, None)
+        if user.home == self.name:
+            self._listed(user, channel, False)
         if not channel.members:
             self.channels.pop(fold(channel.name), None)
 
@@ -435,6 +487,3 @@ class Network:
             link = user.link
             if link is not None and (not cap or link.caps & cap):
                 link.push(event)
-
-
-Tell = Callable[[Change], None]
