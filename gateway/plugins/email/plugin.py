@@ -11,11 +11,15 @@ from gateway.core.errors import ConfigError, PluginError
 from gateway.core.networks import Networks
 from gateway.core.plugin import Context, LayerOptions, ProtocolPlugin
 from gateway.plugins.email import messages
+from gateway.plugins.email.client.check import check as check_outgoing
 from gateway.plugins.email.config import EmailConfig
 from gateway.plugins.email.server.commands import Domains
 
 if TYPE_CHECKING:
+    from gateway.plugins.email.client.envelope import Entry
+    from gateway.plugins.email.client.role import ClientRole
     from gateway.plugins.email.server.service import Server
+    from gateway.plugins.email.server.threads import Postbox
 
 SEND: Final = "email.send"
 """The normal channel; with a ``!`` behind it the addresses."""
@@ -50,13 +54,15 @@ class EmailPlugin(ProtocolPlugin):
     def __init__(self, config: EmailConfig, context: Context) -> None:
         super().__init__(config, context)
         self._roles: dict[str, Role] = {}
+        self._client = self._roles["client"] = _client_role(config, context)
         self._server: Server | None = None
         if config.listen or config.lmtp:
-            self._server = self._roles["in"] = _server(config, context)
+            self._server = self._roles["server"] = _server(config, context, self._client)
 
     @classmethod
     def check(cls, config: EmailConfig, layer: LayerOptions) -> None:
         """Raise ConfigError where the settings do not fit each other, or those of the layer."""
+        check_outgoing(config)
         Domains(config.domains)
         Networks(config.trusted, "email.trusted")
         Networks(config.proxies, "email.proxies")
@@ -71,7 +77,7 @@ class EmailPlugin(ProtocolPlugin):
             )
 
     async def start(self) -> None:
-        """Start the roles that the settings name."""
+        """Start both directions, the way out first: what comes in may be answered."""
         if self._server is not None and not self.context.settles:
             raise PluginError(
                 "email.listen: a mail is answered with what became of it, and this channel layer "
@@ -87,9 +93,13 @@ class EmailPlugin(ProtocolPlugin):
             raise RuntimeError("no mail is taken here: email.listen and email.lmtp are empty")
         return self._server.serve(arrived)
 
+    def kept(self) -> list[tuple[Entry, bytes]]:
+        """Return what would have gone out, in a test's gateway (`Context.outbound`)."""
+        return self._client.kept()
+
     async def stop(self) -> None:
         """Stop them, those that take connections first."""
-        for role in self._roles.values():
+        for role in reversed(self._roles.values()):
             await role.stop()
 
     def health(self) -> Mapping[str, Any]:
@@ -98,7 +108,7 @@ class EmailPlugin(ProtocolPlugin):
         return {"ok": all(found.get("ok", True) for found in facts.values()), **facts}
 
 
-def _server(config: EmailConfig, context: Context) -> Server:
+def _server(config: EmailConfig, context: Context, postbox: Postbox) -> Server:
     try:
         from gateway.plugins.email.server.service import Server  # noqa: PLC0415 - only then
     except ModuleNotFoundError as error:
@@ -107,4 +117,16 @@ def _server(config: EmailConfig, context: Context) -> Server:
         raise PluginError(
             "email.listen: to take mail takes aiosmtpd; run: pip install 'gateway[email]'"
         ) from None
-    return Server(config, context, None)
+    return Server(config, context, postbox)
+
+
+def _client_role(config: EmailConfig, context: Context) -> ClientRole:
+    try:
+        from gateway.plugins.email.client.role import ClientRole  # noqa: PLC0415 - only then
+    except ModuleNotFoundError as error:
+        if error.name != "aiosmtplib":
+            raise
+        raise PluginError(
+            "email: to deliver mail takes aiosmtplib; run: pip install 'gateway[email]'"
+        ) from None
+    return ClientRole(config, context, config.hostname)

@@ -24,7 +24,7 @@ import os
 import stat
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -37,6 +37,9 @@ BLOCK: Final = 256 * 1024
 """Octets read at once: what a connection's buffers take."""
 FRESH: Final = 5.0
 """Seconds for which it is believed how full the spool is, beside what this process did to it."""
+STALE: Final = 60.0
+"""Seconds after which what is below ``tmp``, and not locked, is nobody's: a file is locked, and an
+envelope renamed, within milliseconds of its beginning."""
 ENVELOPE: Final = 16 << 20
 """Octets of an envelope: far above one of 1000 recipients; more is no envelope."""
 
@@ -91,6 +94,16 @@ class Spool:
                     messages += 1
             self._messages, self._bytes, self._counted = messages, size, now
         return self._messages, self._bytes
+
+    @property
+    def messages(self) -> int:
+        """How many mails were there when it was last counted, and are by what was done since."""
+        return max(0, self._messages)
+
+    @property
+    def octets(self) -> int:
+        """Their bytes."""
+        return max(0, self._bytes)
 
     def grown(self, messages: int, size: int) -> None:
         """Note that this process has added mails, or removed them."""
@@ -148,28 +161,31 @@ class Spool:
                 (self.queue / f"{name}{suffix}").rename(self._corrupt / f"{name}{suffix}")
         flush(self.queue)
 
-    @contextmanager
-    def claim(self, name: str) -> Iterator[int | None]:
-        """Have a mail alone in the block, as the descriptor of its content.
-
-        None: somebody else works on it, or it is gone.
-        """
+    def claim(self, name: str) -> Claim | None:
+        """Have a mail alone until `Claim.close`; None: somebody else works on it, or it is gone."""
         try:
             descriptor = os.open(self.queue / f"{name}.eml", os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
-            yield None
-            return
+            return None
+        entry = None
         try:
-            yield descriptor if locked(descriptor) else None
+            # What stands in the envelope counts as it is now: somebody else may have had it.
+            entry = self.read(name) if locked(descriptor) else None
         finally:
-            os.close(descriptor)
+            if entry is None:
+                os.close(descriptor)
+        return None if entry is None else Claim(entry, descriptor)
 
-    def update(self, entry: Entry) -> None:
-        """Replace an envelope, on the disk when it returns. Only by who has claimed the mail."""
-        path = self._tmp / f"{entry.id}.{os.getpid()}.json"
-        write(path, packed(entry))
-        path.rename(self.queue / f"{entry.id}.json")
+    def update(self, name: str, envelope: bytes) -> int | None:
+        """Replace an envelope, on the disk when it returns; return its stamp.
+
+        Only by who has claimed the mail. ``envelope`` is an entry, `packed`.
+        """
+        path = self._tmp / f"{name}.{os.getpid()}.json"
+        write(path, envelope)
+        path.rename(self.queue / f"{name}.json")
         flush(self.queue)
+        return self.stamp(name)
 
     def remove(self, entry: Entry) -> None:
         """Remove a mail, of which all is done. Only by who has claimed it."""
@@ -188,10 +204,13 @@ class Spool:
             if one.name[:-4] not in names:
                 self._clear(Path(one.path), Path(one.path).with_suffix(".json"))
         for path in self._tmp.iterdir():
-            if path.suffix == ".eml":
-                self._clear(path, None)
-            elif time.time() - path.stat().st_mtime > 3600:
-                path.unlink(missing_ok=True)  # an envelope takes milliseconds to be written
+            with suppress(FileNotFoundError):
+                if time.time() - path.stat().st_mtime < STALE:
+                    continue
+                if path.suffix == ".eml":
+                    self._clear(path, None)
+                else:
+                    path.unlink()
 
     def _clear(self, path: Path, envelope: Path | None) -> None:
         try:
@@ -215,6 +234,19 @@ class Spool:
             return descriptor
         os.close(descriptor)
         return None
+
+
+class Claim:
+    """A mail that this process works on alone."""
+
+    def __init__(self, entry: Entry, descriptor: int) -> None:
+        self.entry = entry
+        self.descriptor = descriptor
+        """Its content's, to read from."""
+
+    def close(self) -> None:
+        """Let others have it."""
+        os.close(self.descriptor)
 
 
 class Draft:
@@ -261,6 +293,15 @@ class Draft:
         (self._spool.queue / self._path.name).unlink(missing_ok=True)
         os.close(self._descriptor)
         self._descriptor = -1
+
+
+def read_head(descriptor: int, most: int) -> bytes:
+    """Return the header of a mail, or ``most`` octets of it."""
+    data = os.pread(descriptor, most, 0)
+    end = data.find(b"\r\n\r\n")
+    if end < 0:
+        end = max(data.rfind(b"\r\n"), 0)
+    return data[: end + 2]
 
 
 def locked(descriptor: int) -> bool:
