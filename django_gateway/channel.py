@@ -18,6 +18,7 @@ from contextvars import ContextVar
 from functools import partial
 from typing import Any, Final, Protocol, TypedDict, Unpack
 
+import msgspec
 from asgiref.sync import sync_to_async
 from django.db import transaction
 
@@ -46,19 +47,16 @@ class Attended(Protocol):
 Mark = tuple[int, list[tuple[Attended, Any]]]
 
 
-class Outbox:
+class Outbox(msgspec.Struct, eq=False):
     """The sends of one message's consumer, until they leave with its outcome."""
 
-    __slots__ = ("attended", "discarded", "most", "open", "sends")
-
-    def __init__(self, most: int) -> None:
-        self.most = most
-        """Bytes that a message may have: the layer's ``message_bytes``."""
-        self.sends: list[Send] = []
-        self.open = True
-        """False once its message is settled: a task that outlives the consumer acts at once."""
-        self.discarded = 0
-        self.attended: list[Attended] | None = None
+    most: int
+    """Bytes that a message may have: the layer's ``message_bytes``."""
+    sends: list[Send] = []
+    open: bool = True
+    """False once its message is settled: a task that outlives the consumer acts at once."""
+    discarded: int = 0
+    attended: list[Attended] | None = None
 
     def attend(self, what: Attended) -> None:
         """Have ``what`` finished once the consumer has returned, before its outcome is told."""
