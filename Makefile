@@ -73,7 +73,7 @@ demo: $(VENV)/.demo ## run the demo project; DEMO_PORT=8000 DEMO_MQTT_PORT=1883
 test: ## every check and every test
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync checks peers
 	@failed=$$(cat $(VENV)/failed); \
-	FAILED_CHECKS="$$failed" pytest -n 2 --dist loadfile $(PYTEST); status=$$?; \
+	FAILED_CHECKS="$$failed" pytest -n 3 --dist worksteal $(PYTEST); status=$$?; \
 	test -z "$$failed" && exit $$status || exit 1
 
 .PHONY: lint
