@@ -13,7 +13,7 @@ from __future__ import annotations
 import difflib
 import os
 from asyncio import _get_running_loop
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from functools import cache, partial
 from importlib.metadata import entry_points
@@ -50,7 +50,7 @@ Mark = tuple[int, list[tuple[Attended, Any]]]
 class Outbox:
     """The sends of one message's consumer, until they leave with its outcome."""
 
-    __slots__ = ("attended", "discarded", "most", "open", "sends")
+    __slots__ = ("attended", "closers", "discarded", "most", "open", "sends")
 
     def __init__(self, most: int) -> None:
         self.most = most
@@ -60,6 +60,14 @@ class Outbox:
         """False once its message is settled: a task that outlives the consumer acts at once."""
         self.discarded = 0
         self.attended: list[Attended] | None = None
+        self.closers: list[Callable[[], None]] | None = None
+        """What lets go of what the consumer read, whatever becomes of it."""
+
+    def close_later(self, close: Callable[[], None]) -> None:
+        """Have ``close`` called once the message is settled."""
+        if self.closers is None:
+            self.closers = []
+        self.closers.append(close)
 
     def attend(self, what: Attended) -> None:
         """Have ``what`` finished once the consumer has returned, before its outcome is told."""

@@ -244,8 +244,17 @@ class Connection(Conversation, plugin.Connection):
 
     def _perform(self, cause: int, method: Any, args: tuple[Any, ...]) -> None:
         self.cause = cause
+        flow = None
         try:
-            for action in method(*args):
+            actions = method(*args)
+            if cause == PEER and actions.__class__ is list and len(actions) > 1:
+                # What one read brings leaves as one delivery, if it is of one conversation.
+                flow = self.context.engine.flow
+                if flow.gathered is None:
+                    flow.gathered = {}
+                else:
+                    flow = None
+            for action in actions:
                 if self.state >= LOST:
                     break
                 kind = action.__class__
@@ -280,6 +289,8 @@ class Connection(Conversation, plugin.Connection):
             self.end(b"" if error.answer is None else error.answer, cause)
         except Exception as error:  # noqa: BLE001 - a fault in a session costs that session only
             self._broken(error)
+        if flow is not None:
+            flow.part()
 
     def _broken(self, error: Exception) -> None:
         context = self.context
@@ -342,6 +353,11 @@ class Connection(Conversation, plugin.Connection):
             elif not self.session.heeds_accepted:
                 return
         self.tell(token, outcome)
+
+    def handled(self, tokens: list[Any]) -> None:
+        """Hear that several of its messages, none of which was a connect, were accepted."""
+        if self.state < LOST or self.session.heeds_late:
+            self.enter(OUTCOME, self.session.accepted, tokens)
 
     def tell(self, token: Any, outcome: Outcome) -> None:
         """Tell the session an outcome, if it wants to know."""

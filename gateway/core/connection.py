@@ -67,6 +67,7 @@ from gateway.core.layers.edge import (
     FULL,
     GAP,
     GROUP,
+    HANDLED,
     JOIN,
     MESSAGE,
     OUTCOME,
@@ -137,6 +138,8 @@ class Engine:
         """Every living conversation by its reply channel."""
         self.parting: dict[str, Connection] = {}
         """Those that are lost with something unsettled, where their plugin's may be pinned."""
+        self.late: dict[str, Callable[[bytes], None]] = {}
+        """By reply channel: who hears what comes to a conversation that is gone."""
         self.plugins: set[str] = set()
         """The names of those that have a context."""
         self.attached = 0
@@ -146,6 +149,8 @@ class Engine:
         self.acks = 0
         """How many acknowledgements were asked for; the last one's token."""
         self.draining = False
+        self.outbound = True
+        """Whether plugins may connect out."""
         self._ends: list[tuple[str, str, bytes | None, str | None]] = []
         """Ends that the layer could not be told, for when it is back."""
         self._leaves: list[Announced] = []
@@ -197,6 +202,10 @@ class Engine:
                         if self.groups.busy:
                             self.groups.catch_up(conversation)
                         conversation.owner.reply(conversation, item[2])
+                elif code == HANDLED:
+                    if self.groups.busy:
+                        self._catch_up(item[1])
+                    self.flow.handled(item[1], item[2], item[3])
                 else:
                     self._seldom(code, item)
             except Exception:
@@ -248,6 +257,9 @@ class Engine:
             self.relay.heard(channel, payload)
             return
         if self.gathered and any(one.heard(channel) for one in self.gathered):
+            return
+        if (late := self.late.get(channel)) is not None:
+            late(payload)
             return
         if (parting := self.parting.get(channel)) is not None and pinned_late(parting, payload):
             return

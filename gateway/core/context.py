@@ -162,6 +162,11 @@ class PluginContext(plugin.Context):
         """End a connection from the plugin's side, as if the transport were gone."""
         connection.lost()
 
+    def meet(self, connection: plugin.Connection, peer: Peer) -> None:
+        """Say who is at the other end, where more is known of it now."""
+        if isinstance(connection, Connection):
+            connection.peer = peer
+
     def connections(self) -> Iterator[Connection]:
         """Iterate over the plugin's living connections, as they are now."""
         for found in list(self.engine.by_channel.values()):
@@ -211,6 +216,12 @@ class PluginContext(plugin.Context):
             message = own
         deliver(channel, message)
 
+    def read(self, channel: str, deliver: Callable[[str, Message], None]) -> None:
+        """Have ``deliver(channel, message)`` called for what comes to a single-reader channel."""
+        if not is_ack_channel(channel):
+            raise ValueError(f"{channel[:40]!r} is no single-reader channel: it has no '?'")
+        self.engine.listen(self.name, channel, deliver)
+
     def unlisten(self, channel: str) -> None:
         """Read a channel no more: what comes waits for whoever reads it next."""
         self.engine.unlisten(self.name, channel)
@@ -230,6 +241,36 @@ class PluginContext(plugin.Context):
         else:
             found = Branch(connection, conversation, channel)
         connection.reply(found, codec.encode(message))
+
+    def outlive(
+        self,
+        connection: plugin.Connection,
+        conversation: str,
+        deliver: Callable[[str, Message], None],
+    ) -> Callable[[], None]:
+        """Have replies to a conversation delivered once it is gone; return what ends that."""
+        if not isinstance(connection, Connection):
+            raise TypeError(f"not a connection of this context: {connection!r}")
+        channel = branch(connection, conversation).reply_channel
+
+        def heard(payload: bytes) -> None:
+            self.replies.value += 1
+            try:
+                reply = self.reader.read(payload)
+            except InvalidReply as error:
+                self.drop(Drop.INVALID)
+                self.log.warning("%s: invalid reply dropped: %s", channel, error)
+                return
+            if reply is None:
+                self.engine.answer(payload, channel, OK)
+            elif reply is not None:  # nothing but other protocols' own keys
+                deliver(channel, reply)
+
+        self.engine.late[channel] = heard
+        return partial(self._forget, channel)
+
+    def _forget(self, channel: str) -> None:
+        self.engine.late.pop(channel, None)
 
     def undelivered(self, channel: str, message: Message) -> None:
         """Count what came to an address where nobody is, and answer its ``ack``."""
@@ -326,6 +367,11 @@ class PluginContext(plugin.Context):
         return self.engine.settles
 
     @property
+    def outbound(self) -> bool:
+        """Whether there is anything to connect out to."""
+        return self.engine.outbound
+
+    @property
     def draining(self) -> bool:
         """Whether the gateway is shutting down."""
         return self.engine.draining
@@ -333,7 +379,8 @@ class PluginContext(plugin.Context):
     async def idle(self) -> None:
         """Return once the plugin has no connection any more; for its ``stop``."""
         if self.open:
-            self._emptied = asyncio.Event()
+            # One for all that wait: a plugin may have several parts.
+            self._emptied = self._emptied or asyncio.Event()
             await self._emptied.wait()
 
     def left(self) -> None:
@@ -341,6 +388,7 @@ class PluginContext(plugin.Context):
         self.open -= 1
         if not self.open and self._emptied is not None:
             self._emptied.set()
+            self._emptied = None
 
     def spawn(self, coro: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run a coroutine until the plugin stops; its exceptions are logged."""

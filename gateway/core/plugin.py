@@ -252,6 +252,10 @@ class Context(ABC):
         """End a connection from the plugin's side, as if the transport were gone."""
 
     @abstractmethod
+    def meet(self, connection: Connection, peer: Peer) -> None:
+        """Say who is at the other end, where more is known of it now: by STARTTLS, a password."""
+
+    @abstractmethod
     def listen(self, channel: str, deliver: Callable[[str, Message], None]) -> None:
         """Have ``deliver(channel, message)`` called for what comes to a channel of ``reads``.
 
@@ -260,6 +264,16 @@ class Context(ABC):
         an exception costs that message. Keys that are other protocols' own are not in it, and
         what is this one's own is laid over it. Raises PluginError for a channel that the plugin's
         class does not name in ``reads``, and for one that another plugin reads.
+        """
+
+    @abstractmethod
+    def read(self, channel: str, deliver: Callable[[str, Message], None]) -> None:
+        """Have ``deliver(channel, message)`` called for what comes to a single-reader channel.
+
+        One that a message has named: what is too large for a message comes there, piece by piece.
+        Whoever named it sends there, and nobody else reads it. To `unlisten` it for a while has
+        the sender wait, as what is sent stays there. Raises ValueError for any other channel,
+        PluginError for one that is being read.
         """
 
     @abstractmethod
@@ -280,6 +294,16 @@ class Context(ABC):
         With ``channel``, the address that it came to, that is what its ``ack`` names, and no
         conversation is begun for it.
         """
+
+    @abstractmethod
+    def outlive(
+        self, connection: Connection, conversation: str, deliver: Callable[[str, Message], None]
+    ) -> Callable[[], None]:
+        """Have ``deliver(channel, reply)`` called with what comes to a conversation once it is
+        gone: forgotten, or its connection ended. Call what this returns when that is over.
+
+        The reply fits the plugin's ``REPLY``; `answer` answers its ``ack``.
+        """  # noqa: D205 - one sentence
 
     @abstractmethod
     def undelivered(self, channel: str, message: Message) -> None:
@@ -399,6 +423,14 @@ class Context(ABC):
 
     @property
     @abstractmethod
+    def outbound(self) -> bool:
+        """Whether there is anything to connect out to: not in the gateway of a test.
+
+        A plugin that connects out keeps there what it would send, and waits for nobody.
+        """
+
+    @property
+    @abstractmethod
     def draining(self) -> bool:
         """Whether the gateway is shutting down."""
 
@@ -470,6 +502,8 @@ class ProtocolPlugin(ABC):
     reads: ClassVar[tuple[str, ...]] = ()
     """Channels that it may read by `Context.listen`: normal ones (``NAME.publish``), and
     addresses by their prefix (``NAME.publish!``). None that begins with another plugin's name."""
+    listens: ClassVar[tuple[str, ...]] = ("listen",)
+    """Its settings that name endpoints; `Listen.setting` says which one an endpoint is from."""
     datagrams: ClassVar[bool] = False
     """Whether its ``listen`` names ``udp:`` endpoints, and no others."""
 

@@ -63,19 +63,27 @@ class LineTooLong(RemoteProtocolError):  # noqa: N818 - a state of the line
 # ---------------------------------------------------------------- reading
 
 
-def decode(data: bytes) -> str:
-    """Return bytes as text: UTF-8, or else as Windows-1252 or Latin-1 has it. Never raises."""
+def decode(data: bytes, encoding: str = "cp1252") -> str:
+    """Return bytes as text: UTF-8, or else as ``encoding`` or Latin-1 has it. Never raises."""
     try:
         return data.decode()
     except UnicodeDecodeError:
         try:
-            return data.decode("cp1252")
+            return data.decode(encoding)
         except UnicodeDecodeError:
             return data.decode("latin-1")
 
 
-def parse(data: bytes, *, max_tags: int = MAX_TAGS, max_rest: int = MAX_REST) -> Line:
+def parse(
+    data: bytes,
+    *,
+    max_tags: int = MAX_TAGS,
+    max_rest: int = MAX_REST,
+    encoding: str = "cp1252",
+) -> Line:
     """Return the line that ``data`` is, with or without its ending.
+
+    What is not UTF-8 is in ``encoding``.
 
     Raises `LineTooLong`, and `RemoteProtocolError` for what is no line: with CR, LF or NUL in the
     middle, or without a command. A line of nothing but spaces has an empty command.
@@ -91,7 +99,7 @@ def parse(data: bytes, *, max_tags: int = MAX_TAGS, max_rest: int = MAX_REST) ->
         rest = data
     if len(rest) + 2 > max_rest:
         raise LineTooLong(f"a line of over {max_rest} bytes")
-    text = decode(rest).lstrip(" ")
+    text = decode(rest, encoding).lstrip(" ")
     if _FORBIDDEN.search(text) is not None or b"\0" in data:
         raise RemoteProtocolError("a line with CR, LF or NUL in it")
     source = ""

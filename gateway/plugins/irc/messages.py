@@ -166,7 +166,8 @@ class Reply(TypedDict, total=False):
     text: Annotated[
         str,
         Meta(
-            description="Say this, cut where a line is full; no CR, LF or NUL. With ``type`` "
+            description="Say this, cut where a line is full; no CR, LF or NUL. In the client role "
+            "newlines make several lines. With ``type`` "
             "``topic`` the topic, ``part`` and ``kick`` the words, ``nick`` the new nick, "
             "``raw`` the line."
         ),
@@ -182,6 +183,9 @@ class Reply(TypedDict, total=False):
         str,
         Meta(description="Where ``join``, ``part`` and such are; the one it answers if not said."),
     ]
+    network: Annotated[
+        str, Meta(description="On the normal channel ``irc.say``: the network of the client role.")
+    ]
     target: Annotated[str, Meta(description="``kick``: the nick of who is removed.")]
     key: Annotated[
         str,
@@ -190,7 +194,11 @@ class Reply(TypedDict, total=False):
     modes: Annotated[str, Meta(description="``mode``: the letters, with signs: ``+o-v``.")]
     params: Annotated[list[str], Meta(description="``mode``: their parameters, in order.")]
     nick: Annotated[
-        str, Meta(description="Server role: who says it; ``irc.nick`` if it is not said.")
+        str,
+        Meta(
+            description="Who says it. Server role: ``irc.nick`` if it is not said. Client role: it "
+            "stands before the text, ``<alice> hi``."
+        ),
     ]
     mask: Annotated[str, Meta(description="Server role: the same, as ``nick!user@host``.")]
     account: Annotated[str, Meta(description="Server role: the account of who says it.")]

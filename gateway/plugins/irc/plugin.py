@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Protocol
 from weakref import WeakKeyDictionary
 
 from gateway.core.arrivals import Arrived
-from gateway.core.plugin import Context, ProtocolPlugin
+from gateway.core.plugin import Context, LayerOptions, ProtocolPlugin
 from gateway.core.web import Claim
 from gateway.plugins.irc import messages
+from gateway.plugins.irc.client.check import check as check_networks
+from gateway.plugins.irc.client.check import warnings as network_warnings
 from gateway.plugins.irc.config import IrcConfig
 from gateway.plugins.irc.server.service import Server
 
@@ -42,6 +44,20 @@ class IrcPlugin(ProtocolPlugin):
         self._roles: dict[str, Role] = {}
         if config.listen:
             self._roles["server"] = self._server
+        if config.networks:
+            from gateway.plugins.irc.client.role import ClientRole  # noqa: PLC0415 - only then
+
+            self._roles["client"] = ClientRole(config.networks, context)
+
+    @classmethod
+    def check(cls, config: IrcConfig, layer: LayerOptions) -> None:  # noqa: ARG003 - it fits any
+        """Raise ConfigError where the settings do not fit each other."""
+        check_networks(config.networks)
+
+    @classmethod
+    def warnings(cls, config: IrcConfig) -> Iterable[str]:
+        """Return what an operator should know of this installation."""
+        return network_warnings(config.networks)
 
     async def start(self) -> None:
         """Start the roles that the settings name."""
@@ -54,8 +70,7 @@ class IrcPlugin(ProtocolPlugin):
 
     async def stop(self) -> None:
         """Stop them, those that take connections first."""
-        for role in self._roles.values():
-            await role.stop()
+        await asyncio.gather(*(role.stop() for role in self._roles.values()))
 
     def health(self) -> Mapping[str, Any]:
         """Return the facts of both roles."""

@@ -1,1 +1,1 @@
-"""The client role of IRC: the gateway joins networks."""
+"""The client role: the gateway joins networks."""
