@@ -45,7 +45,7 @@ class Client:
             line, _, self._data = self._data.partition(b"\n")
             text = line.decode().strip()
             self.got.append(text)
-            if parse(line).command == what or what in text:
+            if parse(line).command == what or (not what.isdecimal() and what in text):
                 got, self.got = self.got, []
                 return got
 
