@@ -223,8 +223,7 @@ def relay(session: IrcSession, said: Said, *, routed: bool) -> None:
         if target.startswith("#"):
             channel = session.network.channel(target)
             if channel is not None:
-                uid = session.connection.reply_channel if session.connection else ""
-                house.say(channel, message, (uid,))
+                house.say(channel, message, me)
         else:
             user = session.network.nick(target)
             if user is None:
