@@ -216,6 +216,12 @@ class PluginContext(plugin.Context):
             message = own
         deliver(channel, message)
 
+    def read(self, channel: str, deliver: Callable[[str, Message], None]) -> None:
+        """Have ``deliver(channel, message)`` called for what comes to a single-reader channel."""
+        if not is_ack_channel(channel):
+            raise ValueError(f"{channel[:40]!r} is no single-reader channel: it has no '?'")
+        self.engine.listen(self.name, channel, deliver)
+
     def unlisten(self, channel: str) -> None:
         """Read a channel no more: what comes waits for whoever reads it next."""
         self.engine.unlisten(self.name, channel)
@@ -254,7 +260,10 @@ class PluginContext(plugin.Context):
             except InvalidReply as error:
                 self.drop(Drop.INVALID)
                 self.log.warning("%s: invalid reply dropped: %s", channel, error)
-            else:
+                return
+            if reply is None:
+                self.engine.answer(payload, channel, OK)
+            elif reply is not None:  # nothing but other protocols' own keys
                 deliver(channel, reply)
 
         self.engine.late[channel] = heard
@@ -370,7 +379,8 @@ class PluginContext(plugin.Context):
     async def idle(self) -> None:
         """Return once the plugin has no connection any more; for its ``stop``."""
         if self.open:
-            self._emptied = asyncio.Event()
+            # One for all that wait: a plugin may have several parts.
+            self._emptied = self._emptied or asyncio.Event()
             await self._emptied.wait()
 
     def left(self) -> None:
@@ -378,6 +388,7 @@ class PluginContext(plugin.Context):
         self.open -= 1
         if not self.open and self._emptied is not None:
             self._emptied.set()
+            self._emptied = None
 
     def spawn(self, coro: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run a coroutine until the plugin stops; its exceptions are logged."""

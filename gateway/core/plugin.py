@@ -267,6 +267,16 @@ class Context(ABC):
         """
 
     @abstractmethod
+    def read(self, channel: str, deliver: Callable[[str, Message], None]) -> None:
+        """Have ``deliver(channel, message)`` called for what comes to a single-reader channel.
+
+        One that a message has named: what is too large for a message comes there, piece by piece.
+        Whoever named it sends there, and nobody else reads it. To `unlisten` it for a while has
+        the sender wait, as what is sent stays there. Raises ValueError for any other channel,
+        PluginError for one that is being read.
+        """
+
+    @abstractmethod
     def unlisten(self, channel: str) -> None:
         """Read a channel no more: what comes waits for whoever reads it next. Idempotent."""
 

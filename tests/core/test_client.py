@@ -178,6 +178,7 @@ def test_later_and_later():
     pauses = []
 
     class Context:
+        outbound = True
         log = types.SimpleNamespace(
             warning=lambda text, *values: pauses.append(values[-1]), info=print
         )

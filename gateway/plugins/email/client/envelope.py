@@ -88,8 +88,8 @@ class Entry(msgspec.Struct, kw_only=True, omit_defaults=True):
     """Whether octets over 127 are in it: it takes a server with 8BITMIME."""
     utf8: bool = False
     """Whether its header is not of ASCII: it takes a server with SMTPUTF8 (RFC 6531)."""
-    signature: str = ""
-    """A DKIM-Signature, which goes before it."""
+    before: str = ""
+    """Headers that go before it, with their CRLF: a signature, and what it lacked."""
     warned: bool = False
     """Whether the sender was told that it takes long."""
 

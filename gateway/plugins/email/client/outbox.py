@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import time
-from collections.abc import AsyncIterable, Callable
+from collections.abc import AsyncIterable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from email.utils import formatdate
 from typing import Any, Final, TypeVar
 
 from gateway.core.errors import LocalProtocolError
@@ -18,6 +18,7 @@ from gateway.plugins.email.client.content import Facts, Lines
 from gateway.plugins.email.client.envelope import Entry, Envelope, Recipient, Refused, new_id
 from gateway.plugins.email.client.sign import Signer, Signing
 from gateway.plugins.email.client.spool import Draft, Spool
+from gateway.plugins.email.compose import new_message_id
 
 THREADS: Final = 4
 """Threads that write to the spool, and read from it: disks do some things at once, not many."""
@@ -52,17 +53,20 @@ class Outbox:
         """Run what blocks on a thread of the spool's."""
         return await self._context.loop.run_in_executor(self._pool, call, *arguments)
 
-    async def submit(self, envelope: Envelope, content: bytes | AsyncIterable[bytes]) -> str:
+    async def submit(
+        self, envelope: Envelope, content: bytes | AsyncIterable[bytes], *, forced: bool = False
+    ) -> str:
         """Spool a mail; return its id once it is on the disk, and no crash loses it.
 
         ``content`` is the whole mail, header and body, at once or in pieces; line ends become
-        CRLF, nothing else is changed. Raises `Refused`, whose ``outcome`` says why: something of
-        it cannot be, or there is no room (452).
+        CRLF, a Date and a Message-ID are added where they lack, nothing else is changed.
+        ``forced``: there is room, however full it is. Raises `Refused`, whose ``outcome`` says
+        why: something of it cannot be, or there is no room (452).
         """
         began = time.monotonic()
         try:
             self._check(envelope)
-            entry = await self._store(envelope, content)
+            entry = await self._store(envelope, content, forced=forced)
         except Refused as refusal:
             outcome = refusal.outcome
             self._context.count("refused_total", reason=outcome.cause)
@@ -89,12 +93,14 @@ class Outbox:
         except LocalProtocolError as error:
             raise invalid(str(error), 553) from None
 
-    async def _store(self, envelope: Envelope, content: bytes | AsyncIterable[bytes]) -> Entry:
+    async def _store(
+        self, envelope: Envelope, content: bytes | AsyncIterable[bytes], *, forced: bool
+    ) -> Entry:
         name = envelope.id or new_id()
         signing = self._signer.begin(envelope.mail_from)
         try:
             if isinstance(content, bytes):
-                return await self.run(self._write, envelope, name, content, signing)
+                return await self.run(self._write, envelope, name, content, signing, forced)
             return await self._stream(envelope, name, content, signing)
         except OSError as error:
             if error.errno in NO_ROOM:
@@ -103,18 +109,23 @@ class Outbox:
             reason = f"the spool cannot be written: {error.strerror or error}"
             raise Refused(reason, 451, "failed", fault=True) from None
 
-    def _write(self, envelope: Envelope, name: str, content: bytes, signing: Signing) -> Entry:
+    def _write(
+        self, envelope: Envelope, name: str, content: bytes, signing: Signing, forced: bool
+    ) -> Entry:
         """Do all of it at once, on a thread."""
-        pen = Pen(self._begin(name, len(content)), envelope, signing, self._config)
+        draft = self._begin(name, len(content), forced=forced)
+        pen = Pen(draft, envelope, signing, self._config)
         try:
             pen.write(content)
             return pen.commit()
         finally:
-            pen.draft.discard()
+            draft.discard()
 
-    def _begin(self, name: str, size: int) -> Draft:
+    def _begin(self, name: str, size: int, *, forced: bool = False) -> Draft:
         config, spool = self._config, self._spool
         messages, octets = spool.usage()
+        if forced:
+            return spool.draft(name)
         if messages >= config.spool_messages or octets + size > config.spool_bytes:
             raise Refused(
                 f"the spool is full: {messages} mails of {octets} bytes wait (email.spool_messages "
@@ -137,10 +148,10 @@ class Outbox:
         finally:
             await self.run(draft.discard)
 
-    async def close(self) -> None:
-        """Take nothing more; return once what is being written is written."""
+    def close(self) -> None:
+        """Take nothing more. What is being written, is written yet."""
         self._closed = True
-        await asyncio.to_thread(self._pool.shutdown)
+        self._pool.shutdown(wait=False)
 
 
 class Pen:
@@ -183,6 +194,9 @@ class Pen:
         if hops > self._limits.max_hops:
             raise invalid(f"it has passed {hops} servers: it goes in a circle", 554)
         named = dict(fields)
+        added = lacking(named, envelope.mail_from)
+        message_id = named.get("message-id", b"") or added.get("Message-ID", "").encode()
+        before = "".join(f"{name}: {value}\r\n" for name, value in added.items())
         addresses = (*envelope.rcpt_to, envelope.mail_from)
         entry = Entry(
             id=self.draft.name,
@@ -191,11 +205,11 @@ class Pen:
             size=facts.size,
             recipients=[Recipient(address=one) for one in dict.fromkeys(envelope.rcpt_to)],
             subject=envelope.subject[:200],
-            message_id=named.get("message-id", b"")[:998].decode("ascii", "replace"),
+            message_id=message_id[:998].decode("ascii", "replace"),
             bounces=envelope.bounces and bool(envelope.mail_from),
             eight_bit=facts.eight_bit,
             utf8=facts.utf8 or not all(map(str.isascii, addresses)),
-            signature=self._signing.field(bytes(facts.head)),
+            before=self._signing.field(before.encode() + facts.head) + before,
         )
         self.draft.commit(entry)
         return entry
@@ -207,6 +221,16 @@ _DROPS: Final = {
     "drained": Drop.DRAINED,
     "failed": Drop.FAILED,
 }
+
+
+def lacking(named: Mapping[str, bytes], mail_from: str) -> dict[str, str]:
+    """Return what a mail lacks and a server adds (RFC 5321, section 6.4)."""
+    found = {}
+    if "date" not in named:
+        found["Date"] = formatdate()
+    if not named.get("message-id"):
+        found["Message-ID"] = new_message_id(mail_from.rpartition("@")[2] or "localhost")
+    return found
 
 
 def invalid(reason: str, code: int = 550, cause: str = "invalid") -> Refused:

@@ -17,14 +17,13 @@ system takes back from a process that dies.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import logging
 import os
 import stat
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -37,12 +36,15 @@ BLOCK: Final = 256 * 1024
 """Octets read at once: what a connection's buffers take."""
 FRESH: Final = 5.0
 """Seconds for which it is believed how full the spool is, beside what this process did to it."""
+STALE: Final = 60.0
+"""Seconds after which what is below ``tmp``, and not locked, is nobody's: a file is locked, and an
+envelope renamed, within milliseconds of its beginning."""
 ENVELOPE: Final = 16 << 20
 """Octets of an envelope: far above one of 1000 recipients; more is no envelope."""
 
 
 class Spool:
-    """The spool in a directory, which is made where it is missing. Raises ConfigError."""
+    """The spool in a directory, made with the first mail. Raises ConfigError if it cannot be."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -52,28 +54,52 @@ class Spool:
         self._counted = 0.0
         self._messages = 0
         self._bytes = 0
-        try:
-            directory.parent.mkdir(parents=True, exist_ok=True)
-            for one in (directory, self.queue, self._tmp, self._corrupt):
-                one.mkdir(mode=0o700, exist_ok=True)
-            info = directory.lstat()
-            if not os.access(self._tmp, os.W_OK):
-                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-        except OSError as error:
+        self._made = False
+        if directory.exists():
+            self._check()
+        else:
+            self._check_parent()
+
+    def _check(self) -> None:
+        directory = self.directory
+        info = directory.lstat()
+        if not stat.S_ISDIR(info.st_mode) or not os.access(directory, os.W_OK | os.X_OK):
             raise ConfigError(
-                f"email.spool: {directory} cannot be used: {error.strerror}; name a directory "
-                "that this user may make, and write to"
-            ) from None
-        if not stat.S_ISDIR(info.st_mode) or info.st_mode & 0o077:
+                f"email.spool: {directory} is no directory that this user may write to; name "
+                "another one"
+            )
+        if info.st_mode & 0o077:
             raise ConfigError(
                 f"email.spool: {directory} is open to others, and mail is private: run "
                 f"chmod 700 {directory}, or name another directory"
             )
 
+    def _check_parent(self) -> None:
+        parent = next(one for one in self.directory.parents if one.exists())
+        if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+            raise ConfigError(
+                f"email.spool: {self.directory} cannot be made: this user may not write to "
+                f"{parent}; name a directory elsewhere"
+            )
+
+    @property
+    def is_there(self) -> bool:
+        """Whether the directory was made: it is, with the first mail."""
+        return self._made or self.queue.is_dir()
+
+    def make(self) -> None:
+        """Make the directory where it is missing. Raises OSError."""
+        if not self._made:
+            self.directory.parent.mkdir(parents=True, exist_ok=True)
+            for one in (self.directory, self._tmp, self._corrupt, self.queue):
+                one.mkdir(mode=0o700, exist_ok=True)
+            self._made = True
+
     # ------------------------------------------------ in
 
     def draft(self, name: str) -> Draft:
         """Begin a mail. Raises OSError."""
+        self.make()
         return Draft(self, name, self._tmp / f"{name}.eml")
 
     def knows(self, name: str) -> bool:
@@ -92,6 +118,16 @@ class Spool:
             self._messages, self._bytes, self._counted = messages, size, now
         return self._messages, self._bytes
 
+    @property
+    def messages(self) -> int:
+        """How many mails were there when it was last counted, and are by what was done since."""
+        return max(0, self._messages)
+
+    @property
+    def octets(self) -> int:
+        """Their bytes."""
+        return max(0, self._bytes)
+
     def grown(self, messages: int, size: int) -> None:
         """Note that this process has added mails, or removed them."""
         self._messages += messages
@@ -108,6 +144,8 @@ class Spool:
         return {one.name[:-5] for one in self._files(".json")}
 
     def _files(self, suffix: str) -> Iterator[os.DirEntry[str]]:
+        if not self.is_there:
+            return
         with os.scandir(self.queue) as found:
             for one in found:
                 if one.name.endswith(suffix) and ID.fullmatch(one.name[: -len(suffix)]):
@@ -148,28 +186,31 @@ class Spool:
                 (self.queue / f"{name}{suffix}").rename(self._corrupt / f"{name}{suffix}")
         flush(self.queue)
 
-    @contextmanager
-    def claim(self, name: str) -> Iterator[int | None]:
-        """Have a mail alone in the block, as the descriptor of its content.
-
-        None: somebody else works on it, or it is gone.
-        """
+    def claim(self, name: str) -> Claim | None:
+        """Have a mail alone until `Claim.close`; None: somebody else works on it, or it is gone."""
         try:
             descriptor = os.open(self.queue / f"{name}.eml", os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
-            yield None
-            return
+            return None
+        entry = None
         try:
-            yield descriptor if locked(descriptor) else None
+            # What stands in the envelope counts as it is now: somebody else may have had it.
+            entry = self.read(name) if locked(descriptor) else None
         finally:
-            os.close(descriptor)
+            if entry is None:
+                os.close(descriptor)
+        return None if entry is None else Claim(entry, descriptor)
 
-    def update(self, entry: Entry) -> None:
-        """Replace an envelope, on the disk when it returns. Only by who has claimed the mail."""
-        path = self._tmp / f"{entry.id}.{os.getpid()}.json"
-        write(path, packed(entry))
-        path.rename(self.queue / f"{entry.id}.json")
+    def update(self, name: str, envelope: bytes) -> int | None:
+        """Replace an envelope, on the disk when it returns; return its stamp.
+
+        Only by who has claimed the mail. ``envelope`` is an entry, `packed`.
+        """
+        path = self._tmp / f"{name}.{os.getpid()}.json"
+        write(path, envelope)
+        path.rename(self.queue / f"{name}.json")
         flush(self.queue)
+        return self.stamp(name)
 
     def remove(self, entry: Entry) -> None:
         """Remove a mail, of which all is done. Only by who has claimed it."""
@@ -188,10 +229,13 @@ class Spool:
             if one.name[:-4] not in names:
                 self._clear(Path(one.path), Path(one.path).with_suffix(".json"))
         for path in self._tmp.iterdir():
-            if path.suffix == ".eml":
-                self._clear(path, None)
-            elif time.time() - path.stat().st_mtime > 3600:
-                path.unlink(missing_ok=True)  # an envelope takes milliseconds to be written
+            with suppress(FileNotFoundError):
+                if time.time() - path.stat().st_mtime < STALE:
+                    continue
+                if path.suffix == ".eml":
+                    self._clear(path, None)
+                else:
+                    path.unlink()
 
     def _clear(self, path: Path, envelope: Path | None) -> None:
         try:
@@ -206,7 +250,12 @@ class Spool:
             os.close(descriptor)
 
     def deliverer(self) -> int | None:
-        """Become the one process that delivers; return what holds that, None: another one is."""
+        """Become the one process that delivers; return what holds that.
+
+        None: another one does, or there is nothing to deliver yet. Does not block.
+        """
+        if not self.is_there:
+            return None
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
         descriptor = os.open(self.directory / "deliverer", flags, 0o600)
         if locked(descriptor):
@@ -215,6 +264,19 @@ class Spool:
             return descriptor
         os.close(descriptor)
         return None
+
+
+class Claim:
+    """A mail that this process works on alone."""
+
+    def __init__(self, entry: Entry, descriptor: int) -> None:
+        self.entry = entry
+        self.descriptor = descriptor
+        """Its content's, to read from."""
+
+    def close(self) -> None:
+        """Let others have it."""
+        os.close(self.descriptor)
 
 
 class Draft:
@@ -261,6 +323,15 @@ class Draft:
         (self._spool.queue / self._path.name).unlink(missing_ok=True)
         os.close(self._descriptor)
         self._descriptor = -1
+
+
+def read_head(descriptor: int, most: int) -> bytes:
+    """Return the header of a mail, or ``most`` octets of it."""
+    data = os.pread(descriptor, most, 0)
+    end = data.find(b"\r\n\r\n")
+    if end < 0:
+        end = max(data.rfind(b"\r\n"), 0)
+    return data[: end + 2]
 
 
 def locked(descriptor: int) -> bool:
