@@ -121,9 +121,10 @@ autobahn: $(VENV)/.test peers ## the WebSocket conformance suite, in full: half 
 	@pytest -m autobahn --autobahn=full tests
 
 .PHONY: fuzz
-fuzz: $(VENV)/.test ## throw hostile bytes at the plugins http and mqtt; FUZZ_SECONDS=60
+fuzz: $(VENV)/.test ## throw hostile bytes at the plugins http, irc and mqtt; FUZZ_SECONDS=60
 	@python -m tests.plugins.http.fuzz --seconds $(FUZZ_SECONDS)
 	@python -m tests.plugins.mqtt.fuzz --seconds $(FUZZ_SECONDS)
+	@python -m tests.plugins.irc.fuzz --seconds $(FUZZ_SECONDS)
 
 .PHONY: chaos
 chaos: $(VENV)/.test ## kill processes at random under load, and account for each message; CHAOS_SECONDS=120
