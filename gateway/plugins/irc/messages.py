@@ -166,8 +166,7 @@ class Reply(TypedDict, total=False):
     text: Annotated[
         str,
         Meta(
-            description="Say this, cut where a line is full; no CR, LF or NUL. In the client role "
-            "newlines make several lines. With ``type`` "
+            description="Say this, cut where a line is full; newlines make several. With ``type`` "
             "``topic`` the topic, ``part`` and ``kick`` the words, ``nick`` the new nick, "
             "``raw`` the line."
         ),

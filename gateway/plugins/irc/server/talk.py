@@ -60,7 +60,12 @@ def events(target: str, message: Message, source: str, now: float) -> Iterator[E
         raise LocalProtocolError(f"type {kind!r} is not said to all: send it to one reply channel")
     room = MAX_REST - len(f":{source} PRIVMSG {target} :\r\n".encode())
     at = message.get("time", now)
-    for number, (command, piece) in enumerate(translate.pieces(kind, text, max(16, room))):
+    said = [
+        one
+        for line in translate.lines_of(text)
+        for one in translate.pieces(kind, line, max(16, room))
+    ]
+    for number, (command, piece) in enumerate(said):
         yield Event(
             command,
             target,
