@@ -6,6 +6,7 @@ import contextlib
 import threading
 
 import irc.server
+import msgspec
 import pytest
 
 from gateway.core.layers.base import OK
@@ -206,30 +207,20 @@ def test_capabilities_and_acks_by_labels(inspircd):
 @pytest.mark.parametrize("mechanism", ["PLAIN", "EXTERNAL"])
 def test_tls_and_sasl(inspircd, mechanism):
     """Over TLS, verified, it logs in by password or by certificate, and a refusal is said loudly."""
-    account = {"mechanism": mechanism, "account": inspircd.account}
     tls = {"ca": inspircd.ca, "certificate": inspircd.certificate("bot")}
+    sasl = Sasl(account=inspircd.account, password="secret")
     if mechanism == "EXTERNAL":
-        with joined(
-            inspircd.where_tls, **tls, sasl=Sasl(account=inspircd.account, password="secret")
-        ) as on:
+        with joined(inspircd.where_tls, **tls, sasl=sasl) as on:
             on.say("irc.say", "CERT ADD", network="net", channel="NickServ")
-            said(on, nick="NickServ")
-    else:
-        account["password"] = "secret"
-    with joined(inspircd.where_tls, **tls, sasl=Sasl(**account)) as on:
+            while "Added fingerprint" not in said(on, nick="NickServ")["text"]:
+                pass
+        sasl = Sasl(mechanism="EXTERNAL")
+    with joined(inspircd.where_tls, **tls, sasl=sasl) as on:
         on.wait_for(account=inspircd.account)
-    account["account"] = "nobody"
-    with joined(inspircd.where_tls, wait=False, **tls, sasl=Sasl(**account)) as on:
-        wait_until(lambda: "SASL" in on.facts.get("error", ""), 10)
+    sasl = msgspec.structs.replace(sasl, account="nobody")
+    with joined(inspircd.where_tls, wait=False, **tls, sasl=sasl) as on:
+        wait_until(lambda: on.facts.get("error") == "SASL: SASL authentication failed", 10)
         assert on.staged.hear_any(0.2) is None
-
-
-def sasl(**settings):
-    return Sasl(**settings)
-
-
-def password(inspircd):
-    return {"account": inspircd.account, "password": "secret"}
 
 
 def test_a_certificate_that_is_not_good(inspircd):
