@@ -112,7 +112,7 @@ endef
 peers: $(BIN)/python
 	$(call install,chromium curl openssl nginx haproxy h2load:nghttp2-client pg_ctlcluster:postgresql node:nodejs \
 		npm nc:netcat-openbsd telnet:inetutils-telnet finger prosody go-sendxmpp \
-		mosquitto mosquitto_pub:mosquitto-clients ngircd inspircd atheme-services)
+		mosquitto mosquitto_pub:mosquitto-clients ngircd inspircd atheme-services irssi weechat:weechat-curses)
 	@python -m tests.plugins.websocket.suite </dev/null || true
 	@python -m tests.npm </dev/null || true
 
