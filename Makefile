@@ -101,7 +101,7 @@ endef
 peers: $(VENV)/.test
 	$(call install,chromium curl openssl nginx haproxy h2load:nghttp2-client pg_ctlcluster:postgresql node:nodejs \
 		npm nc:netcat-openbsd telnet:inetutils-telnet finger prosody go-sendxmpp \
-		mosquitto mosquitto_pub:mosquitto-clients)
+		mosquitto mosquitto_pub:mosquitto-clients swaks)
 	@python -m tests.plugins.websocket.suite </dev/null || true
 	@python -m tests.npm </dev/null || true
 
@@ -115,9 +115,10 @@ autobahn: $(VENV)/.test peers ## the WebSocket conformance suite, in full: half 
 	@pytest -m autobahn --autobahn=full tests
 
 .PHONY: fuzz
-fuzz: $(VENV)/.test ## throw hostile bytes at the plugins http and mqtt; FUZZ_SECONDS=60
+fuzz: $(VENV)/.test ## throw hostile bytes at the plugins http, mqtt and email; FUZZ_SECONDS=60
 	@python -m tests.plugins.http.fuzz --seconds $(FUZZ_SECONDS)
 	@python -m tests.plugins.mqtt.fuzz --seconds $(FUZZ_SECONDS)
+	@python -m tests.plugins.email.fuzz --seconds $(FUZZ_SECONDS)
 
 .PHONY: chaos
 chaos: $(VENV)/.test ## kill processes at random under load, and account for each message; CHAOS_SECONDS=120

@@ -66,7 +66,7 @@ class Server:
                     "mail is taken at tcp:, unix:, fd: and systemd: endpoints, with tls: before "
                     "it or without"
                 )
-            lmtp = endpoint.setting.endswith(".lmtp")
+            lmtp = endpoint.setting.endswith(".lmtp") or not self.config.listen
             arrivals = Arrivals(
                 self.context,
                 self.serve_lmtp if lmtp else self.serve,
