@@ -155,6 +155,12 @@ class Site:
             raise LookupError(f"the next message of {source!r} is for {name!r}, not {channel!r}")
         return found
 
+    def taken(self, prefix: str) -> tuple[str, bytes] | None:
+        """Take the next message to any address of a prefix: its name, and what it says, encoded."""
+        layer = self.worker.layer
+        name, found = self.gateway.loop.do(layer.areceive([prefix]))
+        return None if name is None or found is None else (name, codec.encode(found))
+
     def parts(self) -> list[tuple[str, list[str]]]:
         """Return what may explain a failure."""
         return [

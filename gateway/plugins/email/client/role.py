@@ -6,7 +6,7 @@ import asyncio
 import os
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,7 +15,7 @@ from gateway.core.metrics import Drop
 from gateway.core.plugin import OK, REJECTED, Context, Message, Outcome
 from gateway.core.project import VARIABLE, find_project
 from gateway.plugins.email.client.config import Outgoing
-from gateway.plugins.email.client.envelope import Refused
+from gateway.plugins.email.client.envelope import Envelope, Refused
 from gateway.plugins.email.client.mx import Resolver
 from gateway.plugins.email.client.outbox import Outbox
 from gateway.plugins.email.client.pieces import Pieces
@@ -58,10 +58,10 @@ class ClientRole:
         config, context = self._config, self._context
         routes = Routes(config, Resolver(config.delivery.resolvers))
         signer = Signer(config.dkim)
-        spool = await asyncio.to_thread(Spool, spool_of(config))
+        spool = Spool(spool_of(config))
         self.outbox = Outbox(config, context, spool, signer, self._taken)
         self._postman = Postman(config, context, spool, self.outbox, routes, self._hostname)
-        await self.outbox.run(spool.usage)
+        spool.usage()
         context.gauge("spooled", lambda: float(spool.messages))
         context.gauge("spooled_bytes", lambda: float(spool.octets))
         context.gauge("delivery_connections", self._postman.connections)
@@ -97,11 +97,15 @@ class ClientRole:
             self._delivering.cancel()
             await asyncio.wait({self._delivering})
             self._delivering = None
-            await self.outbox.close()
+            self.outbox.close()
 
     def health(self) -> Mapping[str, Any]:
         """Return how delivery goes."""
         return {"ok": True} if self._postman is None else self._postman.health()
+
+    async def submit(self, envelope: Envelope, content: bytes | AsyncIterable[bytes]) -> str:
+        """Spool a mail, as `Outbox.submit` does. Raises `Refused`."""
+        return await self.outbox.submit(envelope, content)
 
     # ------------------------------------------------ what is to be sent
 

@@ -13,7 +13,7 @@ again before its PUBREL is not handled again. To consumers all QoS are at-least-
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import msgspec
@@ -72,6 +72,7 @@ class Inbound:
         "_device",
         "_drop",
         "_heard",
+        "_ids",
         "_last",
         "_pending",
         "_protocol",
@@ -97,6 +98,8 @@ class Inbound:
         self._drop = drop
         self._pending: deque[Incoming] = deque()
         """QoS 1 and 2, not yet acknowledged, in the order of receipt."""
+        self._ids: set[int] = set()
+        """Their packet identifiers."""
         self._unsettled: deque[Incoming] = deque()
         """All that consumers have, or will have, in their order."""
         self._last: Incoming | None = None
@@ -123,9 +126,10 @@ class Inbound:
             if packet.qos == 2 and incoming is not None and packet_id in incoming:
                 # section 4.3.3: acknowledged again, not handled again
                 return [Write(codec.ack(PUBREC, packet_id, 0, self._protocol))]
-            for one in self._pending:
-                if one.packet.packet_id == packet_id:
-                    return []  # it is in hand, and is acknowledged then
+            ids = self._ids
+            if packet_id in ids:
+                return []  # it is in hand, and is acknowledged then
+            ids.add(packet_id)
         entry = Incoming(packet, topic)
         if packet.qos:
             self._pending.append(entry)
@@ -145,12 +149,13 @@ class Inbound:
     def refuse(self, packet: Publish, code: int) -> list[Action]:
         """Acknowledge what nobody is asked about, with an error where there are any."""
         self._drop(Drop.INVALID)
-        if not packet.qos:
+        if not packet.qos or packet.packet_id in self._ids:
             return []
         entry = Incoming(packet, "")
         entry.done = True
         entry.code = code
         self._pending.append(entry)
+        self._ids.add(packet.packet_id)
         return self._acknowledge()
 
     def _message(self, entry: Incoming) -> Message:
@@ -206,6 +211,20 @@ class Inbound:
         self._unsettled.appendleft(entry)
         return [Emit("failed", {**self._message(entry), "reason": entry.reason}, entry)]
 
+    def accepted(self, entries: Sequence[Incoming]) -> list[Action]:
+        """Hear that several were accepted: what they are acknowledged by leaves together."""
+        unsettled, relay, heard = self._unsettled, self._relay, self._heard
+        for entry in entries:
+            if unsettled[0] is entry:
+                unsettled.popleft()
+            else:
+                unsettled.remove(entry)
+            self._last = entry
+            if relay is not None and (entry.packet.retain or heard(entry.topic)) and not entry.dead:
+                relay(self._publication(entry))
+            self._done(entry)
+        return [] if self.over else self._acknowledge()
+
     def _code(self, code: int | None) -> int:
         if code is None:
             return reasons.NOT_AUTHORIZED
@@ -228,6 +247,11 @@ class Inbound:
         )
 
     def _finish(self, entry: Incoming) -> list[Action]:
+        self._done(entry)
+        return self._acknowledge() if entry.packet.qos and not self.over else []
+
+    def _done(self, entry: Incoming) -> None:
+        """Have it acknowledged when its turn comes, or by whatever connection it came again."""
         entry.done = True
         entry.message = {}
         packet = entry.packet
@@ -235,14 +259,12 @@ class Inbound:
             entry.packet = msgspec.structs.replace(packet, payload=b"")
         if packet.qos == 2 and self._device.in_hand:
             self._device.in_hand.pop(packet.packet_id, None)
-        if not self.over:
-            return self._acknowledge() if packet.qos else []
-        again = entry.again
-        if again is not None and not again.over:
-            again.nudge()
-        elif packet.qos == 2:
-            self._know(entry)
-        return []
+        if self.over:
+            again = entry.again
+            if again is not None and not again.over:
+                again.nudge()
+            elif packet.qos == 2:
+                self._know(entry)
 
     # ------------------------------------------------ when its connection is gone
 
@@ -288,17 +310,22 @@ class Inbound:
     def _acknowledge(self) -> list[Action]:
         """Acknowledge what may be, in the order of receipt (section 4.6)."""
         out = bytearray()
-        pending = self._pending
+        pending, ids = self._pending, self._ids
         protocol = self._protocol
         while pending and pending[0].done:
             entry = pending.popleft()
             packet = entry.packet
+            packet_id = packet.packet_id
+            ids.discard(packet_id)
             code = entry.code if protocol == V5 else 0
-            if packet.qos == 1:
-                out += codec.ack(PUBACK, packet.packet_id, code, protocol)
-                continue
-            self._know(entry)
-            out += codec.ack(PUBREC, packet.packet_id, code, protocol)
+            if packet.qos == 2:
+                self._know(entry)
+                out += codec.ack(PUBREC, packet_id, code, protocol)
+            elif code:
+                out += codec.ack(PUBACK, packet_id, code, protocol)
+            else:
+                out += codec.PUBACK_HEAD
+                out += packet_id.to_bytes(2, "big")
         return [Write(bytes(out))] if out else []
 
     def _know(self, entry: Incoming) -> None:
