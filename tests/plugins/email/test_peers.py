@@ -20,8 +20,10 @@ import pytest
 from gateway.core.layers.base import OK, REJECTED, Outcome
 from gateway.plugins.email.config import EmailConfig
 from gateway.plugins.email.plugin import EmailPlugin
+from gateway.plugins.email.server.checking import Checker
 from gateway.testing.stage import Staged, wait_until
 from tests.certificates import Authority
+from tests.plugins.email.mx import Box
 
 MAIL = "From: ann@example.org\r\nSubject: hi\r\n\r\n.hello\r\n"
 
@@ -302,3 +304,36 @@ def test_swaks(served: Application) -> None:
     assert swaks(served, "--to", "x@foreign.example").returncode == 24
     lmtp = swaks(served, "--protocol", "LMTP", "--to", "x@localhost")
     assert "500" in lmtp.stdout
+
+
+def test_senders_are_checked(authority: Authority) -> None:
+    """What DNS says of a sender is in its mail, large or small; one that is confirmed may be answered."""
+    config = EmailConfig(spool="", proxies=("127.0.0.2",), replies="aligned", inline_bytes=10_000)
+    large = MAIL + "x" * 70 + "\r\n" + "0123456789\r\n" * 2000
+    for served in serve(config):
+        plugin = served.staged.plugin
+        assert isinstance(plugin, EmailPlugin)
+        assert plugin.server is not None
+        zone = {"example.org": [b"v=spf1 ip4:192.0.2.7 -all"]}
+
+        def lookup(name: str, kind: str, seconds: float, zone: Any = zone) -> list[Any]:
+            return zone.get(name, []) if kind == "TXT" else []
+
+        plugin.server.checker = Checker(config, lookup)
+        plugin.server.threads.postbox = box = Box()
+        served.replies = lambda heard: [{"text": "thanks"}] if heard.kind == "receive" else []
+        for sender, mail in (("ann@example.org", MAIL), ("ann@other.example", large)):
+            raw = socket.create_connection(("127.0.0.1", served.staged.port), 5, ("127.0.0.2", 0))
+            with raw:
+                raw.sendall(b"PROXY TCP4 192.0.2.7 127.0.0.1 50000 25\r\n")
+                client = smtplib.SMTP(timeout=5)
+                client.sock = raw
+                client.getreply()
+                client.sendmail(sender, ["x@localhost"], mail)
+        first, second = [one["authentication"] for one in served.mails]
+        assert (first["spf"], first["dkim"], first["dmarc"]) == ("pass", "none", "none")
+        assert second["spf"] == "none"
+        assert [envelope.rcpt_to for envelope, _ in box.sent] == [("ann@example.org",)]
+        with connect(served) as client:
+            client.sendmail("ann@example.org", ["x@localhost"], MAIL)
+        assert "authentication" not in served.mails[-1]

@@ -16,6 +16,7 @@ from gateway.core.arrivals import Arrived, why_failed
 from gateway.core.plugin import Peer, Summary
 from gateway.plugins.email import translate
 from gateway.plugins.email.server import commands
+from gateway.plugins.email.server.asked import Asked, proves
 from gateway.plugins.email.server.commands import CommandError, Path
 from gateway.plugins.email.server.intake import Intake
 from gateway.plugins.email.server.lines import LONGEST, Content, Fault
@@ -407,16 +408,28 @@ class Dialogue(Wire):
             client=self.peer.client,
             now=server.now(),
         )
+        authentication: dict[str, Any] = {}
+        client = self.peer.client
+        if not self.lmtp and client is not None and self.peer.identity is None:
+            asked = Asked(
+                client=client[0],
+                helo=self._state.host_name,
+                mail_from=mail.mailbox,
+                head=head,
+            )
+            authentication = await server.check(asked, intake)
         content = None if intake.spilled else intake.content()
         if self.lmtp:
             groups = {key: [mailbox] for key, mailbox in recipients}
         else:
             groups = {recipients[0][0]: [mailbox for _, mailbox in recipients]}
         self._arrivals = {
-            key: arrival(transaction, mailboxes, head, content, intake.size)
+            key: arrival(transaction, mailboxes, head, content, intake.size, authentication)
             for key, mailboxes in groups.items()
         }
         proven = self.peer.identity is not None or self._is_trusted()
+        if server.config.replies == "aligned":
+            proven = proven or proves(authentication, mail.mailbox)
         self._threads = {
             key: server.thread(found, proven=proven) for key, found in self._arrivals.items()
         }
