@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from gateway.plugins.email.client.envelope import Entry
     from gateway.plugins.email.client.role import ClientRole
     from gateway.plugins.email.server.service import Server
-    from gateway.plugins.email.server.threads import Postbox
 
 SEND: Final = "email.send"
 """The normal channel; with a ``!`` behind it the addresses."""
@@ -54,10 +53,11 @@ class EmailPlugin(ProtocolPlugin):
     def __init__(self, config: EmailConfig, context: Context) -> None:
         super().__init__(config, context)
         self._roles: dict[str, Role] = {}
-        self._client = self._roles["client"] = _client_role(config, context)
+        self._client = client = _client(config, context)
         self._server: Server | None = None
         if config.listen or config.lmtp:
-            self._server = self._roles["server"] = _server(config, context, self._client)
+            self._server = self._roles["in"] = _server(config, context, client)
+        self._roles["out"] = client
 
     @classmethod
     def check(cls, config: EmailConfig, layer: LayerOptions) -> None:
@@ -77,14 +77,14 @@ class EmailPlugin(ProtocolPlugin):
             )
 
     async def start(self) -> None:
-        """Start both directions, the way out first: what comes in may be answered."""
+        """Start the roles that the settings name, the way out first: what comes is answered."""
         if self._server is not None and not self.context.settles:
             raise PluginError(
                 "email.listen: a mail is answered with what became of it, and this channel layer "
                 "cannot say that (it has no extension 'deliveries'); set layer.url to "
                 "unix:///path or memory://, or only send (listen = [])"
             )
-        for role in self._roles.values():
+        for role in reversed(self._roles.values()):
             await role.start()
 
     def serve(self, arrived: Arrived) -> asyncio.Protocol:
@@ -99,7 +99,7 @@ class EmailPlugin(ProtocolPlugin):
 
     async def stop(self) -> None:
         """Stop them, those that take connections first."""
-        for role in reversed(self._roles.values()):
+        for role in self._roles.values():
             await role.stop()
 
     def health(self) -> Mapping[str, Any]:
@@ -108,19 +108,7 @@ class EmailPlugin(ProtocolPlugin):
         return {"ok": all(found.get("ok", True) for found in facts.values()), **facts}
 
 
-def _server(config: EmailConfig, context: Context, postbox: Postbox) -> Server:
-    try:
-        from gateway.plugins.email.server.service import Server  # noqa: PLC0415 - only then
-    except ModuleNotFoundError as error:
-        if error.name not in {"aiosmtpd", "public", "attr"}:
-            raise
-        raise PluginError(
-            "email.listen: to take mail takes aiosmtpd; run: pip install 'gateway[email]'"
-        ) from None
-    return Server(config, context, postbox)
-
-
-def _client_role(config: EmailConfig, context: Context) -> ClientRole:
+def _client(config: EmailConfig, context: Context) -> ClientRole:
     try:
         from gateway.plugins.email.client.role import ClientRole  # noqa: PLC0415 - only then
     except ModuleNotFoundError as error:
@@ -130,3 +118,15 @@ def _client_role(config: EmailConfig, context: Context) -> ClientRole:
             "email: to deliver mail takes aiosmtplib; run: pip install 'gateway[email]'"
         ) from None
     return ClientRole(config, context, config.hostname)
+
+
+def _server(config: EmailConfig, context: Context, postbox: ClientRole) -> Server:
+    try:
+        from gateway.plugins.email.server.service import Server  # noqa: PLC0415 - only then
+    except ModuleNotFoundError as error:
+        if error.name not in {"aiosmtpd", "public", "attr"}:
+            raise
+        raise PluginError(
+            "email.listen: to take mail takes aiosmtpd; run: pip install 'gateway[email]'"
+        ) from None
+    return Server(config, context, postbox)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import time
 from collections.abc import AsyncIterable, Callable, Mapping
@@ -149,10 +148,10 @@ class Outbox:
         finally:
             await self.run(draft.discard)
 
-    async def close(self) -> None:
-        """Take nothing more; return once what is being written is written."""
+    def close(self) -> None:
+        """Take nothing more. What is being written, is written yet."""
         self._closed = True
-        await asyncio.to_thread(self._pool.shutdown)
+        self._pool.shutdown(wait=False)
 
 
 class Pen:

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Any, Final
 
+from gateway.core.deadlines import Deadline
 from gateway.core.metrics import Drop
 from gateway.core.plugin import Context
 from gateway.plugins.email.client.config import Outgoing
@@ -78,6 +79,7 @@ class Postman:
         self._hostname = hostname
         self._queue = Queue(config.delivery)
         self._wake = asyncio.Event()
+        self._alarm = Deadline(self._wake.set)
         self._stamps: dict[str, int | None] = {}
         """By mail: the stamp of the envelope that the queue has."""
         self._claims: dict[str, Shared] = {}
@@ -102,9 +104,11 @@ class Postman:
     async def run(self) -> None:
         """Deliver, once no other process does, until cancelled."""
         run = self._outbox.run
-        # It is another process that gives it back: there is nothing to wait for but time.
-        while (held := await run(self._spool.deliverer)) is None:  # noqa: ASYNC110
-            await asyncio.sleep(LOOK)
+        while (held := self._spool.deliverer()) is None:
+            self._wake.clear()
+            await self._sleep(LOOK)
+            if self._closing:
+                return
         self._held = held
         self.delivers = True
         seen: int | None = None
@@ -129,13 +133,17 @@ class Postman:
                     self._begin(lane)
             alarm = self._queue.next_alarm() if self._delivery.enabled else None
             wait = LOOK if alarm is None else max(0.0, min(LOOK, alarm - time.time()))
-            with suppress(TimeoutError):
-                async with asyncio.timeout(wait):
-                    await self._wake.wait()
+            await self._sleep(wait)
+
+    async def _sleep(self, seconds: float) -> None:
+        """Wait until something happens here, or for so long."""
+        self._context.deadlines.set(self._alarm, seconds)
+        await self._wake.wait()
 
     async def close(self) -> None:
         """Begin nothing more; return once what is being sent is answered."""
         self._closing = True
+        self._context.deadlines.forget(self._alarm)
         self._wake.set()
         if self._tasks:
             _, late = await asyncio.wait(self._tasks, timeout=STOP)
@@ -153,7 +161,7 @@ class Postman:
         if self.delivers and entry.id not in self._queue:
             self._put(entry)
             self._stamps[entry.id] = None
-            self._wake.set()
+        self._wake.set()
 
     def health(self) -> Mapping[str, Any]:
         """Return facts for a health check. A server that is away is no illness of the gateway."""

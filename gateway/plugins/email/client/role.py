@@ -6,7 +6,7 @@ import asyncio
 import os
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -63,19 +63,15 @@ class ClientRole:
             return
         routes = Routes(config, Resolver(config.delivery.resolvers))
         signer = Signer(config.dkim)
-        spool = await asyncio.to_thread(Spool, spool_of(config))
+        spool = Spool(spool_of(config))
         self.outbox = Outbox(config, context, spool, signer, self._taken)
         self._postman = Postman(config, context, spool, self.outbox, routes, self._hostname)
-        await self.outbox.run(spool.usage)
+        spool.usage()
         context.gauge("spooled", lambda: float(spool.messages))
         context.gauge("spooled_bytes", lambda: float(spool.octets))
         context.gauge("delivery_connections", self._postman.connections)
         self._delivering = context.spawn(self._postman.run())
         self._listen()
-
-    async def submit(self, envelope: Envelope, content: bytes) -> str:
-        """Spool a mail, as `Outbox.submit` does."""
-        return await self.outbox.submit(envelope, content)
 
     def kept(self) -> list[tuple[Entry, bytes]]:
         """Return what would have gone out, in a test's gateway."""
@@ -110,11 +106,15 @@ class ClientRole:
             self._delivering.cancel()
             await asyncio.wait({self._delivering})
             self._delivering = None
-            await self.outbox.close()
+            self.outbox.close()
 
     def health(self) -> Mapping[str, Any]:
         """Return how delivery goes."""
         return {"ok": True} if self._postman is None else self._postman.health()
+
+    async def submit(self, envelope: Envelope, content: bytes | AsyncIterable[bytes]) -> str:
+        """Spool a mail, as `Outbox.submit` does. Raises `Refused`."""
+        return await self.outbox.submit(envelope, content)
 
     # ------------------------------------------------ what is to be sent
 

@@ -17,7 +17,6 @@ system takes back from a process that dies.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import logging
 import os
@@ -45,7 +44,7 @@ ENVELOPE: Final = 16 << 20
 
 
 class Spool:
-    """The spool in a directory, which is made where it is missing. Raises ConfigError."""
+    """The spool in a directory, made with the first mail. Raises ConfigError if it cannot be."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -55,28 +54,52 @@ class Spool:
         self._counted = 0.0
         self._messages = 0
         self._bytes = 0
-        try:
-            directory.parent.mkdir(parents=True, exist_ok=True)
-            for one in (directory, self.queue, self._tmp, self._corrupt):
-                one.mkdir(mode=0o700, exist_ok=True)
-            info = directory.lstat()
-            if not os.access(self._tmp, os.W_OK):
-                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-        except OSError as error:
+        self._made = False
+        if directory.exists():
+            self._check()
+        else:
+            self._check_parent()
+
+    def _check(self) -> None:
+        directory = self.directory
+        info = directory.lstat()
+        if not stat.S_ISDIR(info.st_mode) or not os.access(directory, os.W_OK | os.X_OK):
             raise ConfigError(
-                f"email.spool: {directory} cannot be used: {error.strerror}; name a directory "
-                "that this user may make, and write to"
-            ) from None
-        if not stat.S_ISDIR(info.st_mode) or info.st_mode & 0o077:
+                f"email.spool: {directory} is no directory that this user may write to; name "
+                "another one"
+            )
+        if info.st_mode & 0o077:
             raise ConfigError(
                 f"email.spool: {directory} is open to others, and mail is private: run "
                 f"chmod 700 {directory}, or name another directory"
             )
 
+    def _check_parent(self) -> None:
+        parent = next(one for one in self.directory.parents if one.exists())
+        if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+            raise ConfigError(
+                f"email.spool: {self.directory} cannot be made: this user may not write to "
+                f"{parent}; name a directory elsewhere"
+            )
+
+    @property
+    def is_there(self) -> bool:
+        """Whether the directory was made: it is, with the first mail."""
+        return self._made or self.queue.is_dir()
+
+    def make(self) -> None:
+        """Make the directory where it is missing. Raises OSError."""
+        if not self._made:
+            self.directory.parent.mkdir(parents=True, exist_ok=True)
+            for one in (self.directory, self._tmp, self._corrupt, self.queue):
+                one.mkdir(mode=0o700, exist_ok=True)
+            self._made = True
+
     # ------------------------------------------------ in
 
     def draft(self, name: str) -> Draft:
         """Begin a mail. Raises OSError."""
+        self.make()
         return Draft(self, name, self._tmp / f"{name}.eml")
 
     def knows(self, name: str) -> bool:
@@ -121,6 +144,8 @@ class Spool:
         return {one.name[:-5] for one in self._files(".json")}
 
     def _files(self, suffix: str) -> Iterator[os.DirEntry[str]]:
+        if not self.is_there:
+            return
         with os.scandir(self.queue) as found:
             for one in found:
                 if one.name.endswith(suffix) and ID.fullmatch(one.name[: -len(suffix)]):
@@ -225,7 +250,12 @@ class Spool:
             os.close(descriptor)
 
     def deliverer(self) -> int | None:
-        """Become the one process that delivers; return what holds that, None: another one is."""
+        """Become the one process that delivers; return what holds that.
+
+        None: another one does, or there is nothing to deliver yet. Does not block.
+        """
+        if not self.is_there:
+            return None
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
         descriptor = os.open(self.directory / "deliverer", flags, 0o600)
         if locked(descriptor):
