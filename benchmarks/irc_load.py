@@ -147,7 +147,8 @@ def take(port: int, nick: str) -> None:
 
 def options(port: int, nick: str) -> tuple[str, ...]:
     """Return what has a gateway join the network."""
-    found = f'{{bench = {{connect = "127.0.0.1:{port}", nick = "{nick}"}}}}'
+    where = f'connect = "127.0.0.1:{port}", nick = "{nick}", channels = ["{CHANNEL}"]'
+    found = f"{{bench = {{{where}}}}}"
     return ("--set", f"irc.networks={found}", "--set", "irc.listen=[]")
 
 

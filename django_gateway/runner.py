@@ -72,6 +72,8 @@ class Runner:
         self._middleware: Middleware | None = router.middleware
         self._metrics = metrics
         self._counters: dict[tuple[str, str], Counter] = {}
+        self._accepted: dict[str, Counter] = {}
+        """Those of what was accepted, by channels that are no addresses."""
         self._aside: Iterator[Any] = cycle(
             [ThreadSensitiveContext() for _ in range(threads)] or [None]
         )
@@ -93,7 +95,7 @@ class Runner:
         channel, attempt = delivery.channel, delivery.attempt
         match, call, settle = self._router.match, self._call, self._layer.settle
         most = self._layer.options.message_bytes
-        accepted = self._counter(channel, ACCEPTED)
+        accepted = self._accepted.get(channel) or self._counter(channel, ACCEPTED)
         for index, payload in enumerate(delivery.payloads):
             box = Outbox(most)
             try:
@@ -115,7 +117,7 @@ class Runner:
                     outcome = found
             except Exception as error:  # noqa: BLE001 - routing, which no consumer answers for
                 outcome = self._outcome_of(error, "the routing table", delivery)
-            if outcome is OK and not box.discarded:  # the short road of nearly every message
+            if outcome is OK and not box.discarded and box.closers is None:  # nearly every message
                 box.open = False
                 accepted.value += 1
                 settle(delivery, ONE_OK, box.sends)
@@ -293,6 +295,8 @@ class Runner:
                 "gateway_consumed_total", channel=channel, outcome=outcome
             )
             self._counters[channel, outcome] = counter
+            if outcome == ACCEPTED:
+                self._accepted[channel] = counter
         return counter
 
 

@@ -392,7 +392,7 @@ class Arrival:
                 )
         except OSError as error:
             if arrivals.tls is not None:
-                arrivals.failed(_why(error), error)
+                arrivals.failed(why_failed(error), error)
 
     def _threshold(self) -> _Threshold:
         return _Threshold(self)
@@ -440,7 +440,7 @@ class _Threshold(asyncio.Protocol):
         self._arrival.arrived(cast("asyncio.Transport", transport))
 
 
-def _why(error: OSError) -> str:
+def why_failed(error: OSError) -> str:
     """Return the label for a handshake that failed."""
     if not isinstance(error, ssl.SSLError):
         return "closed"

@@ -251,7 +251,7 @@ class Connection(Conversation, plugin.Connection):
                 # What one read brings leaves as one delivery, if it is of one conversation.
                 flow = self.context.engine.flow
                 if flow.gathered is None:
-                    flow.gathered = []
+                    flow.gathered = {}
                 else:
                     flow = None
             for action in actions:

@@ -194,10 +194,6 @@ class Engine:
                     if self.groups.busy:
                         self._catch_up(item[1])
                     self.flow.outcome(item[1], item[2], item[3])
-                elif code == HANDLED:
-                    if self.groups.busy:
-                        self._catch_up(item[1])
-                    self.flow.handled(item[1], item[2], item[3])
                 elif code == MESSAGE:
                     conversation = self.by_channel.get(item[1])
                     if conversation is None:
@@ -206,6 +202,10 @@ class Engine:
                         if self.groups.busy:
                             self.groups.catch_up(conversation)
                         conversation.owner.reply(conversation, item[2])
+                elif code == HANDLED:
+                    if self.groups.busy:
+                        self._catch_up(item[1])
+                    self.flow.handled(item[1], item[2], item[3])
                 else:
                     self._seldom(code, item)
             except Exception:

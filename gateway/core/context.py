@@ -260,6 +260,9 @@ class PluginContext(plugin.Context):
             except InvalidReply as error:
                 self.drop(Drop.INVALID)
                 self.log.warning("%s: invalid reply dropped: %s", channel, error)
+                return
+            if reply is None:
+                self.engine.answer(payload, channel, OK)
             else:
                 if reply is not None:  # nothing but other protocols' own keys
                     deliver(channel, reply)
@@ -377,7 +380,8 @@ class PluginContext(plugin.Context):
     async def idle(self) -> None:
         """Return once the plugin has no connection any more; for its ``stop``."""
         if self.open:
-            self._emptied = asyncio.Event()
+            # One for all that wait: a plugin may have several parts.
+            self._emptied = self._emptied or asyncio.Event()
             await self._emptied.wait()
 
     def left(self) -> None:
@@ -385,6 +389,7 @@ class PluginContext(plugin.Context):
         self.open -= 1
         if not self.open and self._emptied is not None:
             self._emptied.set()
+            self._emptied = None
 
     def spawn(self, coro: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run a coroutine until the plugin stops; its exceptions are logged."""

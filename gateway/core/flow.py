@@ -112,8 +112,8 @@ class Flow:
         self.parked: list[Conversation] = []
         self.later: dict[Conversation, int] = {}
         """Conversations that wait to hand in again what failed: how many at their head."""
-        self.gathered: list[Conversation] | None = None
-        """Whose messages wait for the end of the input that brings them, to leave together."""
+        self.gathered: dict[Conversation, list[Entry]] | None = None
+        """What waits for the end of the input that brings it, to leave together."""
         self._retried: Any = None
         """The token of what was put there last."""
         self._clock = clock
@@ -133,10 +133,15 @@ class Flow:
         """Take one message of a conversation: send it, or keep it until its turn comes."""
         kind = entry[0]
         kind.emitted.value += 1
-        if self.gathered is not None:
-            if conversation.flight is None and not conversation.queue:
-                self.gathered.append(conversation)
-            self._keep(conversation, entry)
+        gathered = self.gathered
+        if gathered is not None:
+            run = gathered.get(conversation)
+            if run is not None:
+                run.append(entry)
+            elif conversation.flight is None and not conversation.queue:
+                gathered[conversation] = [entry]
+            else:
+                self._keep(conversation, entry)
             return
         if conversation.flight is None and not conversation.queue and not self.full:
             announced = self.announced
@@ -155,8 +160,27 @@ class Flow:
 
     def part(self) -> None:
         """Let leave what was gathered."""
-        gathered, self.gathered = self.gathered, None
-        for conversation in gathered or ():
+        gathered, self.gathered = self.gathered or {}, None
+        for conversation, run in gathered.items():
+            owner = conversation.owner
+            kind = run[0][0]
+            announced = self.announced
+            if (
+                conversation.flight is None
+                and not (conversation.queue or self.full or owner.abandoned or kind.alone)
+                and announced is not None
+                and kind.channel in announced
+                and self.edge.available
+                and len(run) <= self._run_messages
+                and len({entry[0] for entry in run}) == 1
+            ):
+                payloads = [payload for _, payload, _ in run]
+                if sum(map(len, payloads)) <= self._run_bytes:
+                    owner.flights += 1
+                    self._post(conversation, owner, kind.channel, run, payloads)
+                    continue
+            for entry in run:
+                self._keep(conversation, entry)
             self.pump(conversation)
 
     def accepted(self, connection: Connection) -> None:
@@ -341,7 +365,12 @@ class Flow:
             if full is not None:
                 self._let_go(full, 1)
         if last:
-            self._landed_all(conversation, owner)
+            if owner.leaving is not None:
+                landed(owner)
+            if conversation.queue:
+                self.pump(conversation)
+            elif owner.is_lost:
+                owner.part()
 
     def handled(self, receipt: int, index: int, number: int) -> None:
         """Hear that so many messages of a post, from ``index`` on, were accepted."""
@@ -365,16 +394,12 @@ class Flow:
             if full is not None:
                 self._let_go(full, number)
         if last:
-            self._landed_all(conversation, owner)
-
-    def _landed_all(self, conversation: Conversation, owner: Connection) -> None:
-        """Go on with what waits behind a flight that has landed."""
-        if owner.leaving is not None:
-            landed(owner)
-        if conversation.queue:
-            self.pump(conversation)
-        elif owner.is_lost:
-            owner.part()
+            if owner.leaving is not None:
+                landed(owner)
+            if conversation.queue:
+                self.pump(conversation)
+            elif owner.is_lost:
+                owner.part()
 
     def refused(self, receipt: int, channel: str) -> None:
         """Hear that a channel had no room for a post."""

@@ -99,10 +99,14 @@ class Gathered:
         history: int = 0,
         history_seconds: float | None = None,
     ) -> None:
-        """Send to all members, as the application does. Raises MessageTooLarge."""
+        """Send to all members but the plugin's own in this process: it tells those itself.
+
+        Raises MessageTooLarge.
+        """
         payload = codec.encode(message, self.context.message_bytes)
+        without = (*exclude, self._here)
         self._engine.edge.group_send(
-            group, payload, exclude, history=history, history_seconds=history_seconds
+            group, payload, without, history=history, history_seconds=history_seconds
         )
 
     def tell(self, channel: str, message: Message) -> None:
@@ -119,6 +123,11 @@ class Gathered:
     def watch(self, process: str) -> None:
         """Have the end of a gateway process told: at once where there is none of that name."""
         self._engine.edge.watch(f"{self._ended_of}{process}", process)
+
+    @property
+    def _here(self) -> str:
+        """What stands for the plugin's own members in this process among who is left out."""
+        return f"{self.context.name}.gathered.{self._engine.process}!"
 
     @property
     def _ended_of(self) -> str:
@@ -144,8 +153,10 @@ class Gathered:
     def said(
         self, group: str, payload: bytes, exclude: Sequence[str], position: Position | None
     ) -> None:
-        """Have the plugin take what is said."""
+        """Have the plugin take what is said, unless it was the one that sent it."""
         context = self.context
+        if exclude and self._here in exclude:
+            return
         try:
             message = context.reader.read(payload)
             if message is None:

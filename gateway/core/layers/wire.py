@@ -138,8 +138,8 @@ def add_settle(
     """Add a ``SETTLE`` to what is said in this turn.
 
     What is accepted without a word is counted in the one before (these alone are lists), if that
-    is of the same delivery:
-    a send is told before the outcome of its own message, and behind those before it.
+    is of the same delivery: a send is told before the outcome of its own message, and behind those
+    before it.
     """
     if outcomes[0] is not OK or len(outcomes) > 1:
         commands.append((SETTLE, 0, tag, pack_outcomes(outcomes), sends))

@@ -35,7 +35,7 @@ _FORBIDDEN = re.compile("[\r\n\0]")
 _UNESCAPED = {":": ";", "s": " ", "\\": "\\", "r": "\r", "n": "\n"}
 _ESCAPED = str.maketrans({";": "\\:", " ": "\\s", "\\": "\\\\", "\r": "\\r", "\n": "\\n"})
 _TEXTUAL: Final = frozenset(
-    {"PRIVMSG", "NOTICE", "TOPIC", "PART", "QUIT", "KICK", "ERROR", "AWAY", "332", "353", "372"}
+    {"PRIVMSG", "NOTICE", "TOPIC", "QUIT", "KICK", "ERROR", "AWAY", "301", "332", "353", "372"}
 )
 """Commands whose last parameter is text: it always has its colon, as people read it."""
 
@@ -172,7 +172,8 @@ def encode(
     if params:
         *middles, last = params
         words += map(_word, middles)
-        colon = not last or last[0] == ":" or " " in last or command in _TEXTUAL
+        textual = command in _TEXTUAL or (command == "PART" and len(params) > 1)
+        colon = textual or not last or last[0] == ":" or " " in last
         words.append(f":{last}" if colon else last)
     rest = _bytes(" ".join(words))
     if len(rest) + 2 > MAX_REST:

@@ -194,7 +194,11 @@ class Reply(TypedDict, total=False):
     modes: Annotated[str, Meta(description="``mode``: the letters, with signs: ``+o-v``.")]
     params: Annotated[list[str], Meta(description="``mode``: their parameters, in order.")]
     nick: Annotated[
-        str, Meta(description="Server role: who says it; ``irc.nick`` if it is not said.")
+        str,
+        Meta(
+            description="Who says it. Server role: ``irc.nick`` if it is not said. Client role: it "
+            "stands before the text, ``<alice> hi``."
+        ),
     ]
     mask: Annotated[str, Meta(description="Server role: the same, as ``nick!user@host``.")]
     account: Annotated[str, Meta(description="Server role: the account of who says it.")]

@@ -68,8 +68,7 @@ class IrcPlugin(ProtocolPlugin):
 
     async def stop(self) -> None:
         """Stop them, those that take connections first."""
-        for role in self._roles.values():
-            await role.stop()
+        await asyncio.gather(*(role.stop() for role in self._roles.values()))
 
     def health(self) -> Mapping[str, Any]:
         """Return the facts of both roles."""

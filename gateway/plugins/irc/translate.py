@@ -18,6 +18,22 @@ Type = Literal["message", "action", "notice"]
 CTCP: Final = "\x01"
 _ACTION: Final = f"{CTCP}ACTION"
 
+FORMS: Final = {
+    "message": "<{nick}> {text}",
+    "action": "* {nick} {text}",
+    "notice": "-{nick}- {text}",
+}
+"""How those read who says it that only have the text of it: by type."""
+
+
+def by(type: str, nick: str, text: str) -> str:  # noqa: A002 - the key's name
+    """Return a text of such a type with who says it.
+
+    >>> by("action", "alice", "waves")
+    '* alice waves'
+    """
+    return FORMS[type].format(nick=nick, text=text)
+
 
 def heard(command: str, text: str) -> tuple[Type, str]:
     r"""Return type and text of what a PRIVMSG or NOTICE says.

@@ -408,6 +408,8 @@ def _connect(data: bytes, pos: int, end: int) -> Connect:
 
 PINGREQ_BYTES: Final = b"\xc0\0"
 PINGRESP_BYTES: Final = b"\xd0\0"
+PUBACK_HEAD: Final = b"\x40\2"
+"""What stands before the packet identifier of a PUBACK that says nothing else."""
 
 
 def encode(packet: Packet, protocol: int) -> bytes:

@@ -12,7 +12,7 @@ from aiosmtpd.lmtp import LMTP
 from aiosmtpd.smtp import MISSING, AuthResult, LoginPassword, syntax
 
 from gateway.core import x509
-from gateway.core.arrivals import Arrived
+from gateway.core.arrivals import Arrived, why_failed
 from gateway.core.plugin import Peer, Summary
 from gateway.core.tls import tune
 from gateway.plugins.email import translate
@@ -147,7 +147,7 @@ class Dialogue(Wire):
                 ssl_handshake_timeout=offer.handshake_timeout,
             )
         except OSError as error:
-            self._context.count("tls_failures_total", why="starttls")
+            self._context.count("tls_failures_total", why=why_failed(error))
             self._context.log.debug("a TLS handshake failed: %s", error)
             transport = None
         if transport is None:

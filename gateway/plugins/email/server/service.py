@@ -24,7 +24,7 @@ from gateway.plugins.email.server.commands import Domains
 from gateway.plugins.email.server.dialogue import Dialogue, LmtpDialogue
 from gateway.plugins.email.server.intake import Room
 from gateway.plugins.email.server.mail import Arrival
-from gateway.plugins.email.server.threads import Postbox, Thread, Threads
+from gateway.plugins.email.server.threads import Thread, Threads
 
 PLAIN: Final = b"421 4.7.4 Speak TLS from the beginning here\r\n"
 """What a client hears at a ``tls:`` endpoint that speaks none."""
@@ -33,7 +33,7 @@ PLAIN: Final = b"421 4.7.4 Speak TLS from the beginning here\r\n"
 class Server:
     """The inward direction."""
 
-    def __init__(self, config: EmailConfig, context: Context, postbox: Postbox | None) -> None:
+    def __init__(self, config: EmailConfig, context: Context) -> None:
         self.config = config
         self.context = context
         self.domains = Domains(config.domains)
@@ -43,7 +43,7 @@ class Server:
         self.places = Places(config.max_connections, config.max_connections_per_address)
         self.room = Room(config.max_spilled)
         self.now = time.time
-        self.threads = Threads(config, context, postbox, time.time)
+        self.threads = Threads(config, context, time.time)
         self.tls: Offer | None = None
         """What STARTTLS begins with; None: it is not offered."""
         self._proxies = Networks(config.proxies, "email.proxies")

@@ -28,6 +28,12 @@ class Nicks:
             self.now = found
         return found
 
+    def welcome(self, nick: str) -> None:
+        """Hear what it is called, which may be less than it asked for: some cut long nicks."""
+        if self.now == self.wanted and nick and self.wanted.startswith(nick):
+            self.wanted = nick
+        self.now = nick
+
 
 def _others(network: Network) -> Iterator[str]:
     yield from network.alternatives

@@ -199,5 +199,5 @@ class Registration:
         self.done = True
         self._exchange = None
         if line.params:
-            standing.nicks.now = line.params[0]
+            standing.nicks.welcome(line.params[0])
             standing.hear_mask(line.params[-1].rpartition(" ")[2])

@@ -15,7 +15,7 @@ from gateway.core.plugin import Message
 from gateway.plugins.irc.client.standing import Standing
 from gateway.plugins.irc.client.throttle import Line
 from gateway.plugins.irc.lines import MAX_REST, decode, encode, encode_tags, is_sayable
-from gateway.plugins.irc.translate import CTCP, pieces
+from gateway.plugins.irc.translate import CTCP, by, pieces
 
 OURS: Final = ("accept", "close", "pin", "reason")
 """Keys of a reply that mean nothing here: there is nobody to be let in or closed."""
@@ -48,6 +48,9 @@ def lines(standing: Standing, target: str | None, reply: Message, token: Any) ->
     folded = standing.fold(_name(to))
     if kind in _SPOKEN:
         text = _needed(text, "'text' or 'bytes'", kind)
+        if nick := reply.get("nick"):  # somebody else says it: of the server role, or of a website
+            text = by(kind, nick, text)
+            kind = "message" if kind == "action" else kind
         tags = _tags(standing, reply)
         said = _said(standing, kind, to, text)
         return [Line(tags + data, folded, token) for data in said]

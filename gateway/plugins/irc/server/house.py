@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from gateway.core.plugin import Drop, Message
@@ -47,10 +47,11 @@ class House(Protocol):
     def leave(self, session: Any, reason: str) -> None:
         """Have a client be gone. Idempotent."""
 
-    def say(self, channel: Channel, message: Message, exclude: Sequence[str] = ()) -> None:
-        """Send to the group of a channel, and keep it where that is set. May raise
-        MessageTooLarge.
-        """  # noqa: D205 - one sentence
+    def say(self, channel: Channel, message: Message, speaker: User | None = None) -> None:
+        """Have all in a channel hear a message but who says it, and keep it where that is set.
+
+        May raise MessageTooLarge, and LocalProtocolError for what no line can carry.
+        """
 
     def whisper(self, user: User, message: Message) -> None:
         """Send to one user, wherever it is."""

@@ -16,7 +16,7 @@ from gateway.plugins.irc.server.pending import Pending
 if TYPE_CHECKING:
     from gateway.plugins.irc.server.session import IrcSession
 
-TALK = frozenset(talk.FORMS)
+TALK = frozenset(translate.FORMS)
 """Types of what is said."""
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from itertools import islice
 from typing import Any, ClassVar, Final
@@ -204,16 +204,21 @@ class Server(StreamPlugin):
             self.change(do="quit", uid=user.uid, reason=reason, at=self.now())
             self._nicks.release(session, user.nick)
 
-    def say(self, channel: Channel, message: Message, exclude: Sequence[str] = ()) -> None:
-        """Send to the group of a channel."""
+    def say(self, channel: Channel, message: Message, speaker: User | None = None) -> None:
+        """Have all in a channel hear a message: who is here at once, in order with all else."""
         config = self.config
+        own = message["irc"]
+        told = list(talk.events(channel.name, own, own["mask"], self.now()))
         self._gathered.send(
             channel_group(channel.name),
             message,
-            exclude,
             history=config.history,
             history_seconds=config.history_seconds if config.history else None,
         )
+        for event in told:
+            for user, link in channel.here.items():
+                if user is not speaker:
+                    link.push(event)
 
     def whisper(self, user: User, message: Message) -> None:
         """Send to one user, wherever it is."""

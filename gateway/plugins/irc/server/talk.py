@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from gateway.core.errors import LocalProtocolError, MessageTooLarge
 from gateway.core.plugin import REJECTED, UNROUTED, Drop, Message, Outcome
@@ -18,13 +18,6 @@ from gateway.plugins.irc.server.pending import Pending, is_good, words
 if TYPE_CHECKING:
     from gateway.plugins.irc.server.house import House
     from gateway.plugins.irc.server.session import IrcSession
-
-FORMS: Final = {
-    "message": "<{nick}> {text}",
-    "action": "* {nick} {text}",
-    "notice": "-{nick}- {text}",
-}
-"""How members of other protocols read who says it."""
 
 
 def new_id() -> str:
@@ -45,7 +38,7 @@ def message_of(
         own["tags"] = dict(tags)  # type: ignore[assignment] # a message
     if text.startswith(translate.CTCP):
         return {"irc": own}  # a request between clients: nothing that others can read
-    return {"text": FORMS[type].format(nick=source["nick"], text=text), "irc": own}
+    return {"text": translate.by(type, source["nick"], text), "irc": own}
 
 
 def source_of(user: User) -> dict[str, str]:
@@ -63,7 +56,7 @@ def events(target: str, message: Message, source: str, now: float) -> Iterator[E
     """
     text = translate.text_of(message) or ""
     kind = message.get("type", "message")
-    if kind not in FORMS:
+    if kind not in translate.FORMS:
         raise LocalProtocolError(f"type {kind!r} is not said to all: send it to one reply channel")
     room = MAX_REST - len(f":{source} PRIVMSG {target} :\r\n".encode())
     at = message.get("time", now)
@@ -230,8 +223,7 @@ def relay(session: IrcSession, said: Said, *, routed: bool) -> None:
         if target.startswith("#"):
             channel = session.network.channel(target)
             if channel is not None:
-                uid = session.connection.reply_channel if session.connection else ""
-                house.say(channel, message, (uid,))
+                house.say(channel, message, me)
         else:
             user = session.network.nick(target)
             if user is None:

@@ -72,6 +72,7 @@ class Inbound:
         "_device",
         "_drop",
         "_heard",
+        "_ids",
         "_last",
         "_pending",
         "_protocol",
@@ -97,6 +98,8 @@ class Inbound:
         self._drop = drop
         self._pending: deque[Incoming] = deque()
         """QoS 1 and 2, not yet acknowledged, in the order of receipt."""
+        self._ids: set[int] = set()
+        """Their packet identifiers."""
         self._unsettled: deque[Incoming] = deque()
         """All that consumers have, or will have, in their order."""
         self._last: Incoming | None = None
@@ -123,9 +126,10 @@ class Inbound:
             if packet.qos == 2 and incoming is not None and packet_id in incoming:
                 # section 4.3.3: acknowledged again, not handled again
                 return [Write(codec.ack(PUBREC, packet_id, 0, self._protocol))]
-            for one in self._pending:
-                if one.packet.packet_id == packet_id:
-                    return []  # it is in hand, and is acknowledged then
+            ids = self._ids
+            if packet_id in ids:
+                return []  # it is in hand, and is acknowledged then
+            ids.add(packet_id)
         entry = Incoming(packet, topic)
         if packet.qos:
             self._pending.append(entry)
@@ -145,12 +149,13 @@ class Inbound:
     def refuse(self, packet: Publish, code: int) -> list[Action]:
         """Acknowledge what nobody is asked about, with an error where there are any."""
         self._drop(Drop.INVALID)
-        if not packet.qos:
+        if not packet.qos or packet.packet_id in self._ids:
             return []
         entry = Incoming(packet, "")
         entry.done = True
         entry.code = code
         self._pending.append(entry)
+        self._ids.add(packet.packet_id)
         return self._acknowledge()
 
     def _message(self, entry: Incoming) -> Message:
@@ -169,7 +174,12 @@ class Inbound:
     def outcome(self, entry: Incoming, outcome: Outcome) -> list[Action]:
         """Hear an outcome. Raises `Failed` where it was the last."""
         kind = outcome.kind
-        self._settled(entry)
+        unsettled = self._unsettled
+        if unsettled and unsettled[0] is entry:
+            unsettled.popleft()
+        else:
+            unsettled.remove(entry)
+        self._last = entry
         if self.over and kind != ACCEPTED and (kind != REJECTED or entry.dead):
             self._give_up(entry)
             return []
@@ -178,7 +188,9 @@ class Inbound:
                 raise Failed(entry.reason)
             return self._finish(entry)
         if kind == ACCEPTED:
-            self._pass_on(entry)
+            relay = self._relay
+            if relay is not None and (entry.packet.retain or self._heard(entry.topic)):
+                relay(self._publication(entry))
             return self._finish(entry)
         if not entry.packet.qos:
             return self._finish(entry)
@@ -201,27 +213,17 @@ class Inbound:
 
     def accepted(self, entries: Sequence[Incoming]) -> list[Action]:
         """Hear that several were accepted: what they are acknowledged by leaves together."""
+        unsettled, relay, heard = self._unsettled, self._relay, self._heard
         for entry in entries:
-            self._settled(entry)
-            if not entry.dead:
-                self._pass_on(entry)
+            if unsettled[0] is entry:
+                unsettled.popleft()
+            else:
+                unsettled.remove(entry)
+            self._last = entry
+            if relay is not None and (entry.packet.retain or heard(entry.topic)) and not entry.dead:
+                relay(self._publication(entry))
             self._done(entry)
         return [] if self.over else self._acknowledge()
-
-    def _settled(self, entry: Incoming) -> None:
-        """Take note that no consumer has it any more."""
-        unsettled = self._unsettled
-        if unsettled and unsettled[0] is entry:
-            unsettled.popleft()
-        else:
-            unsettled.remove(entry)
-        self._last = entry
-
-    def _pass_on(self, entry: Incoming) -> None:
-        """Relay what a consumer accepted, where anybody may want it."""
-        relay = self._relay
-        if relay is not None and (entry.packet.retain or self._heard(entry.topic)):
-            relay(self._publication(entry))
 
     def _code(self, code: int | None) -> int:
         if code is None:
@@ -308,17 +310,22 @@ class Inbound:
     def _acknowledge(self) -> list[Action]:
         """Acknowledge what may be, in the order of receipt (section 4.6)."""
         out = bytearray()
-        pending = self._pending
+        pending, ids = self._pending, self._ids
         protocol = self._protocol
         while pending and pending[0].done:
             entry = pending.popleft()
             packet = entry.packet
+            packet_id = packet.packet_id
+            ids.discard(packet_id)
             code = entry.code if protocol == V5 else 0
-            if packet.qos == 1:
-                out += codec.ack(PUBACK, packet.packet_id, code, protocol)
-                continue
-            self._know(entry)
-            out += codec.ack(PUBREC, packet.packet_id, code, protocol)
+            if packet.qos == 2:
+                self._know(entry)
+                out += codec.ack(PUBREC, packet_id, code, protocol)
+            elif code:
+                out += codec.ack(PUBACK, packet_id, code, protocol)
+            else:
+                out += codec.PUBACK_HEAD
+                out += packet_id.to_bytes(2, "big")
         return [Write(bytes(out))] if out else []
 
     def _know(self, entry: Incoming) -> None:

@@ -161,6 +161,15 @@ def test_another_nick():
     assert it.messages()[0][1]["nick"] == "gw1"
 
 
+def test_a_nick_that_the_network_cuts():
+    """It is what the network makes of it, and not asked for for ever."""
+    it = Driven(nick="averylongnick", keepalive=10_000.0)
+    it.welcome(nick="averylong")
+    it.advance(500)
+    assert not [line for line in it.take() if line.startswith(("ISON", "NICK averylongnick "))]
+    assert it.session.facts()["nick"] == "averylong"
+
+
 def test_no_nick_at_all():
     """A network that lets it have none is left, with its reason."""
     it = Driven()

@@ -8,9 +8,13 @@ import threading
 import irc.server
 import pytest
 
+from gateway.core.layers.base import OK
 from gateway.core.names import address
-from gateway.plugins.irc.client.config import NickServ, Sasl
-from gateway.testing.stage import wait_until
+from gateway.plugins.irc.client.config import Network, NickServ, Sasl
+from gateway.plugins.irc.config import IrcConfig
+from gateway.plugins.irc.plugin import IrcPlugin
+from gateway.testing.stage import Staged, wait_until
+from tests.house.serving import free_port
 from tests.plugins.irc.client.conftest import fresh, joined, said
 from tests.plugins.irc.client.servers import Ngircd, Person
 
@@ -289,3 +293,29 @@ def test_the_server_of_the_package_irc():
         server.shutdown()
         server.server_close()
         thread.join(5)
+
+
+def test_the_gateway_on_its_own_network():
+    """Both roles in one process: it joins what it serves, and both end together."""
+    port = free_port()
+    config = IrcConfig(
+        listen=f"127.0.0.1:{port}",
+        networks={
+            "own": Network(connect=f"127.0.0.1:{port}", nick="bot", channels=("#room",), rate=0)
+        },
+    )
+    with (
+        Staged(IrcPlugin, config, listen=f"127.0.0.1:{port}", announced=("receive",)) as staged,
+        Person(port, "alice", "#room") as alice,
+    ):
+        wait_until(lambda: staged.plugin.health()["client"]["networks"]["own"].get("channels"))
+        staged.worker.send(address("irc.say", "own", "#room"), {"text": "hello"})
+        seen = {}
+        while "own" not in seen or "Gateway" not in seen:
+            heard = staged.hear()
+            heard.settle(OK)
+            seen[heard.message["network"]] = heard.message
+            if heard.message["nick"] == "bot":
+                alice.wait("pubmsg", "bot", "hello")
+                alice.say("#room", "hi")
+        assert (seen["own"]["nick"], seen["own"]["text"]) == ("alice", "hi")

@@ -325,6 +325,18 @@ def test_keys_that_mean_nothing_here():
     assert it.done == {2: OK}
 
 
+def test_what_somebody_else_says():
+    """With a nick, as messages of the server role have one, it stands before the text."""
+    it = entered(rate=0)
+    for kind in ("message", "action", "notice"):
+        it.say({"text": "hi", "type": kind, "nick": "alice", "mask": "alice!a@h", "id": "x"})
+    assert it.take() == [
+        "PRIVMSG #room :<alice> hi",
+        "PRIVMSG #room :* alice hi",
+        "NOTICE #room :-alice- hi",
+    ]
+
+
 def test_tags_of_clients():
     """Those with a + are sent where the network knows tags."""
     it = entered(caps="message-tags")
