@@ -264,8 +264,7 @@ class PluginContext(plugin.Context):
             if reply is None:
                 self.engine.answer(payload, channel, OK)
             else:
-                if reply is not None:  # nothing but other protocols' own keys
-                    deliver(channel, reply)
+                deliver(channel, reply)
 
         self.engine.late[channel] = heard
         return partial(self._forget, channel)
