@@ -473,27 +473,6 @@ def mqtt_client(plan: Plan) -> Report:
     return report
 
 
-def email(plan: Plan) -> Report:
-    """Mail by SMTP into a sync consumer, against a bare handler of aiosmtpd's; see `mail_load`."""
-    report = Report("email", "mail by SMTP over 16 connections, mails a second")
-    count = plan.count(3200)
-    figures: dict[str, list[tuple[float, float]]] = {}
-    with contextlib.ExitStack() as stack:
-        takers = [stack.enter_context(mail_load.started(name)) for name in mail_load.TAKERS]
-        for _ in range(plan.pairs):
-            for taker in takers:
-                cost, found = uvloop.run(mail_load.deliver(taker, count))
-                figures.setdefault(taker.name, []).append((cost, found))
-    for name, rounds in figures.items():
-        cpu, per_second = zip(*rounds, strict=True)
-        spread = {"CPU µs": Spread.of(list(cpu)), "per s": Spread.of(list(per_second))}
-        report.rows.append(Row(name, spread))
-    ours, theirs = ([found for _, found in figures[name]] for name in mail_load.TAKERS)
-    shares = [one / other for one, other in zip(ours, theirs, strict=True)]
-    report.checks = [Check("rate / aiosmtpd", Spread.of(shares), 0.6, at_most=False)]
-    return report
-
-
 def irc(plan: Plan) -> Report:
     """Lines of IRC into a sync consumer, against a callback of the irc library; see `irc_load`."""
     report = Report("irc", "lines of IRC into a sync consumer, lines a second")
@@ -525,6 +504,27 @@ def irc(plan: Plan) -> Report:
         Check("lines a second, on a network", Spread.of(joined), 10_000, at_most=False),
         Check("lines a second, of clients", Spread.of(served), 10_000, at_most=False),
     ]
+    return report
+
+
+def email(plan: Plan) -> Report:
+    """Mail by SMTP into a sync consumer, against a bare handler of aiosmtpd's; see `mail_load`."""
+    report = Report("email", "mail by SMTP over 16 connections, mails a second")
+    count = plan.count(3200)
+    figures: dict[str, list[tuple[float, float]]] = {}
+    with contextlib.ExitStack() as stack:
+        takers = [stack.enter_context(mail_load.started(name)) for name in mail_load.TAKERS]
+        for _ in range(plan.pairs):
+            for taker in takers:
+                cost, found = uvloop.run(mail_load.deliver(taker, count))
+                figures.setdefault(taker.name, []).append((cost, found))
+    for name, rounds in figures.items():
+        cpu, per_second = zip(*rounds, strict=True)
+        spread = {"CPU µs": Spread.of(list(cpu)), "per s": Spread.of(list(per_second))}
+        report.rows.append(Row(name, spread))
+    ours, theirs = ([found for _, found in figures[name]] for name in mail_load.TAKERS)
+    shares = [one / other for one, other in zip(ours, theirs, strict=True)]
+    report.checks = [Check("rate / aiosmtpd", Spread.of(shares), 0.6, at_most=False)]
     return report
 
 

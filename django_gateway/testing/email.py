@@ -395,8 +395,8 @@ class _Outbox:
 
     def look(self, site: Site) -> None:
         """Take what is new."""
-        role: Any = getattr(site.gateway.server.plugins.get("email"), "client", None)
-        spooled = [] if role is None else role.kept()
+        plugin: Any = site.gateway.server.plugins.get("email")
+        spooled = [] if plugin is None else plugin.kept()
         for entry, raw in spooled[self._spooled :]:
             rcpt_to = [one.address for one in entry.recipients]
             self.mails.append(SentMail(entry.mail_from, rcpt_to, raw))
