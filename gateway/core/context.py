@@ -16,7 +16,7 @@ from gateway.core.attached import GATEWAY, Connection
 from gateway.core.conversation import Branch
 from gateway.core.emission import branch
 from gateway.core.errors import ConfigError, PluginError
-from gateway.core.flow import Kind
+from gateway.core.kinds import Kind
 from gateway.core.layers import codec
 from gateway.core.layers.base import Outcome
 from gateway.core.listen import Listen
