@@ -117,7 +117,7 @@ class Runner:
                     outcome = found
             except Exception as error:  # noqa: BLE001 - routing, which no consumer answers for
                 outcome = self._outcome_of(error, "the routing table", delivery)
-            if outcome is OK and not box.discarded:  # the short road of nearly every message
+            if outcome is OK and not box.discarded and box.closers is None:  # nearly every message
                 box.open = False
                 accepted.value += 1
                 settle(delivery, ONE_OK, box.sends)
@@ -247,6 +247,8 @@ class Runner:
         if isinstance(error, Reject):
             return Outcome(REJECTED, error.code, error.reason)
         if isinstance(error, ConsumeLater):
+            if isinstance(subject, Message) and subject.__dict__.get("spent"):
+                return Outcome(FAILED, cause="spent")  # what came beside it cannot be read again
             delay = error.delay
             if delay is None:
                 delay = min(FIRST_DELAY * 2 ** (subject.attempt - 1), LONGEST_DELAY)
@@ -273,6 +275,9 @@ class Runner:
     def _close(self, box: Outbox, outcome: Outcome, delivery: Delivery) -> None:
         """Count, and let nothing more into the outbox."""
         box.open = False
+        if box.closers is not None:
+            for close in box.closers:
+                close()
         channel = delivery.channel
         if outcome.kind != ACCEPTED:
             box.discard()

@@ -12,8 +12,7 @@ from gateway.core import farewell, pinning, plugin
 from gateway.core.conversation import CLOSING, LOST, OPEN, OVER, Branch, Conversation
 from gateway.core.emission import branch, break_off, emit, last_words, seldom
 from gateway.core.errors import LocalProtocolError, RemoteProtocolError
-from gateway.core.gathering import gather, let_go
-from gateway.core.layers.base import ACCEPTED, Outcome
+from gateway.core.layers.base import ACCEPTED, OK, Outcome
 from gateway.core.metrics import Drop
 from gateway.core.outbox import GONE, Outbox, Waiting
 from gateway.core.plugin import (
@@ -30,8 +29,9 @@ from gateway.core.plugin import (
     Wire,
     Write,
 )
-from gateway.core.reply import InvalidReply
+from gateway.core.reply import OURS, InvalidReply
 from gateway.core.timers import Timers
+from gateway.core.together import gather, let_go
 
 if TYPE_CHECKING:
     from gateway.core.context import PluginContext
@@ -42,9 +42,6 @@ PEER: Final = 0
 SEND: Final = 1
 OUTCOME: Final = 2
 GATEWAY: Final = 3
-
-OURS: Final = ("ack", "ack_channel", "pin", "accept", "close")
-"""The keys of a reply that are the core's to heed."""
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -400,6 +397,9 @@ class Connection(Conversation, plugin.Connection):
         except InvalidReply as error:
             self.invalid(str(error))
             return
+        if reply is None:
+            context.engine.answer(payload, conversation.reply_channel, OK)
+            return
         if (
             self.session.frames_replies
             and self.direct
@@ -420,8 +420,7 @@ class Connection(Conversation, plugin.Connection):
         outbox = self.outbox
         token = None
         if "ack" in reply or "ack_channel" in reply:
-            if outbox is None:
-                outbox = self.outbox = Outbox(self)
+            outbox = self.outbox = outbox or Outbox(self)
             token = outbox.token(conversation, reply)
             if token is None:
                 self.invalid("'ack' needs an 'ack_channel', a name with '?', and the reverse")
@@ -449,9 +448,9 @@ class Connection(Conversation, plugin.Connection):
         if self.state != OPEN:
             self.context.drop(Drop.GONE)
         elif not self.takes or (self.outbox is not None and self.outbox.waiting):
-            self._wait(Waiting(conversation, reply, None, frame, size, place))
+            self._wait(Waiting(conversation, reply, None, frame, size, place, grouped=True))
         elif frame is None:
-            self.send_now(conversation, reply, None)
+            self.enter(SEND, self.session.group_send, conversation.key, reply)
         else:
             self.wire.write(frame)
 

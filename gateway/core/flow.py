@@ -67,7 +67,7 @@ class Flow:
         self.later: dict[Conversation, int] = {}
         """Conversations that wait to hand in again what failed: how many at their head."""
         self.gathered: dict[Conversation, list[Entry]] | None = None
-        """What waits for the end of the input that brings it; see `gathering`."""
+        """What waits for the end of the input that brings it; see `together`."""
         self._retried: Any = None
         """The token of what was put there last."""
         self._clock = clock

@@ -243,6 +243,14 @@ class Session(ABC):
         protocol cannot do it.
         """
 
+    def group_send(self, conversation: str | None, reply: Message) -> Iterable[Action]:
+        """Answer a group's message, of which one of its conversations is a member.
+
+        The default does what ``send`` does. Other than that does where an answer in a conversation
+        is heard by more than this peer.
+        """
+        return self.send(conversation, reply, None)
+
     def outcome(self, token: Any, outcome: Outcome) -> Iterable[Action]:
         """Hear what became of the Emit with ``token``.
 

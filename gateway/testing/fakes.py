@@ -155,6 +155,7 @@ class FakeEdge(Edge):
         *,
         unavailable_timeout: float = 30.0,
         access: AccessLog | None = None,
+        protocols: Iterable[str] = (),
     ) -> Engine:
         """Return an engine on this edge."""
         engine = Engine(
@@ -164,6 +165,7 @@ class FakeEdge(Edge):
             loop,
             unavailable_timeout=unavailable_timeout,
             access=access,
+            protocols=protocols,
         )
         self.deliver = engine.deliver
         return engine
