@@ -6,14 +6,17 @@ from typing import Any
 
 import pytest
 
+from gateway.core.layers import codec
 from gateway.core.layers.base import ACCEPTED, FAILED, OK, REJECTED, RELEASED, Outcome
 from gateway.core.plugin import Write
 from gateway.plugins.mqtt import packets as p
 from gateway.plugins.mqtt.codec import ack
 from gateway.plugins.mqtt.config import MqttConfig
+from gateway.plugins.mqtt.server import service
 from gateway.plugins.mqtt.server.device import Device as Peer
 from gateway.plugins.mqtt.server.device import Limits
 from gateway.plugins.mqtt.server.inbound import Inbound
+from gateway.plugins.mqtt.server.shares import TELL_EVERY
 from tests.plugins.mqtt.device import Device, Site, site
 
 BOTH = pytest.mark.parametrize("protocol", [p.V311, p.V5], ids=["3.1.1", "5"])
@@ -615,6 +618,27 @@ def test_shared_subscriptions() -> None:
         got = [[f.payload for f in device.hear()] for device in devices]
         assert sorted(payload for one in got for payload in one) == [b"%d" % n for n in range(6)]
         assert [len(one) for one in got] == [2, 2, 2]
+
+
+def test_shares_are_told_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All shared subscriptions of a process are told of in one message, over a size in several."""
+    told: list[dict[str, list[int]]] = []
+
+    def group_send(_group: str, payload: bytes, *_: Any, **__: Any) -> None:
+        if "shares" in (message := codec.decode(payload)):
+            told.append(message["shares"])
+
+    with site() as s:
+        device = s.device(**EXPIRES)
+        device.subscribe(*(f"$share/g/{n}" for n in range(50)))
+        monkeypatch.setattr(s.rig.engine.edge, "group_send", group_send)
+        s.serve(TELL_EVERY + 1)
+        assert told == [{f"$share/g/{n}": [1, 1] for n in range(50)}]
+        device.ask(p.Disconnect())
+        assert told[1:] == [{f"$share/g/{n}": [0, 1] for n in range(50)}]
+        monkeypatch.setattr(service, "TELL_BYTES", 100)
+        s.serve(TELL_EVERY + 1)
+        assert [len(one) for one in told[2:]] == [10, 10, 10, 10, 10]
 
 
 def test_flow_control() -> None:
