@@ -658,6 +658,36 @@ def test_flow_control() -> None:
         assert rest == [b"3", b"4", b"5"]
 
 
+def test_retained_at_the_device_s_pace() -> None:
+    """However many retained messages there are, none is lost to a device that acknowledges."""
+    with site(max_queued=3) as s:
+        other = s.device("other")
+        kept = [p.Publish(f"a/{n}", b"%d" % n, 1, packet_id=n, retain=True) for n in range(1, 31)]
+        other.ask(*kept)
+        device = s.device(properties={"receive_maximum": 2})
+        device.subscribe("a/+", qos=1)
+        found = device.early + device.hear()
+        got = []
+        while found:
+            got += [f.payload for f in found]
+            found = device.ask(*(ack(p.PUBACK, f.packet_id) for f in found))
+        assert sorted(got) == sorted(packet.payload for packet in kept)
+        assert s.dropped() == {}
+
+
+def test_retained_for_who_leaves() -> None:
+    """What a device that leaves has not been sent of them waits for it as far as may wait."""
+    with site(max_queued=3) as s:
+        s.device("other").ask(
+            *(p.Publish(f"a/{n}", b"x", 1, packet_id=n, retain=True) for n in range(1, 11))
+        )
+        properties = {"session_expiry_interval": 100, "receive_maximum": 2}
+        device = s.device(clean_start=False, properties=properties)
+        device.subscribe("a/+", qos=1)
+        device.ask(p.Disconnect())
+        assert s.dropped() == {"slow": 5}
+
+
 def test_sent_again() -> None:
     """What was not acknowledged is sent again, marked, to the next connection of its session."""
     with site() as s:

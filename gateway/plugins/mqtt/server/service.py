@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from functools import partial
 from itertools import islice
 from operator import length_hint
 from typing import Any, Final
@@ -222,15 +223,19 @@ class Server:
             self._recall(device, found, iter(matching))
 
     def _recall(self, device: Device, found: str, rest: Iterator[Publication]) -> None:
+        again = partial(self._recall, device, found, rest)
+        subscription = (device.subscriptions or {}).get(found)
         for one in islice(rest, SLICE):
-            subscription = (device.subscriptions or {}).get(found)
             if subscription is None:
                 return
             if self._retained.has(one):  # else it had what is newer already
                 qos = min(one.qos, subscription.qos)
                 device.send(one, qos, subscription.ids, retain=True)
+            if device.waiting and device.line is not None and subscription.qos:
+                device.then(again)  # at the device's pace: there may be more than may wait
+                return
         if length_hint(rest):
-            self.context.loop.call_soon(self._recall, device, found, rest)
+            self.context.loop.call_soon(again)
 
     # ------------------------------------------------ what is published
 
