@@ -112,7 +112,8 @@ endef
 peers: $(BIN)/python
 	$(call install,chromium curl openssl nginx haproxy h2load:nghttp2-client pg_ctlcluster:postgresql node:nodejs \
 		npm nc:netcat-openbsd telnet:inetutils-telnet finger prosody go-sendxmpp \
-		mosquitto mosquitto_pub:mosquitto-clients)
+		mosquitto mosquitto_pub:mosquitto-clients ngircd inspircd atheme-services irssi weechat:weechat-curses \
+		swaks)
 	@python -m tests.plugins.websocket.suite </dev/null || true
 	@python -m tests.npm </dev/null || true
 
@@ -126,9 +127,11 @@ autobahn: $(VENV)/.test peers ## the WebSocket conformance suite, in full: half 
 	@pytest -m autobahn --autobahn=full tests
 
 .PHONY: fuzz
-fuzz: $(VENV)/.test ## throw hostile bytes at the plugins http and mqtt; FUZZ_SECONDS=60
+fuzz: $(VENV)/.test ## throw hostile bytes at the plugins http, mqtt, irc and email; FUZZ_SECONDS=60
 	@python -m tests.plugins.http.fuzz --seconds $(FUZZ_SECONDS)
 	@python -m tests.plugins.mqtt.fuzz --seconds $(FUZZ_SECONDS)
+	@python -m tests.plugins.irc.fuzz --seconds $(FUZZ_SECONDS)
+	@python -m tests.plugins.email.fuzz --seconds $(FUZZ_SECONDS)
 
 .PHONY: chaos
 chaos: $(VENV)/.test ## kill processes at random under load, and account for each message; CHAOS_SECONDS=120

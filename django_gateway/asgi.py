@@ -171,13 +171,14 @@ def router(routing: Routing | None = None, views: Views | None = None) -> Router
     from django_gateway import auth_settings, endings  # noqa: PLC0415 - needs Django set up
     from django_gateway.attendance import attend  # noqa: PLC0415 - as above
     from django_gateway.middleware import middleware_of  # noqa: PLC0415 - as above
+    from django_gateway.recipients import recipients  # noqa: PLC0415 - as above
     from django_gateway.routing import Router  # noqa: PLC0415 - as above
 
     layer = layer_settings()
     table = Router(layer.get("ROUTING") if routing is None else routing, behind(views))
     auth_settings.check()
     endings.listen()
-    found = Router(attend(table.routes))
+    found = Router(attend([*table.routes, *recipients(table.routes)]))
     found.middleware = middleware_of(layer, found)
     return found
 

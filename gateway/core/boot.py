@@ -136,11 +136,14 @@ class Boot(msgspec.Struct, frozen=True, kw_only=True):
         """Return where each plugin listens, by its name. Raises ConfigError for bad endpoints."""
         certificates = self.settings.tls.certificates()
         datagrams = {loaded.name for loaded in self.plugins if loaded.kind.datagrams}
+        listens = {loaded.name: loaded.kind.listens for loaded in self.plugins}
         found: dict[str, list[Listen]] = {}
         for name, config in self.settings.tables.items():
-            written = getattr(config, "listen", ())
-            texts = (written,) if isinstance(written, str) else tuple(written or ())
-            found[name] = [parse(text, f"{name}.listen") for text in texts]
+            found[name] = []
+            for setting in listens.get(name, ("listen",)):
+                written = getattr(config, setting, ())
+                texts = (written,) if isinstance(written, str) else tuple(written or ())
+                found[name] += [parse(text, f"{name}.{setting}") for text in texts]
             for endpoint in found[name]:
                 if endpoint.datagrams != (name in datagrams):
                     raise endpoint.error(

@@ -17,16 +17,17 @@ from gateway.core.conversation import Branch
 from gateway.core.emission import branch
 from gateway.core.errors import ConfigError, PluginError
 from gateway.core.flow import Kind
+from gateway.core.gathering import Gathered, Gathering
 from gateway.core.layers import codec
-from gateway.core.layers.base import Outcome
+from gateway.core.layers.base import OK, Outcome
 from gateway.core.listen import Listen
 from gateway.core.metrics import Drop, Histogram
 from gateway.core.names import escape, process_of, wanted_of
-from gateway.core.outbox import GONE
+from gateway.core.outbox import GONE, INVALID
 from gateway.core.plugin import Emit, Message, Peer, ProtocolPlugin, Session, Summary, Wire
 from gateway.core.recorded import Recorded
 from gateway.core.relay import Ask, Asked, Location, Unanswered
-from gateway.core.reply import ReplyReader, is_ack_channel
+from gateway.core.reply import InvalidReply, ReplyReader, is_ack_channel
 from gateway.core.singletons import Held
 from gateway.core.tls import Offer, Tls
 from gateway.core.web import Claim, Exchange
@@ -101,7 +102,7 @@ class PluginContext(plugin.Context):
     def _read_schemas(self, messages: Any) -> None:
         try:
             kinds: dict[str, Any] = messages.KINDS
-            self.reader = ReplyReader(messages.REPLY)
+            self.reader = ReplyReader(messages.REPLY, self.name, self.engine.protocols)
             self.pins = "pin" in get_type_hints(messages.REPLY)
         except (AttributeError, TypeError) as error:
             raise PluginError(
@@ -161,6 +162,11 @@ class PluginContext(plugin.Context):
         """End a connection from the plugin's side, as if the transport were gone."""
         connection.lost()
 
+    def meet(self, connection: plugin.Connection, peer: Peer) -> None:
+        """Say who is at the other end, where more is known of it now."""
+        if isinstance(connection, Connection):
+            connection.peer = peer
+
     def connections(self) -> Iterator[Connection]:
         """Iterate over the plugin's living connections, as they are now."""
         for found in list(self.engine.by_channel.values()):
@@ -189,6 +195,31 @@ class PluginContext(plugin.Context):
                 f"plugin {self.name!r} may not read channel {channel!r}: that is what it emits, "
                 "and for the application; take another word"
             )
+        self.engine.listen(self.name, channel, partial(self._hear, deliver))
+
+    def _hear(
+        self, deliver: Callable[[str, Message], None], channel: str, message: Message
+    ) -> None:
+        """Hand over what came to a channel of ``reads``, as far as it is for this protocol."""
+        reader = self.reader
+        if not reader.protocols.isdisjoint(message):
+            try:
+                own = reader.own(message)
+            except InvalidReply as error:
+                self.drop(Drop.INVALID)
+                self.log.warning("%s: invalid message dropped: %s", channel, error)
+                self.answer(channel, message, INVALID)
+                return
+            if own is None:
+                self.answer(channel, message, OK)
+                return
+            message = own
+        deliver(channel, message)
+
+    def read(self, channel: str, deliver: Callable[[str, Message], None]) -> None:
+        """Have ``deliver(channel, message)`` called for what comes to a single-reader channel."""
+        if not is_ack_channel(channel):
+            raise ValueError(f"{channel[:40]!r} is no single-reader channel: it has no '?'")
         self.engine.listen(self.name, channel, deliver)
 
     def unlisten(self, channel: str) -> None:
@@ -211,6 +242,36 @@ class PluginContext(plugin.Context):
             found = Branch(connection, conversation, channel)
         connection.reply(found, codec.encode(message))
 
+    def outlive(
+        self,
+        connection: plugin.Connection,
+        conversation: str,
+        deliver: Callable[[str, Message], None],
+    ) -> Callable[[], None]:
+        """Have replies to a conversation delivered once it is gone; return what ends that."""
+        if not isinstance(connection, Connection):
+            raise TypeError(f"not a connection of this context: {connection!r}")
+        channel = branch(connection, conversation).reply_channel
+
+        def heard(payload: bytes) -> None:
+            self.replies.value += 1
+            try:
+                reply = self.reader.read(payload)
+            except InvalidReply as error:
+                self.drop(Drop.INVALID)
+                self.log.warning("%s: invalid reply dropped: %s", channel, error)
+                return
+            if reply is None:
+                self.engine.answer(payload, channel, OK)
+            else:
+                deliver(channel, reply)
+
+        self.engine.late[channel] = heard
+        return partial(self._forget, channel)
+
+    def _forget(self, channel: str) -> None:
+        self.engine.late.pop(channel, None)
+
     def undelivered(self, channel: str, message: Message) -> None:
         """Count what came to an address where nobody is, and answer its ``ack``."""
         self.drop(Drop.GONE)
@@ -231,6 +292,17 @@ class PluginContext(plugin.Context):
             engine.edge.group_send(group, codec.encode(message, self.message_bytes))
 
         return tell
+
+    def gather(self, prefix: str, gathering: Gathering) -> Gathered:
+        """Have ``gathering`` serve the groups whose names begin with ``prefix``."""
+        if not prefix.startswith(self.prefix):
+            raise PluginError(
+                f"plugin {self.name!r} may not gather groups {prefix!r}, which may be somebody "
+                f"else's; take a prefix that begins with {self.prefix!r}"
+            )
+        gathered = Gathered(self.engine, self, prefix, gathering)
+        self.engine.gathered.append(gathered)
+        return gathered
 
     def locate(self, deliver: Callable[[Ask], None]) -> Location:
         """Return a new location, at which requests of any gateway process find ``deliver``."""
@@ -295,6 +367,11 @@ class PluginContext(plugin.Context):
         return self.engine.settles
 
     @property
+    def outbound(self) -> bool:
+        """Whether there is anything to connect out to."""
+        return self.engine.outbound
+
+    @property
     def draining(self) -> bool:
         """Whether the gateway is shutting down."""
         return self.engine.draining
@@ -302,7 +379,8 @@ class PluginContext(plugin.Context):
     async def idle(self) -> None:
         """Return once the plugin has no connection any more; for its ``stop``."""
         if self.open:
-            self._emptied = asyncio.Event()
+            # One for all that wait: a plugin may have several parts.
+            self._emptied = self._emptied or asyncio.Event()
             await self._emptied.wait()
 
     def left(self) -> None:
@@ -310,6 +388,7 @@ class PluginContext(plugin.Context):
         self.open -= 1
         if not self.open and self._emptied is not None:
             self._emptied.set()
+            self._emptied = None
 
     def spawn(self, coro: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run a coroutine until the plugin stops; its exceptions are logged."""
@@ -344,14 +423,15 @@ class PluginContext(plugin.Context):
         if self.engine.access is not None:
             self.engine.access.add(self.name, peer, summary, end="gateway", seconds=seconds)
 
-    def singleton(self, key: str) -> AbstractAsyncContextManager[Held]:
+    def singleton(self, key: str, tries: int | None = None) -> AbstractAsyncContextManager[Held]:
         """Hold ``key`` alone among all gateway processes."""
-        return self.engine.singletons.hold(f"{self.name}.{escape(key)}")
+        return self.engine.singletons.hold(f"{self.name}.{escape(key)}", tries)
 
     async def close(self) -> None:
         """End its tasks and its listening. Called after the plugin's ``stop``."""
         self.engine.unlisten(self.name)
         self.engine.alight(f"{self.name}.gateways")
+        self.engine.gathered[:] = [one for one in self.engine.gathered if one.context is not self]
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()

@@ -51,6 +51,8 @@ class Drop(enum.StrEnum):
     """Refused by a limit on connections, rate or time."""
     EVICTED = "evicted"
     """A message kept for those who come back, which gave way to newer ones before its time."""
+    UNANSWERED = "unanswered"
+    """A reply by mail that must not be sent: to a robot, a list, or who is not proven to ask."""
     UNWRITTEN = "unwritten"
     """A line of the access log that its file or pipe did not take."""
 

@@ -1,0 +1,1 @@
+"""Mail that goes out: the spool, the queue, and delivery to other servers."""

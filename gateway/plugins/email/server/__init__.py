@@ -1,0 +1,1 @@
+"""The inward side: SMTP and LMTP clients connect to the gateway."""
