@@ -70,6 +70,7 @@ class Server(StreamPlugin):
         self.now = time.time
         self.started = self.now()
         self.drop = context.drop
+        self.count = context.count
         self.network = Network("", self._listed)
         self.pending: set[IrcSession] = set()
         """Who waits for a decision."""
