@@ -32,8 +32,8 @@ class House(Protocol):
     def drop(self, cause: Drop, n: int = 1) -> None:
         """Count what is dropped."""
 
-    def count(self, name: str) -> None:
-        """Count something by the plugin's name for it."""
+    def refuse_notice(self) -> None:
+        """Count a notice that was not accepted."""
 
     def change(self, **change: Any) -> None:
         """Apply a change here, and tell the other processes."""

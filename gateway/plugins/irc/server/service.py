@@ -70,7 +70,6 @@ class Server(StreamPlugin):
         self.now = time.time
         self.started = self.now()
         self.drop = context.drop
-        self.count = context.count
         self.network = Network("", self._listed)
         self.pending: set[IrcSession] = set()
         """Who waits for a decision."""
@@ -163,6 +162,10 @@ class Server(StreamPlugin):
     def motd(self) -> list[str]:
         """Return the lines of the message of the day."""
         return str(self.config.motd).splitlines()
+
+    def refuse_notice(self) -> None:
+        """Count a notice that was not accepted."""
+        self.context.count("notices_refused_total")
 
     def change(self, **change: Any) -> None:
         """Apply a change here, and tell the other processes."""
