@@ -180,7 +180,10 @@ class Reply(TypedDict, total=False):
     ]
     channel: Annotated[
         str,
-        Meta(description="Where ``join``, ``part`` and such are; the one it answers if not said."),
+        Meta(
+            description="Where it is said, or ``join``, ``part`` and such are: a channel, or the "
+            "nick to say it to. What it answers, if not said."
+        ),
     ]
     network: Annotated[
         str, Meta(description="On the normal channel ``irc.say``: the network of the client role.")

@@ -249,6 +249,14 @@ def relay(session: IrcSession, said: Said, *, routed: bool) -> None:
             session.push(event)
 
 
+def whisper(house: House, user: User, message: Message) -> None:
+    """Have one hear what the application says to it."""
+    try:
+        house.whisper(user, message)
+    except MessageTooLarge:
+        house.drop(Drop.TOO_BIG)
+
+
 def utter(house: House, channel: Channel, message: Message) -> None:
     """Have all hear what the application says in a channel."""
     try:

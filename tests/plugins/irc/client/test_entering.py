@@ -360,6 +360,8 @@ def test_a_ban_is_taken_seriously():
         ":s 464 * :Password incorrect",
         "ERROR :Closing Link: h (K-Lined)",
         "ERROR :Trying to reconnect too fast.",
+        "ERROR :Closing Link: gw[h] (AKilled: *** You are banned)",
+        "ERROR :Access denied: Bad password?",
     ):
         it = Driven()
         it.hear(heard)
