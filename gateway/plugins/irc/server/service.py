@@ -23,6 +23,7 @@ from gateway.core.stream import StreamPlugin, StreamProtocol
 from gateway.plugins.irc.config import IrcConfig
 from gateway.plugins.irc.messages import channel_group
 from gateway.plugins.irc.server import talk
+from gateway.plugins.irc.server.event import Cap
 from gateway.plugins.irc.server.house import Kept
 from gateway.plugins.irc.server.network import Change, Channel, Network, User
 from gateway.plugins.irc.server.nicks import Nicks
@@ -113,6 +114,7 @@ class Server(StreamPlugin):
             async with asyncio.timeout(HELLO):
                 await self._heard.wait()
         context.deadlines.set(self._sweeping, SWEEP)
+        self._plain = bool(self.routed("authenticate"))
         await super().start()
 
     def _begin(self) -> None:
@@ -325,6 +327,13 @@ class Server(StreamPlugin):
 
     def _sweep(self) -> None:
         self.context.deadlines.set(self._sweeping, SWEEP)
+        plain = bool(self.routed("authenticate"))
+        if plain != self._plain:
+            self._plain = plain
+            for connection in self.context.connections():
+                session = connection.session
+                if isinstance(session, IrcSession) and session.caps & Cap.NOTIFY:
+                    connection.run(session.sasl_changed())
         for session in self._nicks.lost():
             if session.connection is not None:
                 session.connection.run(session.ending("Nick collision"))
