@@ -21,6 +21,7 @@ from gateway.core.places import Places
 from gateway.core.plugin import Connection, Context, Drop, Message, Peer, Session
 from gateway.core.stream import StreamPlugin, StreamProtocol
 from gateway.plugins.irc.config import IrcConfig
+from gateway.plugins.irc.lines import fold
 from gateway.plugins.irc.messages import channel_group
 from gateway.plugins.irc.server import talk
 from gateway.plugins.irc.server.event import Cap
@@ -121,7 +122,7 @@ class Server(StreamPlugin):
         """Say hello, under the name that this process has now."""
         self.network.name = self._gathered.process
         self.network.users[self.service.uid] = self.service
-        self.network.nicks[self.config.nick.lower()] = self.service
+        self.network.nicks[fold(self.config.nick)] = self.service
         self._tell({"hello": self.network.name})
 
     def session(self, peer: Peer) -> Session:
