@@ -86,7 +86,7 @@ def mechanisms(session: IrcSession) -> list[str]:
     return found
 
 
-def available(session: IrcSession) -> dict[str, Cap]:
+def available(session: IrcSession) -> dict[str, int]:
     """Return the capabilities that there are for a client."""
     found = dict(NAMES)
     if not mechanisms(session):
