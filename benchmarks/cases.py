@@ -20,11 +20,12 @@ from typing import Any, Final
 
 import uvloop
 
-from benchmarks import irc_load, mqtt_load, servers
+from benchmarks import irc_load, mail_load, mqtt_load, servers
 from benchmarks.crowd import gathered
 from benchmarks.h2_load import h2_load, missing
 from benchmarks.http_load import handshakes, http_load, request
 from benchmarks.members import Member, idle_bytes, told
+from benchmarks.mqtt import devices
 from benchmarks.poll_load import PAUSE_SECONDS, Poller
 from benchmarks.report import Check, Report, Row
 from benchmarks.sample import Sample, Spread
@@ -507,6 +508,27 @@ def irc(plan: Plan) -> Report:
     return report
 
 
+def email(plan: Plan) -> Report:
+    """Mail by SMTP into a sync consumer, against a bare handler of aiosmtpd's; see `mail_load`."""
+    report = Report("email", "mail by SMTP over 16 connections, mails a second")
+    count = plan.count(3200)
+    figures: dict[str, list[tuple[float, float]]] = {}
+    with contextlib.ExitStack() as stack:
+        takers = [stack.enter_context(mail_load.started(name)) for name in mail_load.TAKERS]
+        for _ in range(plan.pairs):
+            for taker in takers:
+                cost, found = uvloop.run(mail_load.deliver(taker, count))
+                figures.setdefault(taker.name, []).append((cost, found))
+    for name, rounds in figures.items():
+        cpu, per_second = zip(*rounds, strict=True)
+        spread = {"CPU µs": Spread.of(list(cpu)), "per s": Spread.of(list(per_second))}
+        report.rows.append(Row(name, spread))
+    ours, theirs = ([found for _, found in figures[name]] for name in mail_load.TAKERS)
+    shares = [one / other for one, other in zip(ours, theirs, strict=True)]
+    report.checks = [Check("rate / aiosmtpd", Spread.of(shares), 0.6, at_most=False)]
+    return report
+
+
 CASES: dict[str, Callable[[Plan], Report]] = {
     "view": view,
     "middleware": middleware,
@@ -520,8 +542,10 @@ CASES: dict[str, Callable[[Plan], Report]] = {
     "idle-events": idle_events,
     "polls": polls,
     "layer": layer,
+    "mqtt": devices,
     "mqtt-client": mqtt_client,
     "irc": irc,
+    "email": email,
     "sleep": sleep,
     "tls": tls,
     "h2": http2,

@@ -129,7 +129,8 @@ class Site:
         invalid, before = self.gateway.invalid, self._invalid
         self._invalid = invalid
         if invalid > before:
-            said = [text for text in self.gateway.complaints if "invalid reply" in text]
+            complaints = self.gateway.complaints
+            said = [text for text in complaints if "invalid reply" in text] or complaints
             raise InvalidReplyError(
                 report(
                     "the gateway dropped a reply that the protocol does not allow",

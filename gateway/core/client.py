@@ -163,8 +163,12 @@ async def keep_connected(
     ``least`` was set, that is waited at least.
 
     Counted are ``gateway_NAME_connect_attempts_total`` and
-    ``gateway_NAME_connect_failures_total``.
+    ``gateway_NAME_connect_failures_total``. In a test's gateway (`Context.outbound`) nothing is
+    connected to.
     """
+    if not context.outbound:
+        link.error = "a test's gateway connects to nobody"
+        await asyncio.Event().wait()
     wait = FIRST_WAIT
     labels = {"target": label} if label else {}
     whom = f"{label}: " if label else ""

@@ -16,6 +16,7 @@ from gateway.plugins.email.config import EmailConfig
 from gateway.plugins.email.server.commands import Domains
 
 if TYPE_CHECKING:
+    from gateway.plugins.email.client.envelope import Entry
     from gateway.plugins.email.client.role import ClientRole
     from gateway.plugins.email.server.service import Server
 
@@ -100,6 +101,10 @@ class EmailPlugin(ProtocolPlugin):
             raise RuntimeError("no mail is taken here: email.listen and email.lmtp are empty")
         serve = self.server.serve if self.config.listen else self.server.serve_lmtp
         return serve(arrived)
+
+    def kept(self) -> list[tuple[Entry, bytes]]:
+        """Return what would have gone out, in a test's gateway (`Context.outbound`)."""
+        return [] if self.client is None else self.client.kept()
 
     async def stop(self) -> None:
         """Stop them, those that take connections first."""
