@@ -22,8 +22,9 @@ def receive(message):
         note(f"began {subject}")
         while not Path(f"{SEEN}.go").exists():
             time.sleep(0.01)
-    if message["raw_channel"] is not None if "raw_channel" in message else False:
-        subject += f" {len(message.read())}"
+    if "raw_channel" in message:
+        with message.mail.open() as file:
+            subject += f" {len(file.read())}"
     note(subject)
     if subject.startswith("thanks"):
         message.reply("you are welcome")
