@@ -172,8 +172,7 @@ class _Posting:
                     raise self._silence() from None
             except LayerError as error:
                 raise NotSpooledError(
-                    f"the gateway cannot be reached, so the mail is not sent: {error}. Start it "
-                    "(gateway run), or set CHANNEL_LAYERS['default']['URL'] to where it is"
+                    f"the gateway cannot be reached, and the mail is not sent: {error}"
                 ) from error
             else:
                 return

@@ -239,8 +239,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("name a command first: " + ", ".join(parsers))
     sub = parsers.get(words[0])
     if sub is None:
-        if words[0] in Registry().available:
-            return _of_plugin(words[0], words[1:])
+        registry = Registry()
+        name = registry.words.get(words[0], words[0])
+        if name in registry.available:
+            return _of_plugin(name, words[0], words[1:])
         parser.error(f"there is no command {words[0]!r}{_closest(words[0], list(parsers))}")
     found, unknown = sub.parse_known_args(words[1:])
     if unknown:
@@ -258,10 +260,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return _told(lambda: _command(words, vars(found)))
 
 
-def _of_plugin(name: str, arguments: Sequence[str]) -> int:
+def _of_plugin(name: str, word: str, arguments: Sequence[str]) -> int:
     from gateway.core import subcommands  # noqa: PLC0415 - --help answers without loading it all
 
-    return _told(lambda: subcommands.run(name, arguments))
+    return _told(lambda: subcommands.run(name, arguments, word))
 
 
 def _told(command: Callable[[], int]) -> int:

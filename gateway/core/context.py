@@ -263,7 +263,7 @@ class PluginContext(plugin.Context):
                 return
             if reply is None:
                 self.engine.answer(payload, channel, OK)
-            elif reply is not None:  # nothing but other protocols' own keys
+            else:
                 deliver(channel, reply)
 
         self.engine.late[channel] = heard

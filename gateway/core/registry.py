@@ -1,7 +1,8 @@
 """Plugins and applications: found through entry points, loaded only when asked for.
 
 ``gateway.plugins`` (NAME = module) are imported by name, ``gateway.applications`` always. Plugins
-of one file (`gateway.core.pluginfiles`) stand beside the installed ones.
+of one file (`gateway.core.pluginfiles`) stand beside the installed ones. ``gateway.commands`` (WORD
+= a plugin's module) has ``gateway WORD`` mean ``gateway NAME``, where the name is not the word.
 Each registry has a plugin manager of its own, so that several gateways of one process (tests)
 share nothing.
 """
@@ -34,6 +35,7 @@ from gateway.core.web import Claim
 
 PLUGINS = "gateway.plugins"
 APPLICATIONS = "gateway.applications"
+COMMANDS = "gateway.commands"
 
 Point = EntryPoint | PluginFile
 """A plugin that was found and not imported."""
@@ -67,12 +69,21 @@ class Registry:
             [
                 *importlib.metadata.entry_points(group=PLUGINS),
                 *importlib.metadata.entry_points(group=APPLICATIONS),
+                *importlib.metadata.entry_points(group=COMMANDS),
             ]
             if entry_points is None
             else list(entry_points)
         )
         self.available: dict[str, Point] = {p.name: p for p in found if p.group == PLUGINS}
         """The plugins that there are by name, none of them imported."""
+        self.words = {
+            point.name: plugin.name
+            for point in found
+            if point.group == COMMANDS
+            for plugin in found
+            if plugin.group == PLUGINS and plugin.value == point.value
+        }
+        """Other words for ``gateway PLUGIN``, and the plugins that they are for."""
         self.shadowed: dict[str, PluginFile] = {}
         """Files of the name of an installed plugin."""
         self._applications = [point for point in found if point.group == APPLICATIONS]

@@ -13,18 +13,19 @@ from gateway.core.errors import ConfigError, PluginError
 HELP = ("--help", "-h", "help")
 
 
-def run(name: str, arguments: Sequence[str]) -> int:
+def run(name: str, arguments: Sequence[str], called: str = "") -> int:
     """Run a command of the plugin ``name``; return the exit status.
 
-    Without one, or asked for help, it shows those that there are. Raises GatewayError where
-    there is no such command, and for settings that are wrong.
+    Without one, or asked for help, it shows those that there are. ``called`` is what was said
+    for the plugin's name. Raises GatewayError where there is no such command, and for settings
+    that are wrong.
     """
     started = boot(Options(plugins=name))
     commands = started.registry.commands(name)
     if not commands:
         raise ConfigError(f"plugin {name!r} has no commands of its own")
     if not arguments or arguments[0] in HELP:
-        sys.stdout.write(_listed(name, commands))
+        sys.stdout.write(_listed(called or name, commands))
         return 0
     word, *rest = arguments
     command = commands.get(word)

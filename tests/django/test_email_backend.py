@@ -183,7 +183,7 @@ def test_no_layer(tmp_path):
     layer = gateway.open_layer(f"unix://{tmp_path}/none")
     asgi.channel_layers.use(layer)
     try:
-        with pytest.raises(NotSpooledError, match=r"cannot be reached.*Start it"):
+        with pytest.raises(NotSpooledError, match=r"cannot be reached.*start `gateway run`"):
             EmailBackend(timeout=0.2).send_messages(
                 [EmailMultiAlternatives("s", "t", "a@x.org", ["b@x.org"])]
             )

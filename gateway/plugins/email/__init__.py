@@ -26,6 +26,9 @@ The settings stand in the table ``[email]``: `gateway.plugins.email.config.Email
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from gateway.core.plugin import ProtocolPlugin, hookimpl
 from gateway.plugins.email.plugin import EmailPlugin
 
@@ -34,3 +37,11 @@ from gateway.plugins.email.plugin import EmailPlugin
 def gateway_plugin() -> type[ProtocolPlugin]:
     """Return the plugin's class."""
     return EmailPlugin
+
+
+@hookimpl
+def gateway_commands() -> dict[str, Callable[[list[str], Any], int | None]]:
+    """Return the commands on the spool."""
+    from gateway.plugins.email.commands import COMMANDS  # noqa: PLC0415 - no other needs it
+
+    return dict(COMMANDS)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
-import tempfile
 from collections.abc import Mapping
-from pathlib import Path
 from typing import ClassVar, Final
 
 from gateway.core.layers.base import REJECTED, Outcome
@@ -17,8 +14,6 @@ from gateway.testing.plugin_suite import Answer, PluginSuite, Turn
 MAIL: Final = (
     b"Subject: =?utf-8?q?gr=C3=BC=C3=9Fe?=\r\nMessage-ID: <1@b.example>\r\n\r\nhello\r\n..\r\n.\r\n"
 )
-_SPOOL: Final = Path(tempfile.gettempdir(), f"gateway-email-suite-{os.getuid()}")
-"""A directory to start with; nothing of a suite is sent."""
 _ID: Final = re.compile(rb"taken as [0-9a-f]{16}")
 _HELLO: Final = (
     b"250-mx.example\r\n250-SIZE 65536\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250-PIPELINING\r\n"

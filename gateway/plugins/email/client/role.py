@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 import time
 from collections.abc import AsyncIterable, Mapping
-from pathlib import Path
 from typing import Any, Final
 
 from gateway.core.errors import LocalProtocolError, PluginError
 from gateway.core.metrics import Drop
 from gateway.core.plugin import OK, REJECTED, Context, Message, Outcome
-from gateway.core.project import VARIABLE, find_project
 from gateway.plugins.email.client.config import Outgoing
 from gateway.plugins.email.client.envelope import Entry, Envelope, Refused
 from gateway.plugins.email.client.kept import KeptOutbox
@@ -25,6 +22,7 @@ from gateway.plugins.email.client.requests import OURS, request
 from gateway.plugins.email.client.routes import Routes
 from gateway.plugins.email.client.sign import Signer
 from gateway.plugins.email.client.spool import Spool
+from gateway.plugins.email.client.where import spool_of
 
 SEND: Final = "email.send"
 BUSY: Final = 64
@@ -32,11 +30,6 @@ BUSY: Final = 64
 full."""
 STOP: Final = 10.0
 """Seconds for what is being spooled, once the gateway stops: then its sender hears nothing."""
-
-
-def spool_of(config: Outgoing) -> Path:
-    """Return the directory of the spool."""
-    return find_project(os.environ.get(VARIABLE)).directory / config.spool
 
 
 class ClientRole:

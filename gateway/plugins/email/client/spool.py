@@ -104,7 +104,7 @@ class Spool:
 
     def knows(self, name: str) -> bool:
         """Whether there is a mail."""
-        return (self.queue / f"{name}.json").exists()
+        return ID.fullmatch(name) is not None and (self.queue / f"{name}.json").exists()
 
     def usage(self) -> tuple[int, int]:
         """Return how many mails are there, and their bytes; looked at every few seconds."""
@@ -164,6 +164,8 @@ class Spool:
 
         What is damaged is set aside, and told.
         """
+        if ID.fullmatch(name) is None:
+            return None
         path = self.queue / f"{name}.json"
         try:
             with path.open("rb") as file:
@@ -188,6 +190,8 @@ class Spool:
 
     def claim(self, name: str) -> Claim | None:
         """Have a mail alone until `Claim.close`; None: somebody else works on it, or it is gone."""
+        if ID.fullmatch(name) is None:
+            return None
         try:
             descriptor = os.open(self.queue / f"{name}.eml", os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -264,6 +268,17 @@ class Spool:
             return descriptor
         os.close(descriptor)
         return None
+
+    def is_delivered(self) -> bool:
+        """Whether a process delivers from here."""
+        try:
+            descriptor = os.open(self.directory / "deliverer", os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        try:
+            return not locked(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 class Claim:
