@@ -101,7 +101,7 @@ endef
 peers: $(VENV)/.test
 	$(call install,chromium curl openssl nginx haproxy h2load:nghttp2-client pg_ctlcluster:postgresql node:nodejs \
 		npm nc:netcat-openbsd telnet:inetutils-telnet finger prosody go-sendxmpp \
-		mosquitto mosquitto_pub:mosquitto-clients)
+		mosquitto mosquitto_pub:mosquitto-clients exim4:exim4-daemon-light)
 	@python -m tests.plugins.websocket.suite </dev/null || true
 	@python -m tests.npm </dev/null || true
 
