@@ -16,6 +16,8 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 
 export PATH := $(abspath $(BIN)):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# The tests start some thousand processes; each would compile all of the project again.
+unexport PYTHONDONTWRITEBYTECODE
 
 CHECKS := 'ruff check .' 'ruff format --check .' 'mypy -p gateway -p django_gateway' \
 	'mypy $(wildcard examples/gateway-*)' 'lint-imports --no-logo'
@@ -32,13 +34,16 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 # One stamp per set of extras, older than pyproject.toml when it is to be installed again. The tests
-# have the plugins of examples, too, each installed as the distribution that it is.
+# have the plugins of examples, too, each installed as the distribution that it is. What builds
+# them is installed once, not once for each; what is compiled is compiled on all cores.
 EXAMPLES := $(wildcard examples/gateway-*)
 
 $(VENV)/.test: ALSO = $(addprefix --editable ,$(EXAMPLES))
 $(VENV)/.test: $(addsuffix /pyproject.toml,$(EXAMPLES))
 $(VENV)/.%: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --editable '.[$*]' $(ALSO)
+	$(BIN)/python -m pip install --quiet 'setuptools>=77'
+	$(BIN)/python -m pip install --quiet --no-compile --no-build-isolation --editable '.[$*]' $(ALSO)
+	@$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
 	@touch $@
 
 define TRY
@@ -65,21 +70,27 @@ demo: $(VENV)/.demo ## run the demo project; DEMO_PORT=8000 DEMO_MQTT_PORT=1883
 		--set mqtt.listen=127.0.0.1:$(DEMO_MQTT_PORT)
 
 .PHONY: test
-test: $(VENV)/.test peers ## every check and every test
-	@$(call check); \
-	FAILED_CHECKS="$$failed" pytest -n 2 --dist loadfile $(PYTEST); status=$$?; \
+test: ## every check and every test
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync checks peers collected
+	@failed=$$(cat $(VENV)/failed); \
+	FAILED_CHECKS="$$failed" pytest -n 3 --dist worksteal $(PYTEST); status=$$?; \
 	test -z "$$failed" && exit $$status || exit 1
 
 .PHONY: lint
-lint: $(VENV)/.test ## ruff, mypy, import-linter
-	@$(call check); test -z "$$failed"
+lint: checks ## ruff, mypy, import-linter
+	@test ! -s $(VENV)/failed
 
-# Runs every check, says which failed, and leaves their names in $$failed.
-define check
-failed=; for check in $(CHECKS); do \
-	echo "== $$check"; $$check || failed="$$failed$${failed:+, }$${check%% *}"; \
-done 2>&1
-endef
+# Runs every check, and leaves the names of those that failed in a file.
+.PHONY: checks
+checks: $(VENV)/.test
+	@failed=; for check in $(CHECKS); do \
+		echo "== $$check"; $$check || failed="$$failed$${failed:+, }$${check%% *}"; \
+	done 2>&1; printf %s "$$failed" >$(VENV)/failed
+
+# What all test processes would compile at the same time is compiled once, beside the checks.
+.PHONY: collected
+collected: $(VENV)/.test
+	@pytest -q --collect-only >/dev/null 2>&1 || true
 
 # Programs of users', by their command or by command:package. Missing ones are installed where
 # that is possible; where it is not, who needs them says so at the end. In run level 1 Debian
@@ -98,10 +109,11 @@ fi
 endef
 
 .PHONY: peers
-peers: $(VENV)/.test
+peers: $(BIN)/python
 	$(call install,chromium curl openssl nginx haproxy h2load:nghttp2-client pg_ctlcluster:postgresql node:nodejs \
 		npm nc:netcat-openbsd telnet:inetutils-telnet finger prosody go-sendxmpp \
-		mosquitto mosquitto_pub:mosquitto-clients exim4:exim4-daemon-light)
+		mosquitto mosquitto_pub:mosquitto-clients ngircd inspircd atheme-services irssi weechat:weechat-curses \
+		swaks exim4:exim4-daemon-light)
 	@python -m tests.plugins.websocket.suite </dev/null || true
 	@python -m tests.npm </dev/null || true
 
@@ -115,9 +127,11 @@ autobahn: $(VENV)/.test peers ## the WebSocket conformance suite, in full: half 
 	@pytest -m autobahn --autobahn=full tests
 
 .PHONY: fuzz
-fuzz: $(VENV)/.test ## throw hostile bytes at the plugins http and mqtt; FUZZ_SECONDS=60
+fuzz: $(VENV)/.test ## throw hostile bytes at the plugins http, mqtt, irc and email; FUZZ_SECONDS=60
 	@python -m tests.plugins.http.fuzz --seconds $(FUZZ_SECONDS)
 	@python -m tests.plugins.mqtt.fuzz --seconds $(FUZZ_SECONDS)
+	@python -m tests.plugins.irc.fuzz --seconds $(FUZZ_SECONDS)
+	@python -m tests.plugins.email.fuzz --seconds $(FUZZ_SECONDS)
 
 .PHONY: chaos
 chaos: $(VENV)/.test ## kill processes at random under load, and account for each message; CHAOS_SECONDS=120

@@ -20,11 +20,12 @@ from typing import Any, Final
 
 import uvloop
 
-from benchmarks import mqtt_load, servers
+from benchmarks import irc_load, mail_load, mqtt_load, servers
 from benchmarks.crowd import gathered
 from benchmarks.h2_load import h2_load, missing
 from benchmarks.http_load import handshakes, http_load, request
 from benchmarks.members import Member, idle_bytes, told
+from benchmarks.mqtt import devices
 from benchmarks.poll_load import PAUSE_SECONDS, Poller
 from benchmarks.report import Check, Report, Row
 from benchmarks.sample import Sample, Spread
@@ -32,6 +33,7 @@ from benchmarks.servers import Running, Server, running
 from benchmarks.sse_load import Stream
 from benchmarks.stream import hub, rate
 from benchmarks.ws_load import Socket, echo_load, group_load
+from tests.house.serving import free_port
 
 CONNECTIONS = 64
 """Clients at once: enough to keep a worker busy, few enough for one thread to serve fairly."""
@@ -472,6 +474,61 @@ def mqtt_client(plan: Plan) -> Report:
     return report
 
 
+def irc(plan: Plan) -> Report:
+    """Lines of IRC into a sync consumer, against a callback of the irc library; see `irc_load`."""
+    report = Report("irc", "lines of IRC into a sync consumer, lines a second")
+    count = plan.count(40_000)
+    bare: list[float] = []
+    joined: list[float] = []
+    served: list[float] = []
+    taking: dict[str, Any] = {"consumers": "irc", "plugins": "http,irc"}
+    with contextlib.ExitStack() as stack:
+        flood = stack.enter_context(contextlib.closing(irc_load.Flood()))
+        bot = servers.gateway(**taking, options=irc_load.options(flood.port, "gateway"))
+        stack.enter_context(running(bot))
+        port = free_port()
+        rooms = servers.gateway(**taking, options=irc_load.listening(port))
+        stack.enter_context(running(rooms))
+        stack.enter_context(irc_load.bare(flood.port, "bare"))
+        for nick in ("gateway", "bare"):
+            flood.wait_for(nick)
+        for _ in range(plan.pairs):
+            bare.append(flood.rate("bare", count))
+            joined.append(flood.rate("gateway", count))
+            served.append(uvloop.run(irc_load.clients_rate(port, count)))
+    report.rows = [
+        Row("gateway, on a network, one channel", {"per s": Spread.of(joined)}),
+        Row("gateway, clients in channels of their own", {"per s": Spread.of(served)}),
+        Row("the irc library, a callback alone", {"per s": Spread.of(bare)}),
+    ]
+    report.checks = [
+        Check("lines a second, on a network", Spread.of(joined), 10_000, at_most=False),
+        Check("lines a second, of clients", Spread.of(served), 10_000, at_most=False),
+    ]
+    return report
+
+
+def email(plan: Plan) -> Report:
+    """Mail by SMTP into a sync consumer, against a bare handler of aiosmtpd's; see `mail_load`."""
+    report = Report("email", "mail by SMTP over 16 connections, mails a second")
+    count = plan.count(3200)
+    figures: dict[str, list[tuple[float, float]]] = {}
+    with contextlib.ExitStack() as stack:
+        takers = [stack.enter_context(mail_load.started(name)) for name in mail_load.TAKERS]
+        for _ in range(plan.pairs):
+            for taker in takers:
+                cost, found = uvloop.run(mail_load.deliver(taker, count))
+                figures.setdefault(taker.name, []).append((cost, found))
+    for name, rounds in figures.items():
+        cpu, per_second = zip(*rounds, strict=True)
+        spread = {"CPU µs": Spread.of(list(cpu)), "per s": Spread.of(list(per_second))}
+        report.rows.append(Row(name, spread))
+    ours, theirs = ([found for _, found in figures[name]] for name in mail_load.TAKERS)
+    shares = [one / other for one, other in zip(ours, theirs, strict=True)]
+    report.checks = [Check("rate / aiosmtpd", Spread.of(shares), 0.6, at_most=False)]
+    return report
+
+
 CASES: dict[str, Callable[[Plan], Report]] = {
     "view": view,
     "middleware": middleware,
@@ -485,7 +542,10 @@ CASES: dict[str, Callable[[Plan], Report]] = {
     "idle-events": idle_events,
     "polls": polls,
     "layer": layer,
+    "mqtt": devices,
     "mqtt-client": mqtt_client,
+    "irc": irc,
+    "email": email,
     "sleep": sleep,
     "tls": tls,
     "h2": http2,

@@ -18,12 +18,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from django_gateway.channel import Channel, Group
+    from django_gateway.commands import command
     from django_gateway.exceptions import ConsumeLater, Reject, ResponseLater
     from django_gateway.filters import mqtt_topic, path
     from django_gateway.generic import (
         Consumer,
         Demultiplexer,
+        EmailConsumer,
         HttpConsumer,
+        IrcConsumer,
         JsonLongpollConsumer,
         JsonSseConsumer,
         JsonWebsocketConsumer,
@@ -36,6 +39,8 @@ if TYPE_CHECKING:
         WebsocketMultiplexer,
     )
     from django_gateway.idempotency import idempotent
+    from django_gateway.irc import irc_channel, irc_room
+    from django_gateway.mailboxes import mailbox
     from django_gateway.message import Message
     from django_gateway.routing import include, route, route_class
 
@@ -44,8 +49,10 @@ __all__ = [
     "ConsumeLater",
     "Consumer",
     "Demultiplexer",
+    "EmailConsumer",
     "Group",
     "HttpConsumer",
+    "IrcConsumer",
     "JsonLongpollConsumer",
     "JsonSseConsumer",
     "JsonWebsocketConsumer",
@@ -59,8 +66,12 @@ __all__ = [
     "WebsocketConsumer",
     "WebsocketDemultiplexer",
     "WebsocketMultiplexer",
+    "command",
     "idempotent",
     "include",
+    "irc_channel",
+    "irc_room",
+    "mailbox",
     "mqtt_topic",
     "path",
     "route",
@@ -72,8 +83,10 @@ _HOME = {
     "ConsumeLater": "exceptions",
     "Consumer": "generic",
     "Demultiplexer": "generic",
+    "EmailConsumer": "generic",
     "Group": "channel",
     "HttpConsumer": "generic",
+    "IrcConsumer": "generic",
     "JsonLongpollConsumer": "generic",
     "JsonSseConsumer": "generic",
     "JsonWebsocketConsumer": "generic",
@@ -87,8 +100,12 @@ _HOME = {
     "WebsocketConsumer": "generic",
     "WebsocketDemultiplexer": "generic",
     "WebsocketMultiplexer": "generic",
+    "command": "commands",
     "idempotent": "idempotency",
     "include": "routing",
+    "irc_channel": "irc",
+    "irc_room": "irc",
+    "mailbox": "mailboxes",
     "mqtt_topic": "filters",
     "path": "filters",
     "route": "routing",

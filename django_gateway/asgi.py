@@ -12,7 +12,6 @@ import django
 from django.apps import apps
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
-from django.urls import get_resolver
 
 from gateway.core.errors import ConfigError
 from gateway.core.layers import open_layer
@@ -130,6 +129,8 @@ class DjangoApplication:
         router = self._router()
         router = router.only(select(router.channels(), config.workers))
         if getattr(settings, "ROOT_URLCONF", None) and router.of("http.request"):
+            from django.urls import get_resolver  # noqa: PLC0415 - only a worker has views
+
             # Now, not at the first request: code that cannot be imported stops the start.
             _ = get_resolver().url_patterns
         from django_gateway.worker import Worker  # noqa: PLC0415 - needs Django set up
@@ -170,13 +171,14 @@ def router(routing: Routing | None = None, views: Views | None = None) -> Router
     from django_gateway import auth_settings, endings  # noqa: PLC0415 - needs Django set up
     from django_gateway.attendance import attend  # noqa: PLC0415 - as above
     from django_gateway.middleware import middleware_of  # noqa: PLC0415 - as above
+    from django_gateway.recipients import recipients  # noqa: PLC0415 - as above
     from django_gateway.routing import Router  # noqa: PLC0415 - as above
 
     layer = layer_settings()
     table = Router(layer.get("ROUTING") if routing is None else routing, behind(views))
     auth_settings.check()
     endings.listen()
-    found = Router(attend(table.routes))
+    found = Router(attend([*table.routes, *recipients(table.routes)]))
     found.middleware = middleware_of(layer, found)
     return found
 

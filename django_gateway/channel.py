@@ -13,11 +13,13 @@ from __future__ import annotations
 import difflib
 import os
 from asyncio import _get_running_loop
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextvars import ContextVar
-from functools import partial
+from functools import cache, partial
+from importlib.metadata import entry_points
 from typing import Any, Final, Protocol, TypedDict, Unpack
 
+import msgspec
 from asgiref.sync import sync_to_async
 from django.db import transaction
 
@@ -46,19 +48,24 @@ class Attended(Protocol):
 Mark = tuple[int, list[tuple[Attended, Any]]]
 
 
-class Outbox:
+class Outbox(msgspec.Struct, eq=False):
     """The sends of one message's consumer, until they leave with its outcome."""
 
-    __slots__ = ("attended", "discarded", "most", "open", "sends")
+    most: int
+    """Bytes that a message may have: the layer's ``message_bytes``."""
+    sends: list[Send] = []
+    open: bool = True
+    """False once its message is settled: a task that outlives the consumer acts at once."""
+    discarded: int = 0
+    attended: list[Attended] | None = None
+    closers: list[Callable[[], None]] | None = None
+    """What lets go of what the consumer read, whatever becomes of it."""
 
-    def __init__(self, most: int) -> None:
-        self.most = most
-        """Bytes that a message may have: the layer's ``message_bytes``."""
-        self.sends: list[Send] = []
-        self.open = True
-        """False once its message is settled: a task that outlives the consumer acts at once."""
-        self.discarded = 0
-        self.attended: list[Attended] | None = None
+    def close_later(self, close: Callable[[], None]) -> None:
+        """Have ``close`` called once the message is settled."""
+        if self.closers is None:
+            self.closers = []
+        self.closers.append(close)
 
     def attend(self, what: Attended) -> None:
         """Have ``what`` finished once the consumer has returned, before its outcome is told."""
@@ -393,18 +400,28 @@ class Group:
 
 def _check_kept(content: dict[str, Any]) -> None:
     """Refuse what a message that is kept cannot say: it is for everybody who comes back."""
-    if "id" in content or "missed" in content:
-        key = "id" if "id" in content else "missed"
-        raise ValueError(
-            f"Group.send(history=…): {key!r} is the gateway's to say, so that clients can come "
-            "back; leave it out, and put a number of your own into the text"
-        )
+    parts = [content]
+    for key, own in content.items():
+        if isinstance(own, dict) and key in _protocols():
+            parts.append(own)
+    for key in ("id", "missed"):
+        if any(key in part for part in parts):
+            raise ValueError(
+                f"Group.send(history=…): {key!r} is the gateway's to say, so that clients can come "
+                "back; leave it out, and put a number of your own into the text"
+            )
     for key in ("close", "accept", "ack", "pin"):
-        if key in content:
+        if any(key in part for part in parts):
             raise ValueError(
                 f"Group.send(history=…) with {key!r} would do that again with each member that "
                 "comes back: send it without history"
             )
+
+
+@cache
+def _protocols() -> frozenset[str]:
+    """Return the names of the installed plugins: keys under which stands what is one's own."""
+    return frozenset(point.name for point in entry_points(group="gateway.plugins"))
 
 
 def _name(channel: Channel | str) -> str:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
+from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning, register  # noqa: A004 - Django's name
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import get_commands, load_command_class
 
 from django_gateway import asgi, auth_settings
+from django_gateway.filters import values_of
 from django_gateway.generic.protocols import meant_by
 from django_gateway.middleware import middleware_of
 from django_gateway.routing import Router
 from gateway.core.errors import GatewayError
+
+EMAIL_BACKEND: Final = "django_gateway.mail.EmailBackend"
 
 
 @register("gateway")
@@ -76,6 +80,39 @@ def check_protocols(**_: Any) -> Sequence[CheckMessage]:
 
 
 @register("gateway")
+def check_networks(**_: Any) -> Sequence[CheckMessage]:
+    """``gateway.W003``: a route is for a network of IRC that the settings do not have."""
+    try:
+        table = Router(asgi.layer_settings().get("ROUTING"))
+        routes = [one for one in table.routes if any(c.startswith("irc.") for c in one.channels)]
+        named = {one: values_of(one.filters.get("network", ())) for one in routes}
+        if not any(named.values()):
+            return []
+        known = _networks()
+    except Exception:  # noqa: BLE001 - the other checks say so
+        return []
+    return [
+        Warning(
+            f"{one!r}: there is no network {network!r} in the settings, so nothing comes from it; "
+            f"there are {', '.join(sorted(known))}",
+            hint=f"Write [irc.networks.{network}], as the gateway reads it, or the name of one.",
+            id="gateway.W003",
+        )
+        for one, networks in named.items()
+        for network in networks
+        if network not in known
+    ]
+
+
+def _networks() -> set[str]:
+    """Return the names of all networks of IRC: those to join, and the gateway's own."""
+    from gateway.core.boot import Options, boot  # noqa: PLC0415 - only then
+
+    config: Any = boot(Options(plugins="irc")).settings.tables["irc"]
+    return {*config.networks, config.network}
+
+
+@register("gateway")
 def check_middleware(**_: Any) -> Sequence[CheckMessage]:
     """``gateway.E004``: a middleware of the consumers cannot be imported or made."""
     try:
@@ -95,6 +132,27 @@ def check_middleware(**_: Any) -> Sequence[CheckMessage]:
             )
         ]
     return []
+
+
+@register("gateway")
+def check_mail(**_: Any) -> Sequence[CheckMessage]:
+    """``gateway.W004``: Django's mail goes to the gateway, which takes none."""
+    if getattr(settings, "EMAIL_BACKEND", "") != EMAIL_BACKEND:
+        return []
+    try:
+        served, _origin = asgi.effective().sources.plugins()
+    except (ImproperlyConfigured, GatewayError):  # the other checks say so
+        return []
+    if "email" in served:
+        return []
+    return [
+        Warning(
+            f"EMAIL_BACKEND hands mail to the gateway, whose plugins here are {', '.join(served)}",
+            hint="Add 'email' to GATEWAY['plugins']; one that runs with other settings than these "
+            "may have it.",
+            id="gateway.W004",
+        )
+    ]
 
 
 @register("gateway")

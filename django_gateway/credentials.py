@@ -17,6 +17,8 @@ log = logging.getLogger("django.security.csrf")
 
 KINDS: Final = frozenset({"connect", "request", "authenticate"})
 """The last words of the channels whose messages bring credentials."""
+MAIL: Final = "email.receive"
+"""A mail says so by itself: no other message of its connection belongs to it."""
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 """Methods that change nothing (RFC 9110 section 9.2.1)."""
 _OVER_TLS: Final = frozenset({"https", "wss"})
@@ -55,7 +57,7 @@ class Credentials:
 
 def brings_credentials(channel: str) -> bool:
     """Return whether messages of ``channel`` say who their sender is."""
-    return channel.rpartition(".")[2] in KINDS
+    return channel.rpartition(".")[2] in KINDS or channel == MAIL
 
 
 def credentials_of(

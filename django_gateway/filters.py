@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from itertools import product
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
@@ -47,10 +48,12 @@ class Filter:
     def __str__(self) -> str:
         return self.text
 
-    @property
-    def wants(self) -> str:
-        """What the gateway has to ask for elsewhere so that this may match; empty: nothing."""
-        return ""
+    def wants(self, beside: Mapping[str, Chain]) -> tuple[str, ...]:
+        """Return what the gateway has to ask for elsewhere so that this may match, if anything.
+
+        ``beside`` are all filters of its route, by key.
+        """
+        return ()
 
 
 Chain = tuple[Filter, ...]
@@ -120,10 +123,9 @@ class TopicFilter(Filter):
         self.topic = "/".join(plain)
         """The topic filter as brokers know it."""
 
-    @property
-    def wants(self) -> str:
-        """The topic filter, to subscribe to."""
-        return self.topic
+    def wants(self, beside: Mapping[str, Chain]) -> tuple[str, ...]:
+        """Return the topic filter, to subscribe to."""
+        return (self.topic,)
 
     def prefix(self) -> Filter:
         """Return the filter of a beginning. Raises ImproperlyConfigured for one that ends in #."""
@@ -176,10 +178,23 @@ def mqtt_topic(topic: str) -> Filter:
     return TopicFilter(topic)
 
 
-def wanted_by(chain: Chain) -> str:
-    """Return what a chain of filters wants from elsewhere; empty: nothing, or it cannot be said."""
-    wants = [one.wants for one in chain]
-    return "".join(wants) if all(wants) else ""
+def wanted_by(chain: Chain, beside: Mapping[str, Chain]) -> list[str]:
+    """Return what a chain of filters wants from elsewhere; nothing where it cannot be said."""
+    return ["".join(parts) for parts in product(*(one.wants(beside) for one in chain))]
+
+
+_VALUES = re.compile(r"\^?(?:\((?:\?:)?(?P<several>[^()]*)\)|(?P<one>[^()|]*?))(?:\$|\\Z)?")
+
+
+def values_of(chain: Chain) -> tuple[str, ...]:
+    """Return the values that a filter is for, where it names them: ``a``, ``^a$``, ``^(a|b)$``."""
+    found = _VALUES.fullmatch(chain[0].pattern.pattern) if len(chain) == 1 else None
+    if found is None:
+        return ()
+    values = (found["several"] or found["one"] or "").split("|")
+    if not all(re.fullmatch(r"(?:[\w-]|\\\W)+", value) for value in values):
+        return ()
+    return tuple(re.sub(r"\\(.)", r"\1", value) for value in values)
 
 
 _EXPRESSION = re.compile(r"\(\?P<|^\^|\$$")
@@ -231,6 +246,11 @@ def read(where: str, key: str, value: Any) -> Filter:
         raise ImproperlyConfigured(
             f"{where}: the filter {key}={value!r} is not a regular expression; write it as a "
             f"str: {key}=r'^…$'"
+        )
+    if key == "channel" and value.startswith("irc._"):
+        raise ImproperlyConfigured(
+            f"{where}: the filter channel={value!r} is the name of a group, as irc_channel() says "
+            "it; the filter of a channel is irc_room('#room')"
         )
     if key == "path" and re.search(r"(?<!\?P)<\w+:\w+>", value):
         raise ImproperlyConfigured(

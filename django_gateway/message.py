@@ -11,6 +11,9 @@ from django_gateway.channel import Channel, outbox
 from gateway.core.layers.base import send
 
 if TYPE_CHECKING:
+    from email.message import EmailMessage
+
+    from django_gateway.received import Attachment, Received
     from django_gateway.sessions import BrowserSession, ChannelSession
 
 
@@ -125,15 +128,60 @@ class Message:
             self.user = await auser_of(self)
         return self.user
 
+    # ------------------------------------------------ of a mail
+
+    @cached_property
+    def mail(self) -> Received:
+        """Return the mail of an ``email.receive``, read as far as it is asked for.
+
+        LookupError for a message that is none.
+        """
+        from django_gateway.received import Received  # noqa: PLC0415 - needs settings
+
+        return Received(self)
+
+    @property
+    def email(self) -> EmailMessage:
+        """The mail as Python's ``email`` has it, all of it in memory; it never raises on a
+        broken one. LookupError for a message that is none.
+        """  # noqa: D205 - one sentence
+        return self.mail.email
+
+    async def aemail(self) -> EmailMessage:
+        """Async twin of `email`."""
+        return await self.mail.aemail()
+
+    @property
+    def attachments(self) -> list[Attachment]:
+        """What came with a mail, as Django's files, closed once the consumer has returned.
+
+        LookupError for a message that is none.
+        """
+        return self.mail.attachments
+
+    async def aattachments(self) -> list[Attachment]:
+        """Async twin of `attachments`."""
+        return await self.mail.aattachments()
+
+    @property
+    def thread(self) -> str:
+        """What all mails of one conversation have in common: the Message-ID of its first."""
+        return self.mail.thread
+
+    # ------------------------------------------------ of any message
+
     @property
     def text(self) -> str | None:
-        """The text, or the bytes decoded from UTF-8; None where there is neither."""
+        """The text, or the bytes decoded from UTF-8; None where there is neither.
+
+        Of a mail its first text, `mail.text`, wherever that stands.
+        """
         text = self.content.get("text")
         if text is not None:
             return str(text)
         data = self.content.get("bytes")
         if data is None:
-            return None
+            return self.mail.text if "rcpt_to" in self.content else None
         try:
             return str(data, "utf-8")
         except UnicodeDecodeError:

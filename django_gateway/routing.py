@@ -249,14 +249,19 @@ class Router:
 
     def _wants(self) -> Iterator[str]:
         for channel, routes in self._by_channel.items():
-            wants = {wanted_by(chain) for one in routes for chain in one.filters.values()}
-            for what in sorted(wants - {""}):
+            wants = {
+                what
+                for one in routes
+                for chain in one.filters.values()
+                for what in wanted_by(chain, one.filters)
+            }
+            for what in sorted(wants):
                 try:
                     yield names.wanted(channel, what)
                 except ValueError:
                     raise ImproperlyConfigured(
-                        f"ROUTING: {what!r} is too long to be asked for; name it in the settings "
-                        "of the broker: mqtt.brokers.NAME.subscribe"
+                        f"ROUTING: {what!r} is too long to be asked for; name it in the settings: "
+                        "mqtt.brokers.NAME.subscribe, irc.networks.NAME.channels"
                     ) from None
 
     def only(self, channels: Collection[str]) -> Router:

@@ -23,7 +23,6 @@ from django_gateway.middleware import ConsumerCall, Middleware, check_result
 from django_gateway.reports import report
 from django_gateway.routing import Route, Router
 from django_gateway.signals import consumer_finished, consumer_started
-from gateway.core.layers import codec
 from gateway.core.layers.base import (
     ACCEPTED,
     FAILED,
@@ -35,9 +34,11 @@ from gateway.core.layers.base import (
     Layer,
     Outcome,
 )
+from gateway.core.layers.codec import decode
 from gateway.core.metrics import Counter, Drop, Metrics
 
 NO_ROUTE: Final = Outcome(UNROUTED)
+ONE_OK: Final = (OK,)
 FIRST_DELAY: Final = 0.1
 """Seconds that `ConsumeLater` waits at first; it doubles, so ten tries span 51 seconds."""
 LONGEST_DELAY: Final = 30.0
@@ -71,6 +72,8 @@ class Runner:
         self._middleware: Middleware | None = router.middleware
         self._metrics = metrics
         self._counters: dict[tuple[str, str], Counter] = {}
+        self._accepted: dict[str, Counter] = {}
+        """Those of what was accepted, by channels that are no addresses."""
         self._aside: Iterator[Any] = cycle(
             [ThreadSensitiveContext() for _ in range(threads)] or [None]
         )
@@ -89,28 +92,38 @@ class Runner:
 
         From the first asynchronous consumer on it is handed over.
         """
+        channel, attempt = delivery.channel, delivery.attempt
+        match, call, settle = self._router.match, self._call, self._layer.settle
+        most = self._layer.options.message_bytes
+        accepted = self._accepted.get(channel) or self._counter(channel, ACCEPTED)
         for index, payload in enumerate(delivery.payloads):
-            box = Outbox(self._layer.options.message_bytes)
+            box = Outbox(most)
             try:
-                message = Message(codec.decode(payload), delivery.channel, delivery.attempt)
-                match = self._router.match(message)
-                if match is None:
+                message = Message(decode(payload), channel, attempt)
+                matched = match(message)
+                if matched is None:
                     outcome = NO_ROUTE
-                elif _on_loop(match[0], message):
-                    hand_over(delivery, index, None)
-                    return
                 else:
+                    route, arguments = matched
+                    if route.is_async or (route.on_loop is not None and route.on_loop(message)):
+                        hand_over(delivery, index, None)
+                        return
                     context = base.copy()
-                    found = context.run(self._call, match[0], message, match[1], box)
+                    found = context.run(call, route, message, arguments, box)
                     if found.__class__ is not Outcome:
-                        running = Running(found, match[0], message, box, context)
+                        running = Running(found, route, message, box, context)
                         hand_over(delivery, index, running)
                         return
                     outcome = found
             except Exception as error:  # noqa: BLE001 - routing, which no consumer answers for
                 outcome = self._outcome_of(error, "the routing table", delivery)
+            if outcome is OK and not box.discarded and box.closers is None:  # nearly every message
+                box.open = False
+                accepted.value += 1
+                settle(delivery, ONE_OK, box.sends)
+                continue
             self._close(box, outcome, delivery)
-            self._layer.settle(delivery, (outcome,), box.sends)
+            settle(delivery, (outcome,), box.sends)
             if outcome.kind != ACCEPTED:
                 return
 
@@ -126,7 +139,8 @@ class Runner:
                 consumer_started.send(Runner, message=message)
             try:
                 if self._middleware is None:
-                    result = route.consumer(message, **arguments)
+                    consumer = route.consumer
+                    result = consumer(message, **arguments) if arguments else consumer(message)
                     if result is not None:
                         check_result(route, result)
                     outcome = OK
@@ -162,7 +176,7 @@ class Runner:
                     )
                     running = None
                 else:
-                    message = Message(codec.decode(payload), delivery.channel, delivery.attempt)
+                    message = Message(decode(payload), delivery.channel, delivery.attempt)
                     match = self._router.match(message)
                     if match is None:
                         outcome = NO_ROUTE
@@ -233,6 +247,8 @@ class Runner:
         if isinstance(error, Reject):
             return Outcome(REJECTED, error.code, error.reason)
         if isinstance(error, ConsumeLater):
+            if isinstance(subject, Message) and subject.__dict__.get("spent"):
+                return Outcome(FAILED, cause="spent")  # what came beside it cannot be read again
             delay = error.delay
             if delay is None:
                 delay = min(FIRST_DELAY * 2 ** (subject.attempt - 1), LONGEST_DELAY)
@@ -259,20 +275,30 @@ class Runner:
     def _close(self, box: Outbox, outcome: Outcome, delivery: Delivery) -> None:
         """Count, and let nothing more into the outbox."""
         box.open = False
+        if box.closers is not None:
+            for close in box.closers:
+                close()
         channel = delivery.channel
-        if "!" in channel:
-            channel = channel[: channel.index("!") + 1]
         if outcome.kind != ACCEPTED:
             box.discard()
         if box.discarded:
-            self._metrics.drop(Drop.DISCARDED, box.discarded, where=channel)
-        counter = self._counters.get((channel, outcome.kind))
+            where = channel[: channel.find("!") + 1] or channel
+            self._metrics.drop(Drop.DISCARDED, box.discarded, where=where)
+        self._counter(channel, outcome.kind).value += 1
+
+    def _counter(self, channel: str, outcome: str) -> Counter:
+        """Return the counter of what came by a channel and ended so."""
+        if "!" in channel:
+            channel = channel[: channel.index("!") + 1]
+        counter = self._counters.get((channel, outcome))
         if counter is None:
             counter = self._metrics.counter(
-                "gateway_consumed_total", channel=channel, outcome=outcome.kind
+                "gateway_consumed_total", channel=channel, outcome=outcome
             )
-            self._counters[channel, outcome.kind] = counter
-        counter.value += 1
+            self._counters[channel, outcome] = counter
+            if outcome == ACCEPTED:
+                self._accepted[channel] = counter
+        return counter
 
 
 def _on_loop(route: Route, message: Message) -> bool:

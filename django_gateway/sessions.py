@@ -2,8 +2,9 @@
 
 ``message.channel_session``
     A Django session of the connection's own, found by its reply channel, whichever worker runs
-    the message. Saved when the consumer has returned, if it was changed; deleted when a
-    consumer of the connection's ``disconnect`` has returned.
+    the message; of a mail that of its thread, whichever connection brings it. Saved when the
+    consumer has returned, if it was changed; deleted when a consumer of the connection's
+    ``disconnect`` has returned.
 ``message.http_session``
     The session of the cookie that the connection, or the request, was opened with; None
     without one.
@@ -34,7 +35,7 @@ from django.utils.crypto import salted_hmac
 
 from django_gateway import auth_settings
 from django_gateway.channel import outbox
-from django_gateway.credentials import brings_credentials, session_key_of
+from django_gateway.credentials import MAIL, brings_credentials, session_key_of
 from django_gateway.exceptions import ConsumeLater
 from django_gateway.message import Message
 from django_gateway.routing import is_async
@@ -164,6 +165,8 @@ def channel_session_of(message: Message) -> ChannelSession:
             f"a message of {channel!r} has no channel_session: no other follows it. What is to "
             "last from one request to the next belongs into http_session"
         )
+    if channel == MAIL and (thread := message.thread):
+        name = f"{channel}!{thread}"  # no reply channel is called so
     session = session_for_reply_channel(name)
     if word == "connect" and not message.content.get("order"):
         session.begin()

@@ -39,3 +39,8 @@ def tell(message: Message) -> None:
 def take(message: Message) -> None:
     if message["bytes"] == b"last":
         Channel(address("mqtt.publish", "bench/done")).send({"bytes": b"", "qos": 1})
+
+
+def take_line(message: Message) -> None:
+    if message["text"] == "last":
+        message.reply("done")

@@ -16,3 +16,4 @@ group = [
 events = [route("sse.connect", consumers.join)]
 polls = [route("longpoll.connect", consumers.join)]
 mqtt = [route("mqtt.receive", consumers.take)]
+irc = [route("irc.receive", consumers.take_line)]

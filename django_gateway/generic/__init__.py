@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from django_gateway.generic.base import BaseConsumer, Consumer
+from django_gateway.generic.email import EmailConsumer
 from django_gateway.generic.http import HttpConsumer
+from django_gateway.generic.irc import IrcConsumer
 from django_gateway.generic.longpoll import JsonLongpollConsumer, LongpollConsumer
 from django_gateway.generic.mqtt import MqttConsumer
 from django_gateway.generic.multiplexing import Demultiplexer, Multiplexer
@@ -19,7 +21,9 @@ __all__ = [
     "BaseConsumer",
     "Consumer",
     "Demultiplexer",
+    "EmailConsumer",
     "HttpConsumer",
+    "IrcConsumer",
     "JsonLongpollConsumer",
     "JsonSseConsumer",
     "JsonWebsocketConsumer",

@@ -145,6 +145,11 @@ class BaseConsumer:
         return dict(mapping)
 
     @classmethod
+    def named(cls) -> set[str]:
+        """Return the names of methods that are called besides those for kinds of messages."""
+        return set(cls.method_mapping.values())
+
+    @classmethod
     def calls(cls, method: str) -> list[Call]:
         """Return what is called for a message that ``method`` takes. Any that is async makes
         the route async.
@@ -266,7 +271,8 @@ class Consumer(BaseConsumer):
         _check_names(cls, {kind for several in kinds.values() for kind in several})
         for protocol, several in kinds.items():
             taken = [kind for kind in several if cls._takes(kind, several)]
-            if not any(cls._has(kind) for kind in taken) and not (_joins(cls) and taken):
+            enough = any(cls._has(kind) for kind in taken) or (_joins(cls) and taken)
+            if not enough and not cls._takes_more():
                 raise ImproperlyConfigured(
                     f"{name_of(cls)} has no method for a message of {protocol!r}, which are "
                     f"{', '.join(several)}; write def {_wanted(several)}(self, message)"
@@ -305,6 +311,11 @@ class Consumer(BaseConsumer):
         if kind == "disconnect" and "connect" not in kinds:
             return _own(cls, kind)
         return callable(getattr(cls, kind, None)) and not hasattr(BaseConsumer, kind)
+
+    @classmethod
+    def _takes_more(cls) -> bool:
+        """Whether it has routes besides those of its methods for kinds of messages."""
+        return False
 
     @classmethod
     def _has(cls, kind: str) -> bool:
@@ -486,7 +497,7 @@ def _check_names(kind: type[Consumer], kinds: set[str]) -> None:
     if kind.stateful:
         kinds = {*kinds, "reconnected"}
     missing = [one for one in kinds if not _own(kind, one)]
-    for name in sorted(written - kinds - set(kind.method_mapping.values())):
+    for name in sorted(written - kinds - kind.named()):
         if name.startswith("_") or hasattr(Consumer, name):
             continue
         close = difflib.get_close_matches(name, missing, n=1, cutoff=0.8)

@@ -33,6 +33,9 @@ from django_gateway.testing.websocket import WebSocket
 from gateway.core.layers.base import Layer
 
 if TYPE_CHECKING:
+    from django_gateway.testing.email import Correspondent, SentMail
+    from django_gateway.testing.irc import IrcClient
+    from django_gateway.testing.ircnetwork import IrcNetwork
     from django_gateway.testing.mqtt import MqttDevice
 
 LONGEST: Final = 3600.0
@@ -287,6 +290,43 @@ class GatewayClient(Client):
         from django_gateway.testing.mqtt import MqttDevice  # noqa: PLC0415 - only then
 
         return MqttDevice(self, client_id, **asked)
+
+    def email(self, address: str, **asked: Any) -> Correspondent:
+        """Return somebody who sends mail to the application, and gets mail from it.
+
+        ``username`` and ``password`` (SMTP AUTH), ``helo``, ``tls`` and ``host`` say how. What the
+        application sends goes nowhere else than to `outbox`.
+        """
+        from django_gateway.testing.email import Correspondent  # noqa: PLC0415 - only then
+
+        return Correspondent(self, address, **asked)
+
+    @property
+    def outbox(self) -> list[SentMail]:
+        """All mail that the application has sent, in order: through the gateway, and what
+        Django's own backend for tests kept.
+        """  # noqa: D205 - one sentence
+        from django_gateway.testing.email import outbox_of  # noqa: PLC0415 - only then
+
+        return outbox_of(self.site)
+
+    def irc(self, nick: str, **asked: Any) -> IrcClient:
+        """Return a client of IRC, to be connected as a WebSocket is.
+
+        ``username``, ``realname``, ``password``, ``sasl`` (account and password) and
+        ``capabilities`` say how.
+        """
+        from django_gateway.testing.irc import IrcClient  # noqa: PLC0415 - only then
+
+        return IrcClient(self, nick, **asked)
+
+    def irc_network(
+        self, name: str, *, nick: str = "gateway", host: str = "users.test"
+    ) -> IrcNetwork:
+        """Return a stand-in for a network that the gateway has joined, as ``nick``: for bots."""
+        from django_gateway.testing.ircnetwork import IrcNetwork  # noqa: PLC0415 - only then
+
+        return IrcNetwork(self, name, nick=nick, host=host)
 
     def stream(self, plugin: str, *, separator: bytes = b"\n", host: str = "127.0.0.1") -> Stream:
         """Return a connection to a plugin that speaks bytes, connected as a WebSocket is."""

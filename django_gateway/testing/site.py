@@ -129,7 +129,8 @@ class Site:
         invalid, before = self.gateway.invalid, self._invalid
         self._invalid = invalid
         if invalid > before:
-            said = [text for text in self.gateway.complaints if "invalid reply" in text]
+            complaints = self.gateway.complaints
+            said = [text for text in complaints if "invalid reply" in text] or complaints
             raise InvalidReplyError(
                 report(
                     "the gateway dropped a reply that the protocol does not allow",
@@ -154,6 +155,12 @@ class Site:
         if found is not None and channel not in {name, source}:
             raise LookupError(f"the next message of {source!r} is for {name!r}, not {channel!r}")
         return found
+
+    def taken(self, prefix: str) -> tuple[str, bytes] | None:
+        """Take the next message to any address of a prefix: its name, and what it says, encoded."""
+        layer = self.worker.layer
+        name, found = self.gateway.loop.do(layer.areceive([prefix]))
+        return None if name is None or found is None else (name, codec.encode(found))
 
     def parts(self) -> list[tuple[str, list[str]]]:
         """Return what may explain a failure."""

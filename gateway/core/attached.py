@@ -12,7 +12,7 @@ from gateway.core import farewell, pinning, plugin
 from gateway.core.conversation import Branch, Conversation
 from gateway.core.emission import branch, break_off, emit, last_words, seldom
 from gateway.core.errors import LocalProtocolError, RemoteProtocolError
-from gateway.core.layers.base import ACCEPTED, Outcome
+from gateway.core.layers.base import ACCEPTED, OK, Outcome
 from gateway.core.metrics import Drop
 from gateway.core.outbox import GONE, Outbox, Waiting
 from gateway.core.plugin import (
@@ -29,7 +29,7 @@ from gateway.core.plugin import (
     Wire,
     Write,
 )
-from gateway.core.reply import InvalidReply
+from gateway.core.reply import OURS, InvalidReply
 from gateway.core.timers import Timers
 
 if TYPE_CHECKING:
@@ -47,9 +47,6 @@ PEER: Final = 0
 SEND: Final = 1
 OUTCOME: Final = 2
 GATEWAY: Final = 3
-
-OURS: Final = ("ack", "ack_channel", "pin", "accept", "close")
-"""The keys of a reply that are the core's to heed."""
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -247,8 +244,17 @@ class Connection(Conversation, plugin.Connection):
 
     def _perform(self, cause: int, method: Any, args: tuple[Any, ...]) -> None:
         self.cause = cause
+        flow = None
         try:
-            for action in method(*args):
+            actions = method(*args)
+            if cause == PEER and actions.__class__ is list and len(actions) > 1:
+                # What one read brings leaves as one delivery, if it is of one conversation.
+                flow = self.context.engine.flow
+                if flow.gathered is None:
+                    flow.gathered = {}
+                else:
+                    flow = None
+            for action in actions:
                 if self.state >= LOST:
                     break
                 kind = action.__class__
@@ -283,6 +289,8 @@ class Connection(Conversation, plugin.Connection):
             self.end(b"" if error.answer is None else error.answer, cause)
         except Exception as error:  # noqa: BLE001 - a fault in a session costs that session only
             self._broken(error)
+        if flow is not None:
+            flow.part()
 
     def _broken(self, error: Exception) -> None:
         context = self.context
@@ -346,6 +354,11 @@ class Connection(Conversation, plugin.Connection):
                 return
         self.tell(token, outcome)
 
+    def handled(self, tokens: list[Any]) -> None:
+        """Hear that several of its messages, none of which was a connect, were accepted."""
+        if self.state < LOST or self.session.heeds_late:
+            self.enter(OUTCOME, self.session.accepted, tokens)
+
     def tell(self, token: Any, outcome: Outcome) -> None:
         """Tell the session an outcome, if it wants to know."""
         if token is not None and (self.state < LOST or self.session.heeds_late):
@@ -401,6 +414,9 @@ class Connection(Conversation, plugin.Connection):
         except InvalidReply as error:
             self.invalid(str(error))
             return
+        if reply is None:
+            context.engine.answer(payload, conversation.reply_channel, OK)
+            return
         if (
             self.session.frames_replies
             and self.direct
@@ -421,8 +437,7 @@ class Connection(Conversation, plugin.Connection):
         outbox = self.outbox
         token = None
         if "ack" in reply or "ack_channel" in reply:
-            if outbox is None:
-                outbox = self.outbox = Outbox(self)
+            outbox = self.outbox = outbox or Outbox(self)
             token = outbox.token(conversation, reply)
             if token is None:
                 self.invalid("'ack' needs an 'ack_channel', a name with '?', and the reverse")
@@ -450,9 +465,9 @@ class Connection(Conversation, plugin.Connection):
         if self.state != OPEN:
             self.context.drop(Drop.GONE)
         elif not self.takes or (self.outbox is not None and self.outbox.waiting):
-            self._wait(Waiting(conversation, reply, None, frame, size, place))
+            self._wait(Waiting(conversation, reply, None, frame, size, place, grouped=True))
         elif frame is None:
-            self.send_now(conversation, reply, None)
+            self.enter(SEND, self.session.group_send, conversation.key, reply)
         else:
             self.wire.write(frame)
 

@@ -34,7 +34,7 @@ import ssl
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, Protocol
 
 import msgspec
 from twisted.internet.error import ConnectionDone
@@ -90,10 +90,35 @@ def target(text: str, setting: str = "connect", name: str = "") -> Target:
     return Target(name=name, host=found.host, port=found.port, path=found.path, tls=found.tls)
 
 
+def client_tls(where: str, config: Any) -> ssl.SSLContext:
+    """Return what TLS is spoken with, as the settings ``where`` say.
+
+    They may have ``ca`` and ``verify`` (`ClientPlugin`), and PEM files ``certificate`` and ``key``:
+    what we show. Raises ConfigError that names the setting.
+    """
+    context = ssl.create_default_context()
+    ca, certificate = getattr(config, "ca", ""), getattr(config, "certificate", "")
+    if ca:
+        try:
+            context.load_verify_locations(Path(ca))
+        except (OSError, ssl.SSLError) as error:
+            raise ConfigError(f"{where}.ca: {ca!r}: {error}") from None
+    if certificate:
+        try:
+            # Without a password a key that has one fails, and asks nobody at a terminal.
+            context.load_cert_chain(certificate, config.key or None, password="")
+        except (OSError, ssl.SSLError) as error:
+            raise ConfigError(f"{where}.certificate: {certificate!r}: {error}") from None
+    if not getattr(config, "verify", True):
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
 class Link:
     """How one kept connection is; what `keep_connected` says of it."""
 
-    __slots__ = ("attempts", "error", "state")
+    __slots__ = ("attempts", "error", "least", "state")
 
     def __init__(self) -> None:
         self.state = "idle"
@@ -102,6 +127,9 @@ class Link:
         """How often it was tried to connect, since it was begun."""
         self.error = ""
         """Why the last attempt, or the last connection, ended."""
+        self.least = 0.0
+        """Seconds to wait at least before the next attempt, once: the peer does not want us back
+        sooner."""
 
     def facts(self) -> Mapping[str, Any]:
         """Return that for a health check."""
@@ -131,11 +159,16 @@ async def keep_connected(
     ``patience`` seconds, and is cancelled then; a library that blocks belongs on a thread
     (`asyncio.to_thread`), so that the loop goes on. After a failure it is waited, up to
     half a second at first, then up to twice as long each time, ``longest`` seconds at most;
-    a connection that lasted half a minute begins that anew. ``link`` is kept current.
+    a connection that lasted half a minute begins that anew. ``link`` is kept current; if its
+    ``least`` was set, that is waited at least.
 
     Counted are ``gateway_NAME_connect_attempts_total`` and
-    ``gateway_NAME_connect_failures_total``.
+    ``gateway_NAME_connect_failures_total``. In a test's gateway (`Context.outbound`) nothing is
+    connected to.
     """
+    if not context.outbound:
+        link.error = "a test's gateway connects to nobody"
+        await asyncio.Event().wait()
     wait = FIRST_WAIT
     labels = {"target": label} if label else {}
     whom = f"{label}: " if label else ""
@@ -150,6 +183,7 @@ async def keep_connected(
             link.state = "waiting"
             # Anywhere in the second half: spread, and yet later each time.
             pause = wait * random.uniform(0.5, 1.0)  # noqa: S311 - it spreads, it hides nothing
+            pause, link.least = max(pause, link.least), 0.0
             what = "cannot connect" if since is None else "the connection has ended"
             context.log.warning("%s%s (%s); again in %.1f s", whom, what, link.error, pause)
             await asyncio.sleep(pause)
@@ -273,19 +307,7 @@ class ClientPlugin(ProtocolPlugin):
             self._keeping = self.context.spawn(self._keep())
 
     def _tls(self, target: Target) -> ssl.SSLContext | None:
-        if not target.tls:
-            return None
-        context = ssl.create_default_context()
-        ca = getattr(self.config, "ca", "")
-        if ca:
-            try:
-                context.load_verify_locations(Path(ca))
-            except (OSError, ssl.SSLError) as error:
-                raise ConfigError(f"{self.name}.ca: {ca!r}: {error}") from None
-        if not getattr(self.config, "verify", True):
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-        return context
+        return client_tls(self.name, self.config) if target.tls else None
 
     async def _keep(self) -> None:
         if not self.alone:
@@ -374,10 +396,26 @@ class ClientPlugin(ProtocolPlugin):
             self.context.reply(connection, conversation, message)
 
 
+class Dialer(Protocol):
+    """Whose connections they are: a `ClientPlugin`, or what else makes sessions and gives names.
+
+    ``config`` may have ``connect_timeout`` and ``retry_longest``.
+    """
+
+    config: Any
+    context: Context
+
+    def session(self, target: Target) -> Session:
+        """Return the session of a new connection to ``target``."""
+
+    def name_of(self, target: Target, conversation: str | None) -> str | None:
+        """Return the address of a conversation, None where it has none."""
+
+
 class Dial:
     """One target and its connection. Of a stream plugin it has what `StreamProtocol` uses."""
 
-    def __init__(self, plugin: ClientPlugin, target: Target, tls: ssl.SSLContext | None) -> None:
+    def __init__(self, plugin: Dialer, target: Target, tls: ssl.SSLContext | None) -> None:
         self.context = plugin.context
         self.target = target
         self.link = Link()
@@ -407,12 +445,13 @@ class Dial:
         )
 
     async def _once(self, connected: Callable[[], None]) -> None:
-        protocol = Outgoing(self)
+        protocol = self.outgoing()
         loop = self.context.loop
         target = self.target
-        name = None if self._ssl is None else target.host or "localhost"
-        tls: dict[str, Any] = {"ssl": self._ssl, "server_hostname": name}
         try:
+            context = self.tls()
+            name = None if context is None else target.host or "localhost"
+            tls: dict[str, Any] = {"ssl": context, "server_hostname": name}
             if target.path:
                 await loop.create_unix_connection(lambda: Bridge(protocol), target.path, **tls)
             else:
@@ -425,6 +464,14 @@ class Dial:
         finally:
             self.tried.set()
             protocol.cut_off()
+
+    def tls(self) -> ssl.SSLContext | None:
+        """Return what TLS is spoken with by the next connection, None for none."""
+        return self._ssl
+
+    def outgoing(self) -> Outgoing:
+        """Return the protocol of a new connection."""
+        return Outgoing(self)
 
     def stop(self) -> None:
         """Connect no more; a connection that is there ends in its own words."""

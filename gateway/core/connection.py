@@ -42,7 +42,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -56,6 +56,7 @@ from gateway.core.conversation import Conversation
 from gateway.core.deadlines import Deadlines
 from gateway.core.errors import PluginError
 from gateway.core.flow import Flow
+from gateway.core.gathering import Gathered
 from gateway.core.groups import Announced, Groups
 from gateway.core.layers import codec
 from gateway.core.layers.base import Layer, Outcome
@@ -66,6 +67,7 @@ from gateway.core.layers.edge import (
     FULL,
     GAP,
     GROUP,
+    HANDLED,
     JOIN,
     MESSAGE,
     OUTCOME,
@@ -102,7 +104,8 @@ class Engine:
 
     ``layer`` is a `Layer`, whose edge is opened, or an `Edge` that hands its items to
     ``deliver``. ``unavailable_timeout`` (seconds) is ``[layer] unavailable_timeout``. With
-    ``access`` each connection's end is told to that.
+    ``access`` each connection's end is told to that. ``protocols`` are the names of all plugins
+    that there are, served here or not: keys of a reply that are one protocol's own.
     """
 
     def __init__(
@@ -114,12 +117,15 @@ class Engine:
         *,
         unavailable_timeout: float = 30.0,
         access: AccessLog | None = None,
+        protocols: Iterable[str] = (),
     ) -> None:
         self.settings = settings
         self.metrics = metrics
         self.loop = loop
         self.access = access
+        self.protocols = frozenset(protocols)
         self.deadlines = Deadlines(loop)
+        self.layer = layer
         self.edge = layer.edge(self.deliver) if isinstance(layer, Layer) else layer
         self.settles = not isinstance(layer, Layer) or "deliveries" in layer.extensions
         """Whether the layer says what became of a message."""
@@ -143,11 +149,15 @@ class Engine:
         self.acks = 0
         """How many acknowledgements were asked for; the last one's token."""
         self.draining = False
+        self.outbound = True
+        """Whether plugins may connect out."""
         self._ends: list[tuple[str, str, bytes | None, str | None]] = []
         """Ends that the layer could not be told, for when it is back."""
         self._leaves: list[Announced] = []
         """The memberships that ended with them and whose leaves are to be told."""
         self._listeners: dict[str, tuple[str, Callable[[str, Message], None]]] = {}
+        self.gathered: list[Gathered] = []
+        """The groups that plugins serve themselves."""
         self._buses: dict[str, Callable[[Message], None]] = {}
         """By group: who hears what the same plugin tells in any process."""
         metrics.gauge("gateway_unsettled", lambda: len(self.flow.flights))
@@ -192,6 +202,10 @@ class Engine:
                         if self.groups.busy:
                             self.groups.catch_up(conversation)
                         conversation.owner.reply(conversation, item[2])
+                elif code == HANDLED:
+                    if self.groups.busy:
+                        self._catch_up(item[1])
+                    self.flow.handled(item[1], item[2], item[3])
                 else:
                     self._seldom(code, item)
             except Exception:
@@ -242,15 +256,15 @@ class Engine:
         if channel.startswith(PREFIX) and process_of(channel) is not None:
             self.relay.heard(channel, payload)
             return
+        if self.gathered and any(one.heard(channel) for one in self.gathered):
+            return
         if (late := self.late.get(channel)) is not None:
             late(payload)
             return
         if (parting := self.parting.get(channel)) is not None and pinned_late(parting, payload):
             return
         self.metrics.drop(Drop.GONE, where=channel.partition(".")[0])
-        ack = ack_of(payload)
-        if ack is not None:
-            self.acknowledge(*ack, channel, GONE)
+        self.answer(payload, channel, GONE)
 
     def _up(self, *, rejoined: bool) -> None:
         self.process = self.edge.process
@@ -264,6 +278,8 @@ class Engine:
             for connection in self._connections():
                 connection.register()
             self.groups.rejoin()
+            for gathered in self.gathered:
+                gathered.rejoin()
             for group, channel, meta in self._leaves:
                 self.edge.group_add(group, channel, meta, announce=True, again=True)
         self._leaves.clear()
@@ -298,6 +314,11 @@ class Engine:
             "reply_channel": reply_channel,
         }
         self.edge.send(channel, _encode(answer))
+
+    def answer(self, payload: bytes, reply_channel: str, outcome: Outcome) -> None:
+        """Answer the ``ack`` of a reply that no session had, if it wants one."""
+        if (ack := ack_of(payload)) is not None:
+            self.acknowledge(*ack, reply_channel, outcome)
 
     def ended(self, connection: Connection, disconnect: bytes | None) -> None:
         """Forget a connection of which nothing is unsettled, and offer its disconnect."""

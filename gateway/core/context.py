@@ -17,12 +17,13 @@ from gateway.core.conversation import Branch
 from gateway.core.emission import branch
 from gateway.core.errors import ConfigError, PluginError
 from gateway.core.flow import Kind
+from gateway.core.gathering import Gathered, Gathering
 from gateway.core.layers import codec
-from gateway.core.layers.base import Outcome
+from gateway.core.layers.base import OK, Outcome
 from gateway.core.listen import Listen
 from gateway.core.metrics import Drop, Histogram
 from gateway.core.names import escape, process_of, wanted_of
-from gateway.core.outbox import GONE
+from gateway.core.outbox import GONE, INVALID
 from gateway.core.plugin import Emit, Message, Peer, ProtocolPlugin, Session, Summary, Wire
 from gateway.core.recorded import Recorded
 from gateway.core.relay import Ask, Asked, Location, Unanswered
@@ -101,7 +102,7 @@ class PluginContext(plugin.Context):
     def _read_schemas(self, messages: Any) -> None:
         try:
             kinds: dict[str, Any] = messages.KINDS
-            self.reader = ReplyReader(messages.REPLY)
+            self.reader = ReplyReader(messages.REPLY, self.name, self.engine.protocols)
             self.pins = "pin" in get_type_hints(messages.REPLY)
         except (AttributeError, TypeError) as error:
             raise PluginError(
@@ -194,7 +195,26 @@ class PluginContext(plugin.Context):
                 f"plugin {self.name!r} may not read channel {channel!r}: that is what it emits, "
                 "and for the application; take another word"
             )
-        self.engine.listen(self.name, channel, deliver)
+        self.engine.listen(self.name, channel, partial(self._hear, deliver))
+
+    def _hear(
+        self, deliver: Callable[[str, Message], None], channel: str, message: Message
+    ) -> None:
+        """Hand over what came to a channel of ``reads``, as far as it is for this protocol."""
+        reader = self.reader
+        if not reader.protocols.isdisjoint(message):
+            try:
+                own = reader.own(message)
+            except InvalidReply as error:
+                self.drop(Drop.INVALID)
+                self.log.warning("%s: invalid message dropped: %s", channel, error)
+                self.answer(channel, message, INVALID)
+                return
+            if own is None:
+                self.answer(channel, message, OK)
+                return
+            message = own
+        deliver(channel, message)
 
     def read(self, channel: str, deliver: Callable[[str, Message], None]) -> None:
         """Have ``deliver(channel, message)`` called for what comes to a single-reader channel."""
@@ -240,6 +260,9 @@ class PluginContext(plugin.Context):
             except InvalidReply as error:
                 self.drop(Drop.INVALID)
                 self.log.warning("%s: invalid reply dropped: %s", channel, error)
+                return
+            if reply is None:
+                self.engine.answer(payload, channel, OK)
             else:
                 deliver(channel, reply)
 
@@ -269,6 +292,17 @@ class PluginContext(plugin.Context):
             engine.edge.group_send(group, codec.encode(message, self.message_bytes))
 
         return tell
+
+    def gather(self, prefix: str, gathering: Gathering) -> Gathered:
+        """Have ``gathering`` serve the groups whose names begin with ``prefix``."""
+        if not prefix.startswith(self.prefix):
+            raise PluginError(
+                f"plugin {self.name!r} may not gather groups {prefix!r}, which may be somebody "
+                f"else's; take a prefix that begins with {self.prefix!r}"
+            )
+        gathered = Gathered(self.engine, self, prefix, gathering)
+        self.engine.gathered.append(gathered)
+        return gathered
 
     def locate(self, deliver: Callable[[Ask], None]) -> Location:
         """Return a new location, at which requests of any gateway process find ``deliver``."""
@@ -333,6 +367,11 @@ class PluginContext(plugin.Context):
         return self.engine.settles
 
     @property
+    def outbound(self) -> bool:
+        """Whether there is anything to connect out to."""
+        return self.engine.outbound
+
+    @property
     def draining(self) -> bool:
         """Whether the gateway is shutting down."""
         return self.engine.draining
@@ -340,7 +379,8 @@ class PluginContext(plugin.Context):
     async def idle(self) -> None:
         """Return once the plugin has no connection any more; for its ``stop``."""
         if self.open:
-            self._emptied = asyncio.Event()
+            # One for all that wait: a plugin may have several parts.
+            self._emptied = self._emptied or asyncio.Event()
             await self._emptied.wait()
 
     def left(self) -> None:
@@ -348,6 +388,7 @@ class PluginContext(plugin.Context):
         self.open -= 1
         if not self.open and self._emptied is not None:
             self._emptied.set()
+            self._emptied = None
 
     def spawn(self, coro: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run a coroutine until the plugin stops; its exceptions are logged."""
@@ -382,14 +423,15 @@ class PluginContext(plugin.Context):
         if self.engine.access is not None:
             self.engine.access.add(self.name, peer, summary, end="gateway", seconds=seconds)
 
-    def singleton(self, key: str) -> AbstractAsyncContextManager[Held]:
+    def singleton(self, key: str, tries: int | None = None) -> AbstractAsyncContextManager[Held]:
         """Hold ``key`` alone among all gateway processes."""
-        return self.engine.singletons.hold(f"{self.name}.{escape(key)}")
+        return self.engine.singletons.hold(f"{self.name}.{escape(key)}", tries)
 
     async def close(self) -> None:
         """End its tasks and its listening. Called after the plugin's ``stop``."""
         self.engine.unlisten(self.name)
         self.engine.alight(f"{self.name}.gateways")
+        self.engine.gathered[:] = [one for one in self.engine.gathered if one.context is not self]
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()

@@ -64,8 +64,12 @@ def emit(connection: Connection, action: Emit) -> None:
     message["server"] = peer.server
     if peer.identity is not None:
         message["identity"] = peer.identity
-    payload = _encoded(connection, message, token)
-    if payload is None:
+    try:
+        payload = _encode(message)
+    except (TypeError, ValueError, OverflowError) as error:
+        _broken(connection, token, error)
+        return
+    if len(payload) > codec.MAX_MESSAGE and _is_too_big(connection, payload, token):
         return
     if order == 0 and context.draining:
         connection.refuse(token, Refusal.DRAINING, Drop.DRAINED)
@@ -113,18 +117,31 @@ def _again(connection: Connection, action: Again) -> None:
 
 
 def _encoded(connection: Connection, message: Mapping[str, Any], token: Any) -> bytes | None:
+    """Return the payload of a message; None where it has none, which the session has heard."""
     try:
         payload = _encode(message)
-    except (TypeError, ValueError, OverflowError):
-        connection.context.log.exception(
-            "%s: what the plugin emits is no message", connection.reply_channel
-        )
-        connection.refuse(token, Refusal.BROKEN, Drop.INVALID)
+    except (TypeError, ValueError, OverflowError) as error:
+        _broken(connection, token, error)
         return None
-    if len(payload) > codec.MAX_MESSAGE and len(payload) > connection.context.message_bytes:
-        connection.refuse(token, Refusal.TOO_BIG, Drop.TOO_BIG)
+    if len(payload) > codec.MAX_MESSAGE and _is_too_big(connection, payload, token):
         return None
     return payload
+
+
+def _broken(connection: Connection, token: Any, error: Exception) -> None:
+    """Tell a session, and the log, that what it emits cannot be encoded."""
+    connection.context.log.error(
+        "%s: what the plugin emits is no message", connection.reply_channel, exc_info=error
+    )
+    connection.refuse(token, Refusal.BROKEN, Drop.INVALID)
+
+
+def _is_too_big(connection: Connection, payload: bytes, token: Any) -> bool:
+    """Return whether the layer does not take a payload, which the session hears then."""
+    if len(payload) <= connection.context.message_bytes:
+        return False
+    connection.refuse(token, Refusal.TOO_BIG, Drop.TOO_BIG)
+    return True
 
 
 def branch(connection: Connection, key: str | None) -> Conversation:

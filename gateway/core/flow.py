@@ -112,6 +112,8 @@ class Flow:
         self.parked: list[Conversation] = []
         self.later: dict[Conversation, int] = {}
         """Conversations that wait to hand in again what failed: how many at their head."""
+        self.gathered: dict[Conversation, list[Entry]] | None = None
+        """What waits for the end of the input that brings it, to leave together."""
         self._retried: Any = None
         """The token of what was put there last."""
         self._clock = clock
@@ -131,6 +133,16 @@ class Flow:
         """Take one message of a conversation: send it, or keep it until its turn comes."""
         kind = entry[0]
         kind.emitted.value += 1
+        gathered = self.gathered
+        if gathered is not None:
+            run = gathered.get(conversation)
+            if run is not None:
+                run.append(entry)
+            elif conversation.flight is None and not conversation.queue:
+                gathered[conversation] = [entry]
+            else:
+                self._keep(conversation, entry)
+            return
         if conversation.flight is None and not conversation.queue and not self.full:
             announced = self.announced
             if announced is not None and kind.channel in announced and self.edge.available:
@@ -145,6 +157,31 @@ class Flow:
         """Keep one message of a conversation until its connection is `accepted`, or lets go."""
         entry[0].emitted.value += 1
         self._keep(conversation, entry)
+
+    def part(self) -> None:
+        """Let leave what was gathered."""
+        gathered, self.gathered = self.gathered or {}, None
+        for conversation, run in gathered.items():
+            owner = conversation.owner
+            kind = run[0][0]
+            announced = self.announced
+            if (
+                conversation.flight is None
+                and not (conversation.queue or self.full or owner.abandoned or kind.alone)
+                and announced is not None
+                and kind.channel in announced
+                and self.edge.available
+                and len(run) <= self._run_messages
+                and len({entry[0] for entry in run}) == 1
+            ):
+                payloads = [payload for _, payload, _ in run]
+                if sum(map(len, payloads)) <= self._run_bytes:
+                    owner.flights += 1
+                    self._post(conversation, owner, kind.channel, run, payloads)
+                    continue
+            for entry in run:
+                self._keep(conversation, entry)
+            self.pump(conversation)
 
     def accepted(self, connection: Connection) -> None:
         """Let leave what was held until then."""
@@ -327,6 +364,35 @@ class Flow:
             full = self.full.get(owner.pin or kind.channel)
             if full is not None:
                 self._let_go(full, 1)
+        if last:
+            if owner.leaving is not None:
+                landed(owner)
+            if conversation.queue:
+                self.pump(conversation)
+            elif owner.is_lost:
+                owner.part()
+
+    def handled(self, receipt: int, index: int, number: int) -> None:
+        """Hear that so many messages of a post, from ``index`` on, were accepted."""
+        conversation = self.flights.get(receipt)
+        if conversation is None:
+            return  # what is outside every conversation is posted alone
+        run = conversation.flight
+        assert run is not None  # noqa: S101 - for the type checker; a flight has a run
+        owner = conversation.owner
+        last = index + number == len(run)
+        if last:
+            del self.flights[receipt]
+            conversation.flight = None
+            conversation.since = 0.0
+            owner.flights -= 1
+        if owner.session.heeds_accepted:
+            handled = run if number == len(run) else run[index : index + number]
+            owner.handled([token for _, _, token in handled])
+        if self.full:
+            full = self.full.get(owner.pin or run[index][0].channel)
+            if full is not None:
+                self._let_go(full, number)
         if last:
             if owner.leaving is not None:
                 landed(owner)

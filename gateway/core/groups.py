@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from gateway.core.attached import Connection
 from gateway.core.conversation import Conversation
+from gateway.core.gathering import Gathered
 from gateway.core.layers.log import Position, Resumed
 from gateway.core.names import position as said
 from gateway.core.outbox import ELSEWHERE, MISSED, unwritten
@@ -108,6 +109,8 @@ class Groups:
         if cohort is None:
             cohort = cohorts[key] = Cohort(key[0], key[1], framed=key[2])
         cohort.members[conversation] = meta
+        if self._engine.gathered and (gathered := self._gathered(group)) is not None:
+            gathered.joined(group, conversation, meta)
         if announce:
             self._announced.add((group, conversation))
         if connection.groups is None:
@@ -160,12 +163,22 @@ class Groups:
 
     def clear(self) -> None:
         """Forget all: the lease of this process has ended."""
+        if self._engine.gathered:
+            for group, cohorts in self._cohorts.items():
+                if (gathered := self._gathered(group)) is not None:
+                    for cohort in cohorts.values():
+                        for conversation in cohort.members:
+                            gathered.left(group, conversation)
         self._cohorts.clear()
         self._announced.clear()
         self._resuming.clear()
         self._awaited.clear()
         self._fans.clear()
         self.busy = False
+
+    def _gathered(self, group: str) -> Gathered | None:
+        """Return who serves a group itself, if anybody does."""
+        return next((one for one in self._engine.gathered if group.startswith(one.prefix)), None)
 
     def _meta(self, group: str, conversation: Conversation) -> bytes | None:
         cohorts = self._cohorts.get(group, {}).values()
@@ -181,6 +194,8 @@ class Groups:
         for key, cohort in list(cohorts.items()):
             if conversation in cohort.members:
                 del cohort.members[conversation]
+                if self._engine.gathered and (gathered := self._gathered(group)) is not None:
+                    gathered.left(group, conversation)
                 if not cohort.members:
                     del cohorts[key]
         if not cohorts:
@@ -196,11 +211,16 @@ class Groups:
         if position is not None:
             self.replays.heard(position)
             place = 2 * position[1]
+        gathered = self._gathered(group) if self._engine.gathered else None
+        if gathered is not None:
+            gathered.said(group, payload, exclude, position)
         cohorts = self._cohorts.get(group)
         if cohorts is None:
             return
         for cohort in list(cohorts.values()):
             context = cohort.context
+            if gathered is not None and context is gathered.context:
+                continue  # they have it from their plugin
             reply, frame = cohort.read(group, payload, position)
             if reply is None:
                 continue

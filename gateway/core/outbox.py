@@ -28,6 +28,8 @@ INVALID: Final = Outcome(FAILED, reason="the reply is not valid", cause="invalid
 SLOW: Final = Outcome(FAILED, reason="the client does not read", cause="slow")
 
 
+GROUPED: Final = 0
+"""In place of a token: the reply is a group's."""
 MISSED: Final[Message] = {"missed": True}
 """What a session that resumes is told where a client does not get what was kept for it."""
 ELSEWHERE: Final = -1
@@ -58,6 +60,8 @@ class Waiting(NamedTuple):
     that this is the position; 0 where it is not kept."""
     replayed: bool = False
     """Whether it was missed: then it is outside the bounds."""
+    grouped: bool = False
+    """Whether it is a group's, as what was missed is."""
 
 
 class Outbox:
@@ -158,7 +162,9 @@ class Outbox:
                 return
             entry = self._popleft()
             turn -= entry.replayed
-            if entry.frame is None:
+            if entry.frame is None and (entry.grouped or entry.replayed):
+                connection.send_now(entry.conversation, entry.reply, GROUPED)
+            elif entry.frame is None:
                 connection.send_now(entry.conversation, entry.reply, entry.token)
             else:
                 try:
@@ -238,6 +244,9 @@ class Outbox:
     def send(self, key: str | None, reply: Message, token: int) -> Iterable[Action]:
         """Stand in for ``Session.send`` where there is an ack: answer it in due course."""
         session = self._connection.session
+        if token == GROUPED:
+            yield from session.group_send(key, reply)
+            return
         try:
             yield from session.send(key, reply, token)
         except LocalProtocolError:

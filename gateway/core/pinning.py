@@ -26,6 +26,8 @@ def pinned_late(connection: Connection, payload: bytes) -> bool:
         reply = connection.context.reader.read(payload)
     except InvalidReply:
         return False
+    if reply is None:
+        return False
     if "pin" in reply:
         connection.pin = reply.pop("pin")
     return not reply

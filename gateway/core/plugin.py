@@ -37,6 +37,7 @@ import pluggy
 from gateway.core.deadlines import Deadlines
 from gateway.core.errors import ConfigError, LocalProtocolError, RemoteProtocolError
 from gateway.core.framing import LengthSession, LineSession
+from gateway.core.gathering import Gathered, Gathering
 from gateway.core.layers.base import (
     ACCEPTED,
     FAILED,
@@ -97,6 +98,8 @@ __all__ = [
     "Emit",
     "End",
     "Forget",
+    "Gathered",
+    "Gathering",
     "Held",
     "Histogram",
     "LayerOptions",
@@ -258,7 +261,8 @@ class Context(ABC):
 
         It is a normal channel, or a prefix of addresses, which ends in ``!``. Several gateway
         processes that read it share what comes. A message is settled as it is handed over;
-        an exception costs that message. Raises PluginError for a channel that the plugin's
+        an exception costs that message. Keys that are other protocols' own are not in it, and
+        what is this one's own is laid over it. Raises PluginError for a channel that the plugin's
         class does not name in ``reads``, and for one that another plugin reads.
         """
 
@@ -317,6 +321,13 @@ class Context(ABC):
         message of the layer a process, whatever it leads to there. Once, at start; it ends with
         the plugin. What is told while the layer is away is lost; MessageTooLarge for one that is
         over ``layer.message_bytes``.
+        """
+
+    @abstractmethod
+    def gather(self, prefix: str, gathering: Gathering) -> Gathered:
+        """Have ``gathering`` serve the groups whose names begin with ``prefix``: ``NAME.…``.
+
+        Once, at start; it ends with the plugin. Raises PluginError for another prefix.
         """
 
     @abstractmethod
@@ -412,6 +423,14 @@ class Context(ABC):
 
     @property
     @abstractmethod
+    def outbound(self) -> bool:
+        """Whether there is anything to connect out to: not in the gateway of a test.
+
+        A plugin that connects out keeps there what it would send, and waits for nobody.
+        """
+
+    @property
+    @abstractmethod
     def draining(self) -> bool:
         """Whether the gateway is shutting down."""
 
@@ -440,14 +459,15 @@ class Context(ABC):
         """Return once the plugin has no connection any more; what its ``stop`` waits for."""
 
     @abstractmethod
-    def singleton(self, key: str) -> AbstractAsyncContextManager[Held]:
+    def singleton(self, key: str, tries: int | None = None) -> AbstractAsyncContextManager[Held]:
         """Hold ``key`` alone among all gateway processes: ``async with … as held``.
 
         Waits until no other process holds it, and releases it at the end of the block. When a
         holder dies another has it within seconds. ``held.lost``, an `asyncio.Event`, is set once
         another process may hold it, since this one's lease has ended: leave the block then, at
         once. While the layer is away it stays held. ``held.epoch`` is higher for each next
-        holder. Raises PluginError where the layer has no such thing.
+        holder. Raises PluginError where the layer has no such thing. With ``tries``, TimeoutError
+        where it was not given it in so many: another has it, or the layer is away.
         """
 
 

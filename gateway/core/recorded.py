@@ -94,6 +94,11 @@ class Recorded(Connection):
         self._ours = outcome.kind in {RELEASED, UNROUTED}
         super().tell(token, outcome)
 
+    def handled(self, tokens: list[Any]) -> None:
+        """Tell the session of several that were accepted."""
+        self._ours = False
+        super().handled(tokens)
+
     def refuse(self, token: Any, refusal: Refusal, drop: Drop | None = None) -> None:
         """Tell the session that a message never reached a consumer."""
         self._ours = True

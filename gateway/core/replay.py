@@ -41,7 +41,7 @@ READ_SIZE: Final = 1000
 Members = dict[Conversation, bytes | None]
 """The members of a group, with their meta."""
 Read = tuple[Message | None, Any]
-"""A message for some members, None where it is not valid for them; and its frame, if it has one."""
+"""A message for some members, None where it is not valid or not for them; and its frame, if any."""
 
 
 class Shared(dict[str, Any]):
@@ -72,6 +72,8 @@ class Cohort:
         context = self.context
         try:
             reply = context.reader.read(payload)
+            if reply is None:
+                return None, None
             if "pin" in reply:
                 raise InvalidReply("only a direct reply pins")
             if position is not None and self.session_class.resumes:

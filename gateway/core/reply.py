@@ -6,11 +6,14 @@ so that a message has one exactly if its map header counts more keys than came o
     fixmap   1000nnnn
     map16    0xde  nnnnnnnn nnnnnnnn
     map32    0xdf  nnnnnnnn nnnnnnnn nnnnnnnn nnnnnnnn
+
+A key that is the name of a plugin is no such key, but that protocol's own: see `ReplyReader.own`.
 """
 
 from __future__ import annotations
 
-from typing import Any, get_type_hints
+from collections.abc import Collection
+from typing import Any, Final, get_type_hints
 
 import msgspec
 
@@ -18,34 +21,77 @@ from gateway.core.layers import codec
 
 Message = dict[str, Any]
 
+OURS: Final = ("ack", "ack_channel", "pin", "accept", "close")
+"""The keys of a reply that are the core's to heed."""
+ASKS: Final = frozenset(("ack", "ack_channel"))
+"""Keys that say nothing to the peer: they ask for an answer."""
+INSTEAD: Final = (("text", "bytes"), ("bytes", "text"))
+"""Keys of which one's own takes the place of the other that is for all."""
+
 
 class InvalidReply(ValueError):  # noqa: N818 - the word of the message formats
     """A reply that its format does not allow. The text names keys, never values."""
 
 
 class ReplyReader:
-    """Reads the replies of one plugin; ``schema`` is its ``messages.REPLY``, a TypedDict."""
+    """Reads the replies of one plugin; ``schema`` is its ``messages.REPLY``, a TypedDict.
 
-    __slots__ = ("_decode", "_known")
+    ``name`` is the plugin's, ``protocols`` are those of all plugins that there are.
+    """
 
-    def __init__(self, schema: Any) -> None:
+    __slots__ = ("_decode", "_known", "_name", "protocols")
+
+    def __init__(self, schema: Any, name: str, protocols: Collection[str] = ()) -> None:
         self._decode = msgspec.msgpack.Decoder(schema).decode
         self._known = frozenset(get_type_hints(schema))
+        self._name = name
+        self.protocols = frozenset((name, *protocols)) - self._known
+        """Keys that are one protocol's own; what the schema itself calls so is its key."""
 
-    def read(self, payload: bytes) -> Message:
-        """Return the reply. Raises `InvalidReply` that says why not."""
+    def read(self, payload: bytes) -> Message | None:
+        """Return the reply; None if it is for other protocols alone.
+
+        Raises `InvalidReply` that says why not.
+        """
         try:
             reply: Message = self._decode(payload)
         except msgspec.MsgspecError as error:
             raise InvalidReply(_without_values(str(error))) from None
         # 0x80 | n is the whole header of a map of up to 15 keys: nearly every reply.
         if payload[0] != 0x80 | len(reply):
-            self._check_keys(payload, reply)
+            found = self._with_more_keys(payload, reply)
+            if found is None:
+                return None
+            reply = found
         if "bytes" in reply and "text" in reply:
             raise InvalidReply("both 'text' and 'bytes'")
         return reply
 
-    def _check_keys(self, payload: bytes, reply: Message) -> None:
+    def own(self, reply: Message) -> Message | None:
+        """Return what a reply says to this protocol, without any protocol's own keys.
+
+        What stands under its own name is laid over the rest. None: what is left says nothing.
+        Raises InvalidReply where one protocol's own is no dict, or what is laid over is not known.
+        """
+        protocols = self.protocols
+        left: Message = {}
+        for key, value in reply.items():
+            if key not in protocols:
+                left[key] = value
+            elif not isinstance(value, dict):
+                raise InvalidReply(f"{key!r} is a protocol: what is for it alone is a dict")
+        own: Message | None = reply.get(self._name) if self._name in protocols else None
+        if not own:
+            return None if ASKS.issuperset(left) else left
+        if not self._known.issuperset(own):
+            raise InvalidReply(f"{_unknown(self._known, own)} in {self._name!r}")
+        for key, other in INSTEAD:
+            if key in own:
+                left.pop(other, None)
+        return left | own
+
+    def _with_more_keys(self, payload: bytes, reply: Message) -> Message | None:
+        """Read a reply whose header counts more keys than were decoded, or is longer than usual."""
         head = payload[0]
         if head == 0xDE:
             count = int.from_bytes(payload[1:3], "big")
@@ -53,10 +99,23 @@ class ReplyReader:
             count = int.from_bytes(payload[1:5], "big")
         else:
             count = head & 0x0F
-        if count != len(reply):
-            unknown = sorted(set(codec.decode(payload)) - self._known)
-            names = ", ".join(repr(key[:40]) for key in unknown[:5])
-            raise InvalidReply(f"unknown key {names}" if unknown else "a key stands twice")
+        if count == len(reply):
+            return reply
+        whole = codec.decode(payload)
+        known = self._known | self.protocols
+        if not known.issuperset(whole):
+            raise InvalidReply(_unknown(known, whole))
+        if count != len(whole):
+            raise InvalidReply("a key stands twice")
+        own = self.own(whole)
+        if own is None:
+            return None
+        try:
+            found: Message = self._decode(codec.encode(own))
+        except msgspec.MsgspecError as error:
+            reason = _without_values(str(error))
+            raise InvalidReply(f"{reason}, together with what is in {self._name!r}") from None
+        return found
 
 
 def ack_of(payload: bytes) -> tuple[int, str] | None:
@@ -80,6 +139,11 @@ def is_ack_channel(channel: Any) -> bool:
     except (TypeError, ValueError):
         return False
     return "?" in channel
+
+
+def _unknown(known: frozenset[str], keys: Collection[str]) -> str:
+    names = ", ".join(repr(key[:40]) for key in sorted(set(keys) - known)[:5])
+    return f"unknown key {names}"
 
 
 def _without_values(text: str) -> str:

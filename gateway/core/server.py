@@ -53,6 +53,7 @@ class Server:
             asyncio.get_running_loop(),
             unavailable_timeout=boot.settings.layer.unavailable_timeout,
             access=access,
+            protocols=boot.registry.available,
         )
         self.plugins: dict[str, ProtocolPlugin] = {}
         """The plugins, in the order of their start."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import enum
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import msgspec
@@ -243,6 +243,14 @@ class Session(ABC):
         protocol cannot do it.
         """
 
+    def group_send(self, conversation: str | None, reply: Message) -> Iterable[Action]:
+        """Answer a group's message, of which one of its conversations is a member.
+
+        The default does what ``send`` does. Other than that does where an answer in a conversation
+        is heard by more than this peer.
+        """
+        return self.send(conversation, reply, None)
+
     def outcome(self, token: Any, outcome: Outcome) -> Iterable[Action]:
         """Hear what became of the Emit with ``token``.
 
@@ -250,6 +258,16 @@ class Session(ABC):
         that ``heeds_late``, which hears them then, too: also of what waited and was dropped.
         """
         return ()
+
+    def accepted(self, tokens: Sequence[Any]) -> Iterable[Action]:
+        """Hear that several Emits of one kind, in this order, were accepted.
+
+        The default hears of each as an ``outcome``, but for those without a token. A session that
+        answers them may do so together.
+        """
+        for token in tokens:
+            if token is not None:
+                yield from self.outcome(token, OK)
 
     def refused(self, token: Any, refusal: Refusal) -> Iterable[Action]:
         """Hear that the Emit with ``token`` never reached a consumer.

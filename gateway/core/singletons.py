@@ -49,10 +49,11 @@ class Singletons:
         self._claims: set[asyncio.Task[None]] = set()
 
     @asynccontextmanager
-    async def hold(self, key: str) -> AsyncIterator[Held]:
+    async def hold(self, key: str, tries: int | None = None) -> AsyncIterator[Held]:
         """Wait until nobody else holds ``key``, and hold it until the end of the block.
 
-        Raises PluginError where the layer cannot give anything to one alone.
+        Raises PluginError where the layer cannot give anything to one alone; TimeoutError where
+        it did not in so many tries.
         """
         layer = self._layer
         if layer is None or "deliveries" not in layer.extensions:
@@ -60,7 +61,7 @@ class Singletons:
                 f"{key!r} is for one gateway process alone, which this channel layer cannot say; "
                 "set layer.url to unix:///path, or run one gateway process on memory://"
             )
-        held = Held(key, await self._acquired(layer, key))
+        held = Held(key, await self._acquired(layer, key, tries))
         self._held.add(held)
         try:
             yield held
@@ -69,7 +70,7 @@ class Singletons:
             if not held.lost.is_set():
                 await self._release(layer, key)
 
-    async def _acquired(self, layer: Layer, key: str) -> int:
+    async def _acquired(self, layer: Layer, key: str, tries: int | None) -> int:
         while True:
             epoch = None
             try:
@@ -80,6 +81,10 @@ class Singletons:
                 raise
             if epoch is not None:
                 return epoch
+            if tries is not None:
+                tries -= 1
+                if tries <= 0:
+                    raise TimeoutError
             await asyncio.sleep(POLL * random.uniform(0.7, 1.3))  # noqa: S311 - it spreads
 
     async def _release(self, layer: Layer, key: str) -> None:

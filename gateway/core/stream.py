@@ -75,6 +75,10 @@ class StreamPlugin(ProtocolPlugin):
     def session(self, peer: Peer) -> Session:
         """Return the session of a new connection."""
 
+    def wire(self, arrived: Arrived | None = None) -> StreamProtocol:
+        """Return what carries a new connection; ``arrived`` unless Twisted accepted it."""
+        return StreamProtocol(self, arrived)
+
     def crowded(self) -> bytes:
         """Return what a connection over ``max_connections`` hears before it is closed."""
         return b""
@@ -87,7 +91,7 @@ class StreamPlugin(ProtocolPlugin):
         # Not at the top: whoever imports this module must not choose the reactor.
         from twisted.internet import reactor  # noqa: PLC0415
 
-        factory = Factory.forProtocol(lambda: StreamProtocol(self))
+        factory = Factory.forProtocol(self.wire)
         factory.noisy = False
         for listen in endpoints:
             if listen.kind == "twisted":
@@ -105,7 +109,7 @@ class StreamPlugin(ProtocolPlugin):
 
     def serve(self, arrived: Arrived) -> Bridge:
         """Return the protocol of a connection that is there, whoever accepted it."""
-        return Bridge(StreamProtocol(self, arrived))
+        return Bridge(self.wire(arrived))
 
     def _adopt(self, factory: Any, reactor: Any, sock: socket.socket, _: Any) -> None:
         """Hand a socket to Twisted.

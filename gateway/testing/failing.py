@@ -19,7 +19,7 @@ from typing import Any
 from gateway.core.layers.edge import ANNOUNCED, DOWN, FULL, OUTCOME, UP, Edge, Item
 from gateway.core.layers.memory import MemoryLayer
 from gateway.core.layers.memoryedge import MemoryEdge
-from gateway.testing.fakes import LAYER_LOST
+from gateway.testing.fakes import LAYER_LOST, apart
 
 
 class _Nowhere:
@@ -71,7 +71,7 @@ class FailingEdge(MemoryEdge):
         self._notify()
 
     def _pass_on(self, items: list[Item]) -> None:
-        passed = [item for item in items if self._owes(item)]
+        passed = [item for item in apart(items) if self._owes(item)]
         if passed:
             self._tell(passed)
 

@@ -16,20 +16,21 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 from gateway.core.access import AccessLog
 from gateway.core.config import GatewaySettings
 from gateway.core.connection import Engine
 from gateway.core.layers import codec
-from gateway.core.layers.base import FAILED, Outcome
+from gateway.core.layers.base import FAILED, OK, Outcome
 from gateway.core.layers.edge import (
     ANNOUNCED,
     DOWN,
     FENCED,
     FULL,
     GROUP,
+    HANDLED,
     JOIN,
     MESSAGE,
     OUTCOME,
@@ -107,6 +108,16 @@ class ManualClock(asyncio.AbstractEventLoop):
         return all(handle.cancelled for handle in self._calls)
 
 
+def apart(items: Iterable[Item]) -> Iterator[Item]:
+    """Iterate over items with an ``OUTCOME`` for each message that is said to be ``HANDLED``."""
+    for item in items:
+        if item[0] == HANDLED:
+            for index in range(item[2], item[2] + item[3]):
+                yield (OUTCOME, item[1], index, OK)
+        else:
+            yield item
+
+
 class Post(NamedTuple):
     """What was posted: one delivery."""
 
@@ -144,6 +155,7 @@ class FakeEdge(Edge):
         *,
         unavailable_timeout: float = 30.0,
         access: AccessLog | None = None,
+        protocols: Iterable[str] = (),
     ) -> Engine:
         """Return an engine on this edge."""
         engine = Engine(
@@ -153,6 +165,7 @@ class FakeEdge(Edge):
             loop,
             unavailable_timeout=unavailable_timeout,
             access=access,
+            protocols=protocols,
         )
         self.deliver = engine.deliver
         return engine
@@ -173,6 +186,9 @@ class FakeEdge(Edge):
     def settle(self, post: Post, *outcomes: Outcome) -> None:
         """Tell the outcomes of a post's messages, from the first."""
         self._unsettled.pop(post.receipt or 0, None)
+        if len(outcomes) > 1 and all(outcome is OK for outcome in outcomes):
+            self.deliver([(HANDLED, post.receipt, 0, len(outcomes))])
+            return
         self.deliver([(OUTCOME, post.receipt, i, outcome) for i, outcome in enumerate(outcomes)])
 
     def refuse(self, post: Post) -> None:

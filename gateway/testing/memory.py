@@ -57,7 +57,7 @@ class Complaints(logging.Handler):
 
 
 class MemoryGateway:
-    """The gateway process of ``boot``'s plugins and settings; it listens nowhere.
+    """The gateway process of ``boot``'s plugins and settings; it listens and connects nowhere.
 
     ``layer`` in the settings says how its memory layer behaves, whatever its URL; ``layer`` here
     is the class of that: `gateway.testing.failing.FailingLayer`, say.
@@ -87,6 +87,7 @@ class MemoryGateway:
         listeners = Listeners({name: [] for name in names})
         listeners.adopt({name: [] for name in names})
         server = Server(self.boot, self._layer, listeners, self.metrics)
+        server.engine.outbound = False
         await server.start()
         return server
 

@@ -244,7 +244,7 @@ class Rig:
 
     def look_at_sessions(self) -> None:
         """Remember the sessions that there are now, to see whether they are forgotten."""
-        for connection in self.call(lambda: list(self.context.connections())):
+        for connection in self.context.connections():
             try:
                 self._sessions.add(connection.session)
             except TypeError:  # one with slots and without a place for it
@@ -272,7 +272,6 @@ class Rig:
     def hear_any(self, seconds: float = 0.0) -> Heard | None:
         """Take the next message, None where none comes. One is in hand at a time."""
         if not self._left:
-            self.run()
             self._delivery = self.wait(lambda: self.worker.take(self.channels, block=0), seconds)
             self._left = [] if self._delivery is None else self._delivery.messages
             self.look_at_sessions()

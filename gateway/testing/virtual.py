@@ -17,6 +17,7 @@ import selectors
 import threading
 import weakref
 from collections.abc import Callable, Coroutine
+from queue import Empty, SimpleQueue
 from typing import Any, Final, TypeVar
 
 T = TypeVar("T")
@@ -38,24 +39,29 @@ class _Turns:
         self.now = START
         self.target = START
         self.until: Callable[[], bool] = _never
-        self.busy = True
         self.over = False
         self.errors: list[BaseException] = []
-        self.changed = threading.Condition()
+        self.driven: SimpleQueue[None] = SimpleQueue()
+        self.rested: SimpleQueue[None] = SimpleQueue()
+        self.owed = 1
+        """How many turns the loop has not come back from."""
 
     def rest(self, timeout: float | None) -> None:
         """Let time pass towards the target; without one, wait to be driven again.
 
         Called by the loop, when it has nothing to do for ``timeout`` seconds (None: for good).
         """
-        with self.changed:
-            if self.now < self.target and not self.until():
-                left = self.target - self.now
-                self.now = self.target if timeout is None or timeout >= left else self.now + timeout
-                return
-            self.busy = False
-            self.changed.notify_all()
-            self.changed.wait_for(lambda: self.busy)
+        if self.now < self.target and not self.until():
+            left = self.target - self.now
+            self.now = self.target if timeout is None or timeout >= left else self.now + timeout
+        elif not self.over:
+            self.rested.put(None)
+            self.driven.get()
+
+    def drive(self) -> None:
+        """Wake the loop. Called by the driver."""
+        self.owed += 1
+        self.driven.put(None)
 
 
 class _Selector(selectors.DefaultSelector):
@@ -125,11 +131,9 @@ class VirtualLoop:
         with self._lock:
             if turns.over:
                 raise RuntimeError("the loop is closed")
-            with turns.changed:
-                turns.target = turns.now + seconds
-                turns.until = until
-                turns.busy = True
-                turns.changed.notify_all()
+            turns.target = turns.now + seconds
+            turns.until = until
+            turns.drive()
             self._wait()
             turns.target = turns.now
             if turns.errors:
@@ -137,9 +141,12 @@ class VirtualLoop:
 
     def _wait(self) -> None:
         turns = self._turns
-        with turns.changed:
-            if not turns.changed.wait_for(lambda: not turns.busy, PATIENCE):
-                raise RuntimeError(f"the gateway's loop was busy for {PATIENCE:g} s")
+        while turns.owed:
+            try:
+                turns.rested.get(timeout=PATIENCE)
+            except Empty:
+                raise RuntimeError(f"the gateway's loop was busy for {PATIENCE:g} s") from None
+            turns.owed -= 1
 
     def do(self, coro: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine that waits for nothing but the loop, and return its result."""
@@ -169,8 +176,7 @@ def _serve(loop: asyncio.AbstractEventLoop) -> None:
 
 
 def _end(loop: asyncio.AbstractEventLoop, turns: _Turns, thread: threading.Thread) -> None:
-    with turns.changed:
-        turns.over = turns.busy = True
-        loop.call_soon_threadsafe(loop.stop)
-        turns.changed.notify_all()
+    turns.over = True
+    loop.call_soon_threadsafe(loop.stop)
+    turns.drive()
     thread.join(PATIENCE)

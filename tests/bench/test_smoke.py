@@ -30,6 +30,13 @@ def test_a_case_runs_against_the_gateway_alone(case):
     assert report.document([found], {})["cases"][case]["rows"]["gateway"]
 
 
+def test_mail():
+    """Mails are counted for the gateway and for its peer."""
+    found = CASES["email"](TINY)
+    assert [row.name for row in found.rows] == ["gateway", "aiosmtpd"]
+    assert found.checks[0].found.middle > 0
+
+
 @pytest.mark.timeout(60)  # ten processes start
 def test_two_gateways_against_one():
     """Both are measured, and the case says how many cores there were."""

@@ -9,6 +9,7 @@ import pytest
 
 from gateway.core.errors import RemoteProtocolError
 from gateway.core.layers.base import FAILED, OK, REJECTED, RELEASED, Outcome
+from gateway.core.layers.edge import HANDLED, OUTCOME
 from gateway.core.layers.options import LayerOptions
 from gateway.core.metrics import Drop
 from gateway.core.plugin import Accepted, Close, Emit, Peer, Refusal, Timer, Write
@@ -66,6 +67,73 @@ def test_order_and_window():
     assert world.session.heard == [(t, "accepted") for t in "abcd"]
 
 
+def test_what_one_read_brings_leaves_together():
+    """What one read brings leaves as one delivery; what it says of another channel, after it."""
+    world = World()
+    world.connection.received([Emit("request", {"text": t}, t) for t in "abc"])
+    [post] = world.edge.take()
+    assert [(m["text"], m["order"]) for m in post.messages] == [("a", 0), ("b", 1), ("c", 2)]
+    world.connection.received([Emit("request", {"text": t}, t) for t in "de"])
+    assert world.edge.take() == []
+    world.edge.settle(post, OK, OK, OK)
+    assert world.texts() == [("ask.request", ["d", "e"])]
+
+
+def test_a_read_that_ends_the_connection():
+    """What a peer's last read brings leaves, although the same read ends the connection."""
+    world = World()
+    world.connection.received([*(Emit("request", {"text": t}, t) for t in "ab"), Close()])
+    assert world.texts() == [("ask.request", ["a", "b"])]
+
+
+def test_handled_together():
+    """Outcomes of several that were accepted are told in order, whatever parts they come in."""
+    world = World()
+    world.connection.received([Emit("request", {"text": t}, t) for t in "abcde"])
+    [post] = world.edge.take()
+    world.edge.deliver([(HANDLED, post.receipt, 0, 2)])
+    assert world.session.heard == [("a", "accepted"), ("b", "accepted")]
+    assert world.engine.flow.flights
+    world.edge.deliver([(OUTCOME, post.receipt, 2, OK), (HANDLED, post.receipt, 3, 2)])
+    assert world.session.heard == [(t, "accepted") for t in "abcde"]
+    world.connection.lost()
+    world.nothing_left()
+
+
+def test_handled_and_then_failed():
+    """What follows those that were handled together is told, and sent again, as alone."""
+    world = World()
+    world.connection.received([Emit("request", {"text": t}, t) for t in "abcd"])
+    [post] = world.edge.take()
+    items = [(HANDLED, post.receipt, 0, 2), (OUTCOME, post.receipt, 2, Outcome(FAILED))]
+    world.edge.deliver([*items, (OUTCOME, post.receipt, 3, SKIPPED)])
+    assert world.session.heard == [("a", "accepted"), ("b", "accepted"), ("c", "failed")]
+    assert world.texts() == [("ask.request", ["d"])]
+
+
+def test_handled_together_with_room():
+    """What waits for room goes on as each of several that were handled gives some."""
+    world = World()
+    world.connection.received([Emit("request", {"text": t}, t) for t in "ab"])
+    [post] = world.edge.take()
+    others = [world.attach()[0] for _ in range(3)]
+    for other in others:
+        other.received("x")
+    for refused in world.edge.take():
+        world.edge.refuse(refused)
+    world.edge.deliver([(HANDLED, post.receipt, 0, 2)])
+    assert world.texts() == [("ask.request", ["x"])] * 2
+
+
+def test_handled_without_a_token():
+    """Of what has no token a session does not hear, though others of its run have one."""
+    world = World()
+    world.connection.received([Emit("request", {"text": t}, t or None) for t in ("a", "", "b")])
+    [post] = world.edge.take()
+    world.edge.settle(post, OK, OK, OK)
+    assert world.session.heard == [("a", "accepted"), ("b", "accepted")]
+
+
 def test_run_is_of_one_channel():
     """Only messages for one channel travel together; a disconnect travels alone."""
     world = World()
@@ -78,7 +146,7 @@ def test_run_is_of_one_channel():
         [post] = posts
         sent.append([m["text"] for m in post.messages])
         world.edge.settle(post, *[OK] * len(post.messages))
-    assert sent == [["a"], ["b"], ["c"], ["d"], ["e"]]
+    assert sent == [["a", "b"], ["c"], ["d"], ["e"]]
 
 
 @pytest.mark.parametrize(
@@ -116,18 +184,20 @@ def test_conversations():
     world = World()
     one = [Emit("request", {"text": t}, t, "one") for t in "ab"]
     two = [Emit("request", {"text": t}, t, "two") for t in "cd"]
+    more = [("e", "one"), ("f", "two")]
     world.connection.received(one + two)
     posts = world.edge.take()
-    assert [p.messages[0]["text"] for p in posts] == ["a", "c"]
-    assert [p.messages[0]["order"] for p in posts] == [0, 0]
+    assert [[m["text"] for m in p.messages] for p in posts] == [["a", "b"], ["c", "d"]]
+    assert [[m["order"] for m in p.messages] for p in posts] == [[0, 1], [0, 1]]
     channels = [p.messages[0]["reply_channel"] for p in posts]
     assert len({*channels, world.connection.reply_channel}) == 3
     world.edge.reply(channels[1], {"text": "x"})
     assert world.wire.written == [("two", "x")]
+    world.connection.received([Emit("request", {"text": t}, t, key) for t, key in more])
     world.connection.lost()
     for post in posts:
-        world.edge.settle(post, OK)
-    assert world.texts() == [("ask.request", ["b"]), ("ask.request", ["d"])]
+        world.edge.settle(post, OK, OK)
+    assert world.texts() == [("ask.request", ["e"]), ("ask.request", ["f"])]
 
 
 def test_rest_of_a_failed_delivery_is_sent_again():
@@ -409,6 +479,7 @@ def test_input_in_spite_of_a_pause():
 def test_one_read_may_carry_many():
     """What one read carries beyond the bounds is taken, not refused."""
     world = World(inbox_messages=2)
+    world.connection.received("first")
     world.connection.received([Emit("request", {"text": str(n)}, n) for n in range(50)])
     assert world.session.heard == []
     assert world.wire.paused

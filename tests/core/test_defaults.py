@@ -32,7 +32,7 @@ class Reply(UniformReply, total=False):
 
 def test_a_reply_on_the_uniform_one():
     """A protocol's reply is the uniform one and its own keys, and no other."""
-    reader = ReplyReader(Reply)
+    reader = ReplyReader(Reply, "tells")
     reply = {"text": "a", "accept": True, "close": 3, "ack": 1, "ack_channel": "a?b", "data": b"x"}
     assert reader.read(codec.encode(reply)) == reply
     with pytest.raises(InvalidReply, match="unknown key 'topic'"):

@@ -15,13 +15,13 @@ from .toys import Recorder, Reply, Talks, World, talking
 
 @pytest.fixture
 def reader():
-    return ReplyReader(Reply)
+    return ReplyReader(Reply, "talk")
 
 
 @pytest.mark.parametrize("keys", [0, 1, 15, 16, 70000])
 def test_unknown_keys_are_counted_by_the_header(keys):
     """A key that the schema lacks is found whatever the size of the map, and is named."""
-    reader = ReplyReader(Reply)
+    reader = ReplyReader(Reply, "talk")
     message = {"text": "a", **{f"k{n}": n for n in range(keys)}}
     if keys:
         with pytest.raises(InvalidReply, match="unknown key 'k0'"):

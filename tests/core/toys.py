@@ -145,13 +145,22 @@ class World:
     """An engine over fakes, and one connection of it."""
 
     def __init__(
-        self, plugin=Requests, announced=("ask.request", "ask.disconnect"), config=None, **settings
+        self,
+        plugin=Requests,
+        announced=("ask.request", "ask.disconnect"),
+        config=None,
+        protocols=(),
+        **settings,
     ):
         self.clock = ManualClock()
         self.edge = FakeEdge(announced)
         self.metrics = Metrics()
         self.engine = self.edge.engine(
-            self.clock, GatewaySettings(**settings), self.metrics, unavailable_timeout=30.0
+            self.clock,
+            GatewaySettings(**settings),
+            self.metrics,
+            unavailable_timeout=30.0,
+            protocols=protocols,
         )
         self.context = self.engine.context(plugin, config)
         self.kind = "request" if plugin is Requests else "receive"

@@ -5,6 +5,7 @@ import hashlib
 import hmac
 import re
 import secrets
+import socket
 
 import pytest
 from django.contrib.auth.models import User
@@ -325,3 +326,16 @@ def test_users(site, tables):
         assert device.accepted
     with client.mqtt("d", username="anna", password=b"guess") as device:
         assert device.rejected == 0x86
+
+
+def test_brokers_are_left_alone(client_of):
+    """Nothing leaves the process: a broker that the settings name is not connected to."""
+    with socket.create_server(("127.0.0.1", 0)) as broker:
+        brokers = {"plant": {"connect": f"127.0.0.1:{broker.getsockname()[1]}"}}
+        mqtt = {"listen": [], "default": "plant", "brokers": brokers}
+        with override_settings(GATEWAY={"plugins": ["mqtt"], "mqtt": mqtt}):
+            client = client_of(route("mqtt.receive", lambda message: None))
+            client.clock.advance(30)
+        broker.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            broker.accept()

@@ -86,3 +86,24 @@ def test_check_says_where_the_routing_fails(gateway, project):
     assert status == 1
     assert "problem: the application's routing: TypeError: " in said
     assert "'view' (site1/routing.py, line 2)\n" in said
+
+
+def test_the_supervisor_starts_without_what_it_does_not_need(project):
+    """All plugins and the settings are read without Twisted, autobahn's engine, Django's models."""
+    code = (
+        "import sys\n"
+        "from gateway.core import commands\n"
+        "started = commands.boot(commands.Options(plugins='http,longpoll,mqtt,sse,websocket'))\n"
+        "assert started.application is not None\n"
+        "heavy = {'twisted', 'OpenSSL', 'autobahn.websocket', 'django.db.models', 'django.http'}\n"
+        "print(sorted(heavy & sys.modules.keys()))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code],
+        cwd=project,
+        env=os.environ | {"DJANGO_SETTINGS_MODULE": "site1.settings", "PYTHONPATH": str(project)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.stdout, done.stderr) == ("[]\n", "")

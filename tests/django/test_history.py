@@ -102,6 +102,8 @@ WRONG = [
     (lambda g: g.send({}, history=5, history_seconds="60"), TypeError, "number of seconds"),
     (lambda g: g.send({"id": "7"}, history=5), ValueError, "leave it out"),
     (lambda g: g.send({"missed": True}, history=5), ValueError, "leave it out"),
+    (lambda g: g.send({"sse": {"id": "7"}}, history=5), ValueError, "leave it out"),
+    (lambda g: g.send({"websocket": {"close": 1}}, history=5), ValueError, "without history"),
     (lambda g: g.send({"close": True}, history=5), ValueError, "without history"),
     (lambda g: g.send({"accept": True}, history=5), ValueError, "without history"),
     (lambda g: g.send({"ack": 1}, history=5), ValueError, "without history"),

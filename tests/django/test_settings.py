@@ -151,6 +151,17 @@ def test_check_of_the_routing(application, monkeypatch, routing, text):
         assert error.msg.startswith(text)
 
 
+def test_check_of_mail(application):
+    """Mail that is handed to a gateway without the plugin for it is warned of."""
+    backend = "django_gateway.mail.EmailBackend"
+    with override_settings(EMAIL_BACKEND=backend, GATEWAY={"plugins": ["http"]}):
+        (warning,) = run_checks(tags=["gateway"])
+    assert warning.id == "gateway.W004"
+    assert warning.msg == "EMAIL_BACKEND hands mail to the gateway, whose plugins here are http"
+    with override_settings(EMAIL_BACKEND=backend, GATEWAY={"plugins": ["http", "email"]}):
+        assert run_checks(tags=["gateway"]) == []
+
+
 def test_check_of_protocols(application):
     """A protocol misspelt in a channel is warned of; one's own channels are not."""
     routing = [route("websockets.receive", print), route("rooms.digest", print)]
@@ -161,6 +172,22 @@ def test_check_of_protocols(application):
         "<route websockets.receive to builtins.print>: there is no protocol 'websockets' here; did "
         "you mean 'websocket.receive'?"
     )
+
+
+def test_check_of_networks(application, monkeypatch):
+    """A route for a network of IRC that the settings lack is warned of, with those there are."""
+    monkeypatch.setenv("GATEWAY_IRC_NETWORK", "libera")
+    routing = [
+        route("irc.receive", print, network="^libera$"),
+        route("irc.receive", print, network="lib.*"),
+        route("irc.receive", print, network="liber"),
+    ]
+    with override_settings(CHANNEL_LAYERS={"default": {"ROUTING": routing}}):
+        (warning,) = run_checks(tags=["gateway"])
+    assert warning.id == "gateway.W003"
+    assert "no network 'liber' in the settings" in warning.msg
+    assert "there are libera" in warning.msg
+    assert run_checks(tags=["gateway"]) == []
 
 
 def test_a_wrong_table_stops_the_start(application):

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from gateway.core.errors import ChannelFull, Fenced, LayerError, MessageTooLarge
 from gateway.core.layers import wire
 from gateway.core.layers.base import OK, Outcome
-from gateway.core.layers.edge import ANNOUNCED, GROUP, MESSAGE, OUTCOME
+from gateway.core.layers.edge import ANNOUNCED, GROUP, HANDLED, MESSAGE, OUTCOME
 
 values = st.none() | st.integers(0, 2**32) | st.binary(max_size=50) | st.text(max_size=10)
 commands = st.lists(st.lists(values, min_size=1, max_size=4), max_size=4)
@@ -74,9 +74,29 @@ def travel(value):
 
 
 def test_outcomes():
-    """Outcomes survive the way; ``accepted`` is one byte."""
+    """Outcomes survive the way."""
     assert wire.unpack_outcomes(travel(wire.pack_outcomes(OUTCOMES))) == OUTCOMES
-    assert wire.pack_outcomes([OK]) == [0]
+
+
+def test_settlements_together():
+    """What is accepted without a word is counted in the settlement before it, of one delivery."""
+    commands = []
+    for tag in (7, 7, 7, 8):
+        wire.add_settle(commands, tag, (OK,), [])
+    assert commands == [[wire.SETTLE, 0, 7, 3, []], [wire.SETTLE, 0, 8, 1, []]]
+
+
+def test_settlements_apart():
+    """A send is told before the outcome of its own message, and behind those before it."""
+    commands = []
+    said = [(1, "a", b"")]
+    wire.add_settle(commands, 7, (OK,), [])
+    wire.add_settle(commands, 7, (OK,), said)
+    wire.add_settle(commands, 7, (OK,), [])
+    wire.add_settle(commands, 7, (Outcome("rejected"),), [])
+    wire.add_settle(commands, 7, (OK,), [])
+    assert [command[3] for command in commands] == [1, 1, 1, [Outcome("rejected")], 1]
+    assert [command[4] for command in commands] == [[], said, [], [], []]
 
 
 def test_items():
@@ -85,6 +105,7 @@ def test_items():
         (MESSAGE, "x.p_a!b", b"\x80"),
         (GROUP, "g", b"\x80", ["x"]),
         *[(OUTCOME, 1, n, outcome) for n, outcome in enumerate(OUTCOMES)],
+        (HANDLED, 1, 5, 3),
         (ANNOUNCED, frozenset({"x", "y"})),
         (ANNOUNCED, None),
     ]

@@ -15,8 +15,8 @@ def _few(monkeypatch):
     """Fewer examples: each of these plugins is broken beyond chance."""
     monkeypatch.setattr(hostile, "CASES", 10)
     monkeypatch.setattr(hostile, "EXAMPLES", 5)
-    monkeypatch.setattr(talks, "EXAMPLES", 10)
-    monkeypatch.setattr(talks, "CUTS", 12)
+    monkeypatch.setattr(talks, "EXAMPLES", 4)
+    monkeypatch.setattr(talks, "CUTS", 4)
 
 
 @pytest.mark.usefixtures("_few")

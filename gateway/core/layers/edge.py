@@ -27,6 +27,8 @@ item         fields                                     meaning
              what it missed (`log.Resumed`)
 ``PART``     group, channel                             somebody removed a connection of ours
 ``OUTCOME``  receipt, index, Outcome                    of a message we posted
+``HANDLED``  receipt, index, number                     so many messages that we posted, from
+                                                        ``index`` on, were accepted
 ``FULL``     receipt, channel                           a post was refused whole, for lack of room
 ``ANNOUNCED``  frozenset of channels, or None           what living workers' tables name
 ``DOWN``     (none)                                     the layer cannot be reached
@@ -50,6 +52,7 @@ DOWN: Final = 8
 UP: Final = 9
 FENCED: Final = 10
 GAP: Final = 11
+HANDLED: Final = 12
 
 
 class Edge(ABC):
@@ -78,7 +81,8 @@ class Edge(ABC):
     ) -> None:
         """Send several encoded messages as one delivery, with ``receipt`` a positive number.
 
-        With a receipt follow, later, either ``FULL`` or one ``OUTCOME`` for each message.
+        With a receipt follow, later, either ``FULL`` or one ``OUTCOME`` for each message, in
+        whose place several that were accepted may be ``HANDLED`` together.
         Without one a refusal is dropped, counted.
 
         With ``pin``, ``pin.PROCESS``, the delivery waits on that channel, though its ``channel``

@@ -47,7 +47,7 @@ class Held:
         tag = delivery.tag
         with self._lock:
             if tag in self._held:
-                self._unsaid.append((wire.SETTLE, 0, tag, wire.pack_outcomes(outcomes), sends))
+                wire.add_settle(self._unsaid, tag, outcomes, sends)
                 self._settle(tag, outcomes)
 
     def _settle(self, tag: int, outcomes: Sequence[Outcome]) -> None:

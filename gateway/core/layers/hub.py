@@ -329,7 +329,11 @@ class HubClient(asyncio.Protocol):
             link = self._link or self._here()
             if not link.process.alive:
                 self._say((wire.ENDED,))
-            self._state.settle(link, command[2], wire.unpack_outcomes(command[3]), command[4])
+            outcomes = command[3]
+            if outcomes.__class__ is int:
+                self._state.accept(link, command[2], outcomes, command[4])
+            else:
+                self._state.settle(link, command[2], wire.unpack_outcomes(outcomes), command[4])
         elif code < len(OPS):
             result = self._hub.ops[code](self._link or self._here(), *command[2:])
             if command[1]:

@@ -8,7 +8,7 @@ from typing import Final
 from gateway.core.errors import ChannelFull, Fenced
 from gateway.core.layers import codec
 from gateway.core.layers.base import FAILED, OK, Outcome
-from gateway.core.layers.edge import ANNOUNCED, GROUP, JOIN, MESSAGE, OUTCOME, Item
+from gateway.core.layers.edge import ANNOUNCED, GROUP, HANDLED, JOIN, MESSAGE, OUTCOME, Item
 from gateway.core.layers.options import LayerOptions
 from gateway.core.layers.records import Channel, Entry, Link, Process, Reader
 from gateway.core.metrics import Drop
@@ -164,6 +164,17 @@ class Inboxes:
         payload = codec.encode(told)
         self._item(process, (MESSAGE, f"outcome.{process.name}!", payload), len(payload))
 
+    def _handled(self, process: Process, receipt: int, index: int, number: int) -> None:
+        """Tell that so many messages, from ``index`` on, were accepted."""
+        if number == 1 or process.notify is None:
+            for place in range(index, index + number):
+                self._tell(process, receipt, place, OK)
+        elif process.alive:
+            inbox = process.inbox
+            inbox.append((HANDLED, receipt, index, number))
+            if len(inbox) == 1:
+                process.notify()
+
     def read_inbox(self, reader: Reader) -> None:
         """Wait for the next message of the inbox of the reader's own process."""
         process = self._check(reader.link)
@@ -201,7 +212,7 @@ def _weight(item: Item) -> int:
     code = item[0]
     if code in {MESSAGE, GROUP}:
         return ITEM_SIZE + len(item[2])
-    if code == OUTCOME:
+    if code in {OUTCOME, HANDLED}:
         return 0
     if code != JOIN:
         return ITEM_SIZE

@@ -21,7 +21,17 @@ from gateway.core.errors import LayerUnavailable
 from gateway.core.layers import wire
 from gateway.core.layers.base import FAILED, Delivery, Outcome, Send
 from gateway.core.layers.codec import checked, checked_group, checked_history
-from gateway.core.layers.edge import ANNOUNCED, DOWN, FENCED, FULL, OUTCOME, UP, Edge, Item
+from gateway.core.layers.edge import (
+    ANNOUNCED,
+    DOWN,
+    FENCED,
+    FULL,
+    HANDLED,
+    OUTCOME,
+    UP,
+    Edge,
+    Item,
+)
 from gateway.core.layers.journal import LASTING
 from gateway.core.layers.options import LayerOptions
 from gateway.core.layers.threads import ANSWER, MAX_BACKOFF, Hand
@@ -197,6 +207,9 @@ class LoopClient(asyncio.Protocol):
     def say(self, command: Any) -> None:
         """Have a command written at the end of this turn of the loop."""
         self._out.append(command)
+        self._flush_soon()
+
+    def _flush_soon(self) -> None:
         if not self._scheduled:
             self._scheduled = True
             self.loop.call_soon(self.flush)
@@ -295,7 +308,8 @@ class LoopClient(asyncio.Protocol):
         elif not self.connected or delivery.source is not self.hand:
             self.layer.late(delivery, len(outcomes))
             return
-        self.say((wire.SETTLE, 0, delivery.tag, wire.pack_outcomes(outcomes), sends))
+        wire.add_settle(self._out, delivery.tag, outcomes, sends)
+        self._flush_soon()
 
     def set_aside(self, delivery: Delivery) -> None:
         """Take the credit of a delivery back before it is settled."""
@@ -406,6 +420,10 @@ class LoopEdge(Edge):
                         self._open[item[1]] = (left[0], left[1] - 1)
                     else:
                         del self._open[item[1]]
+            elif code == HANDLED:
+                left = self._open.pop(item[1], None)
+                if left is not None and left[1] > item[3]:
+                    self._open[item[1]] = (left[0], left[1] - item[3])
             elif code == FULL:
                 self._open.pop(item[1], None)
             elif code == ANNOUNCED:

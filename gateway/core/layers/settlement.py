@@ -47,6 +47,49 @@ class Settlement(Groups):
         self, link: Link, tag: int, outcomes: Sequence[Outcome], sends: Sequence[Send]
     ) -> bool:
         """Settle the next messages of what ``link`` holds; return False if that came too late."""
+        if len(outcomes) == 1 and outcomes[0] is OK:
+            return self.accept(link, tag, 1, sends)
+        entry = self._held(link, tag, len(outcomes))
+        if entry is None:
+            return False
+        return self._settle(link, entry, outcomes, refused=self._send_all(link, entry, sends))
+
+    def accept(self, link: Link, tag: int, number: int, sends: Sequence[Send]) -> bool:
+        """As `settle`, of so many messages that are accepted: the short road of nearly all."""
+        entry = link.hand.get(tag)
+        if entry is None or not link.process.alive:
+            entry = self._held(link, tag, number)
+            if entry is None:
+                return False
+        if sends and self._send_all(link, entry, sends):
+            return self._settle(link, entry, (OK,) * number, refused=True)
+        sender = entry.sender
+        first = entry.done
+        left = len(entry.payloads) - first
+        if number < left:
+            entry.done = first + number
+            entry.channel.in_hand -= number
+            if sender is not None:
+                self._handled(sender, entry.receipt or 0, first, number)
+            return True
+        entry.done = first + left
+        entry.channel.in_hand -= left
+        del link.hand[tag]
+        if sender is not None:
+            sender.receipts.pop(entry.receipt or 0, None)
+            if left == 1:
+                self._tell(sender, entry.receipt or 0, first, OK)
+            else:
+                self._handled(sender, entry.receipt or 0, first, left)
+        elif entry.lasting:
+            self._over(entry)
+        self._out_of_hand(entry)
+        if sender is None and entry.membership is not None:
+            self._presence_settled(entry.membership)
+        return True
+
+    def _held(self, link: Link, tag: int, number: int) -> Entry | None:
+        """Return what ``link`` holds by a tag; None, counted, if it holds that no more."""
         process = link.process
         entry = link.hand.get(tag)
         if entry is None and process.reserved is not None:
@@ -54,9 +97,12 @@ class Settlement(Groups):
             if entry is not None:
                 link.hand[tag] = entry
         if entry is None or not process.alive:
-            self._drop(None, Drop.STALE, 0)
-            self.drops[Drop.STALE] = self.drops.get(Drop.STALE, 0) + len(outcomes)
-            return False
+            self._drop(None, Drop.STALE, number)
+            return None
+        return entry
+
+    def _send_all(self, link: Link, entry: Entry, sends: Sequence[Send]) -> bool:
+        """Do the sends of a consumer; return whether one was refused."""
         refused = False
         for action in sends:
             try:
@@ -65,22 +111,13 @@ class Settlement(Groups):
                 refused = True
                 self._drop(None, Drop.FULL, 1)
                 log.warning("a send of a consumer of %s was refused: %s", entry.name, error)
+        return refused
+
+    def _settle(
+        self, link: Link, entry: Entry, outcomes: Sequence[Outcome], *, refused: bool
+    ) -> bool:
         sender, receipt = entry.sender, entry.receipt
         last = len(outcomes) - 1
-        if not last and not refused and outcomes[0] is OK and entry.done + 1 == len(entry.payloads):
-            # The short road of nearly every message: its last one, accepted.
-            del link.hand[tag]
-            if sender is not None:
-                sender.receipts.pop(receipt or 0, None)
-                self._tell(sender, receipt or 0, entry.done, OK)
-            elif entry.lasting:
-                self._over(entry)
-            entry.done += 1
-            entry.channel.in_hand -= 1
-            self._out_of_hand(entry)
-            if sender is None and entry.membership is not None:
-                self._presence_settled(entry.membership)
-            return True
         for place, outcome in enumerate(outcomes):
             if outcome.kind == ACCEPTED:
                 if sender is not None:
@@ -168,7 +205,7 @@ class Settlement(Groups):
             number = len(entry.payloads) - entry.done
             for payload in entry.payloads[entry.done :]:
                 self._item(process, (MESSAGE, entry.name, payload), len(payload))
-            self.settle(link, entry.tag, (OK,) * number, ())
+            self.accept(link, entry.tag, number, ())
 
         reader = link.listening[name] = Reader(link, LISTEN_CREDIT, push, standing=True)
         self.read(reader, [name])

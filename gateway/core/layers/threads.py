@@ -280,7 +280,9 @@ class ThreadClient:
             return
         now = time.monotonic()
         if delivery.since:
-            self.mean += (min(now - delivery.since, 1.0) - self.mean) * 0.05
+            took = now - delivery.since
+            self.mean += ((min(1.0, took)) - self.mean) * 0.05
+            delivery.since = now
         with self._mutex:
             if delivery.tag >= LASTING:
                 if self._sock is None:
@@ -291,17 +293,20 @@ class ThreadClient:
                 self._layer.late(delivery, len(outcomes))
                 return
             out = self._out
-            if not out:
+            first = not out
+            if first:
                 self._since = now
-            out.append((wire.SETTLE, 0, delivery.tag, wire.pack_outcomes(outcomes), sends))
-            loop = _get_running_loop()
-            soon = loop is None and now - self._since > FLUSH_AFTER
-            if not soon and not self._minding:
+            wire.add_settle(out, delivery.tag, outcomes, sends)
+            late = now - self._since > FLUSH_AFTER
+            if not late and not self._minding:
                 self._busy()
-        if soon:
-            self.flush()
-        elif loop is not None and len(out) == 1:
-            loop.call_soon(self.flush)
+        if first or late:
+            loop = _get_running_loop()  # a system call
+            if loop is None:
+                if late:
+                    self.flush()
+            elif first:
+                loop.call_soon(self.flush)
 
     def set_aside(self, delivery: Delivery) -> None:
         """Take the credit of a delivery back before it is settled."""

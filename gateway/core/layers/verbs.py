@@ -375,8 +375,12 @@ class Verbs(Layer):
     def settle(
         self, delivery: Delivery, outcomes: Sequence[Outcome], sends: Sequence[Send] = ()
     ) -> None:
-        number = len(outcomes)
         left = len(delivery.payloads) - delivery.settled
+        if left and len(outcomes) == 1 and outcomes[0] is OK:
+            delivery.settled += 1
+            self._settle(delivery, outcomes, sends)
+            return
+        number = len(outcomes)
         if number == 0 or 0 < left < number:  # left 0: settled again, which the layer counts
             raise ValueError(f"{number} outcomes for {left} messages not settled")
         delivery.settled += number

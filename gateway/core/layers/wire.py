@@ -10,7 +10,7 @@ A frame is what one side has to say in one turn::
 A command is ``[code, rid, …]``: one of `verbs.OPS` by number, or one of the numbers below.
 ``rid`` is the number that its answer carries, 0 where none is wanted. Payloads of messages
 are ``bin``, which nobody but their reader opens. An outcome is 0 for ``accepted``, else
-the array of `Outcome`.
+the array of `Outcome`; outcomes that are all ``accepted`` may be their number.
 
 =============  =====================================  ======================================
 command        fields                                 answer
@@ -88,10 +88,6 @@ def pack(commands: Sequence[Any]) -> bytes:
     return len(body).to_bytes(HEADER, "little") + body
 
 
-_ACCEPTED: Final[list[Any]] = [0]
-_ONE_OK: Final = (OK,)
-
-
 class Frames:
     """Cuts a stream of bytes into frames. A large one is put together once, not at every read."""
 
@@ -136,17 +132,33 @@ class Frames:
         return found
 
 
+def add_settle(
+    commands: list[Any], tag: int, outcomes: Sequence[Outcome], sends: Sequence[Any]
+) -> None:
+    """Add a ``SETTLE`` to what is said in this turn.
+
+    What is accepted without a word is counted in the one before (these alone are lists), if that
+    is of the same delivery: a send is told before the outcome of its own message, and behind those
+    before it.
+    """
+    if outcomes[0] is not OK or len(outcomes) > 1:
+        commands.append((SETTLE, 0, tag, pack_outcomes(outcomes), sends))
+        return
+    if commands and not sends:
+        last = commands[-1]
+        if last.__class__ is list and last[2] == tag and not last[4]:
+            last[3] += 1
+            return
+    commands.append([SETTLE, 0, tag, 1, sends])
+
+
 def pack_outcomes(outcomes: Sequence[Outcome]) -> list[Any]:
     """Return outcomes as they travel."""
-    if len(outcomes) == 1 and outcomes[0] is OK:
-        return _ACCEPTED
     return [0 if outcome is OK else outcome for outcome in outcomes]
 
 
 def unpack_outcomes(packed: Sequence[Any]) -> Sequence[Outcome]:
     """Undo `pack_outcomes`."""
-    if packed == _ACCEPTED:
-        return _ONE_OK
     return [OK if one == 0 else Outcome(*one) for one in packed]
 
 

@@ -26,7 +26,7 @@ class EmailSuite(PluginSuite):
     """A client of SMTP."""
 
     plugin = EmailPlugin
-    config = EmailConfig(hostname="mx.example", max_size=65536, reply_lifetime=1.0)
+    config = EmailConfig(hostname="mx.example", max_size=65536, spool="")
     opening: ClassVar = (
         Turn(answer=b"220 mx.example ESMTP\r\n"),
         Turn(b"EHLO a.example\r\n", answer=_HELLO),

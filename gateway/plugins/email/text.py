@@ -69,9 +69,11 @@ class _Search:
     def _next(mark: bytes, content: bytes, start: int, end: int) -> int:
         """Return where the next line begins that is a boundary (RFC 2046 section 5.1.1), or -1."""
         while (place := content.find(mark, start, end)) >= 0:
-            after = content[place + len(mark) : place + len(mark) + 2].rstrip(b" \t")
-            if (place == 0 or content[place - 1] == 10) and after in {b"", b"\r\n", b"\n", b"--"}:
-                return place
+            if place == 0 or content[place - 1] == 10:
+                after = place + len(mark)
+                stop = content.find(b"\n", after, end) + 1 or end
+                if content[after:stop].strip(b" \t\r\n") in {b"", b"--"}:
+                    return place
             start = place + 1
         return -1
 

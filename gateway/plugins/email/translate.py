@@ -26,7 +26,6 @@ _ENHANCED: Final = re.compile(r"([245])\.\d{1,3}\.\d{1,3}(?: |\Z)")
 _UNSAID: Final = re.compile(r"[^\x20-\x7e\x80-\U0010ffff]+")
 _USUAL: Final = {
     250: "2.0.0",
-    354: "",
     421: "4.3.2",
     450: "4.2.0",
     451: "4.3.0",
@@ -66,11 +65,13 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
         code = str(self.code)
         prefix = ""
         if enhanced:
+            usual = _USUAL.get(self.code, f"{code[0]}.0.0")
             found = _ENHANCED.match(text)
-            if found is not None and found[1] == code[0]:
-                prefix, text = found[0].rstrip() + " ", text[found.end() :]
-            elif usual := _USUAL.get(self.code, f"{code[0]}.0.0"):
-                prefix = f"{usual} "
+            if found is not None:
+                text = text[found.end() :]
+                if found[1] == code[0]:  # RFC 2034 section 4: the class is that of the code
+                    usual = found[0].rstrip()
+            prefix = f"{usual} "
         lines = _lines(text)
         said = [f"{code}-{prefix}{line}" for line in lines[:-1]]
         said.append(f"{code} {prefix}{lines[-1]}")
@@ -123,7 +124,10 @@ def rejection(code: int | None, reason: str, default: Answer = REJECTION) -> Ans
     """Return a refusal by the application. A code that is none of a refusal is not said."""
     if code is None or not is_refusal(code):
         code = default.code
-    return Answer(code, reason or default.text, close=code == 421)
+    words = reason or default.text
+    if code == default.code and _ENHANCED.match(words) is None:
+        words = f"{default.text.partition(' ')[0]} {words}"
+    return Answer(code, words, close=code == 421)
 
 
 def is_refusal(code: int) -> bool:

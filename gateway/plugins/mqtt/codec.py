@@ -221,9 +221,7 @@ class Decoder:
                     raise MalformedError(PROTOCOL_ERROR, f"a response topic: {fault}")
             if not topic and "topic_alias" not in found:
                 raise MalformedError(PROTOCOL_ERROR, "neither a topic nor an alias")
-        return Publish(
-            topic, data[stop:end], qos, bool(first & 1), bool(first & 8), packet_id, found
-        )
+        return Publish(topic, data[stop:end], qos, first & 1 == 1, first & 8 == 8, packet_id, found)
 
     def _other(self, kind: int, data: bytes, pos: int, end: int) -> Packet:
         if PUBACK <= kind <= PUBCOMP:
@@ -408,6 +406,8 @@ def _connect(data: bytes, pos: int, end: int) -> Connect:
 
 PINGREQ_BYTES: Final = b"\xc0\0"
 PINGRESP_BYTES: Final = b"\xd0\0"
+PUBACK_HEAD: Final = b"\x40\2"
+"""What stands before the packet identifier of a PUBACK that says nothing else."""
 
 
 def encode(packet: Packet, protocol: int) -> bytes:

@@ -33,14 +33,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final
 
-from autobahn.websocket import USES_NVX
+import autobahn  # noqa: F401 - where it is missing, that is said at the start
 
 from gateway.core.errors import ConfigError
 from gateway.core.plugin import Context, LayerOptions, ProtocolPlugin, hookimpl
 from gateway.core.web import Claim
 from gateway.plugins.websocket import messages
 from gateway.plugins.websocket.config import WebsocketConfig
-from gateway.plugins.websocket.door import Door
 
 ENVELOPE: Final = 16384
 """Bytes of a message beside its text: the path, decoded, is the one part without a fixed size."""
@@ -57,6 +56,8 @@ class WebsocketPlugin(ProtocolPlugin):
     @classmethod
     def warnings(cls, config: Any) -> Iterable[str]:  # noqa: ARG003 - the contract says it
         """Say what makes it slow, if anything does."""
+        from autobahn.websocket import USES_NVX  # noqa: PLC0415 - the supervisor does without
+
         if not USES_NVX:
             yield (
                 "autobahn runs without its native part (NVX): large WebSocket messages cost "
@@ -90,5 +91,7 @@ def gateway_plugin() -> type[ProtocolPlugin]:
 @hookimpl
 def gateway_http_claims(config: Any, context: Context) -> list[Claim]:
     """Claim handshakes that no other plugin claimed."""
+    from gateway.plugins.websocket.door import Door  # noqa: PLC0415 - as above
+
     door = Door(config, context)
     return [Claim(door.matches, door.open, priority=-10)]

@@ -8,7 +8,7 @@ import pytest
 
 from gateway.core.errors import LayerError
 from gateway.core.layers import codec
-from gateway.core.layers.base import OK, RELEASED, Outcome
+from gateway.core.layers.base import FAILED, OK, RELEASED, Outcome
 from gateway.core.layers.base import group_add as joining
 from gateway.core.layers.base import group_send as group_sending
 from gateway.core.layers.base import send as sending
@@ -88,6 +88,24 @@ class Edges(Harness):
         assert server.heard(2) == [(OUTCOME, 1, n, OK) for n in range(2)]
         server.silence(worker)
         assert worker.global_statistics().full == 2
+
+    def test_handled_in_parts(self) -> None:
+        """Each message of a post has one outcome, in order, whatever parts it is settled in."""
+        server, worker = self.server(), self.join()
+        server.post("x", *numbers(6), receipt=1)
+        delivery = self.taken(worker, "x")
+        self.settled(worker, delivery, OK)
+        self.settled(worker, delivery, OK, OK, OK, sends=[sending(f"y.{server.process}!a", {})])
+        self.settled(worker, delivery, OK)
+        assert worker.channel_statistics("x").in_hand == 1
+        self.settled(worker, delivery, Outcome(FAILED, cause="Error"))
+        heard = server.heard(7)
+        assert [item for item in heard if item[0] == OUTCOME] == [
+            *[(OUTCOME, 1, n, OK) for n in range(5)],
+            (OUTCOME, 1, 5, Outcome(FAILED, cause="Error")),
+        ]
+        assert heard[1] == (MESSAGE, f"y.{server.process}!a", {})
+        server.silence(worker)
 
     def test_full_without_a_receipt(self) -> None:
         """Without a receipt a refusal is dropped, counted."""

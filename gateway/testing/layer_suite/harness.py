@@ -18,6 +18,7 @@ import pytest
 from gateway.core.layers import codec
 from gateway.core.layers.base import Delivery, Layer, Message, Outcome, Send, Statistics
 from gateway.core.layers.edge import ANNOUNCED, DOWN, GROUP, JOIN, MESSAGE, UP, Edge, Item
+from gateway.testing.fakes import apart
 
 T = TypeVar("T")
 
@@ -222,7 +223,7 @@ class Server:
         self._loop = asyncio.get_running_loop()
         self._loop.set_exception_handler(lambda _, context: self.errors.append(context))
         self._end = asyncio.Event()
-        self.edge = self.layer.edge(self.items.extend)
+        self.edge = self.layer.edge(lambda items: self.items.extend(apart(items)))
         self._ready.set()
         await self._end.wait()
         await self.layer.aclose()

@@ -7,8 +7,13 @@ from typing import Any
 import pytest
 
 from gateway.core.layers.base import ACCEPTED, FAILED, OK, REJECTED, RELEASED, Outcome
+from gateway.core.plugin import Write
 from gateway.plugins.mqtt import packets as p
 from gateway.plugins.mqtt.codec import ack
+from gateway.plugins.mqtt.config import MqttConfig
+from gateway.plugins.mqtt.server.device import Device as Peer
+from gateway.plugins.mqtt.server.device import Limits
+from gateway.plugins.mqtt.server.inbound import Inbound
 from tests.plugins.mqtt.device import Device, Site, site
 
 BOTH = pytest.mark.parametrize("protocol", [p.V311, p.V5], ids=["3.1.1", "5"])
@@ -75,6 +80,25 @@ def test_connect_by_reply() -> None:
         refused = s.device("e")
         assert refused.hello[0].code == 0x86
         assert refused.hello[0].properties == {"reason_string": "no"}
+
+
+def test_acknowledged_together() -> None:
+    """Those that were handled together are acknowledged by one write, in the order of receipt."""
+    device = Peer("d", Limits(10, 1 << 20, float, print))
+    relayed: list[str] = []
+    inbound = Inbound(
+        MqttConfig(), device, p.V311, lambda one: relayed.append(one.topic), bool, print
+    )
+    emits = [
+        inbound.take(p.Publish(topic, b"", qos, packet_id=n), topic)[0]
+        for n, (topic, qos) in enumerate([("a", 1), ("b", 0), ("c", 2), ("", 1), ("e", 1)])
+    ]
+    tokens = [emit.token for emit in emits]
+    assert inbound.accepted(tokens[2:3]) == []
+    acks = [ack(p.PUBACK, 0), ack(p.PUBREC, 2), ack(p.PUBACK, 3)]
+    assert inbound.accepted([*tokens[:2], tokens[3]]) == [Write(b"".join(acks))]
+    assert relayed == ["c", "a", "b"]
+    assert inbound.unacknowledged == 2
 
 
 @BOTH

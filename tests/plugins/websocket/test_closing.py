@@ -320,9 +320,10 @@ async def test_we_close_while_a_consumer_works() -> None:
     async with Serving(CONSUMERS | {"websocket.receive": receive}) as gateway:
         peer = await gateway.open()
         peer.send(TEXT, b"1")
-        peer.send(TEXT, b"2")
         await wait_until(lambda: gateway.messages("receive"))
-        (name,) = gateway.engine.by_channel
+        ((name, conversation),) = gateway.engine.by_channel.items()
+        peer.send(TEXT, b"2")
+        await wait_until(lambda: conversation.queue)
         await gateway.layer.asend(name, {"close": 4000})
         assert await peer.frame() == (CLOSE, code(4000))
         peer.send(CLOSE, code(4000))

@@ -17,7 +17,5 @@ def check(config: Outgoing) -> None:
             mailbox(config.sender, "email.sender")
         except LocalProtocolError as error:
             raise ConfigError(str(error)) from None
-    if not config.spool:
-        raise ConfigError("email.spool: it is empty; name a directory that survives a restart")
     Routes(config, Resolver(config.delivery.resolvers))
     Signer(config.dkim)

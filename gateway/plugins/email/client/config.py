@@ -204,7 +204,8 @@ class Outgoing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         str,
         Meta(
             description="The directory where mail waits. It has to survive a restart. Relative: in "
-            "the project's directory. Gateway processes of one machine may share it."
+            "the project's directory. Gateway processes of one machine may share it. Empty: no "
+            "mail goes out here, not even a reply."
         ),
     ] = "spool/email"
     spool_messages: Annotated[

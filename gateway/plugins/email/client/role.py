@@ -12,7 +12,8 @@ from gateway.core.errors import LocalProtocolError, PluginError
 from gateway.core.metrics import Drop
 from gateway.core.plugin import OK, REJECTED, Context, Message, Outcome
 from gateway.plugins.email.client.config import Outgoing
-from gateway.plugins.email.client.envelope import Envelope, Refused
+from gateway.plugins.email.client.envelope import Entry, Envelope, Refused
+from gateway.plugins.email.client.kept import KeptOutbox
 from gateway.plugins.email.client.mx import Resolver
 from gateway.plugins.email.client.outbox import Outbox
 from gateway.plugins.email.client.pieces import Pieces
@@ -49,6 +50,10 @@ class ClientRole:
     async def start(self) -> None:
         """Take mail from now on, and begin to deliver. Raises ConfigError."""
         config, context = self._config, self._context
+        if not context.outbound:
+            self.outbox = KeptOutbox(config, context)
+            self._listen()
+            return
         routes = Routes(config, Resolver(config.delivery.resolvers))
         signer = Signer(config.dkim)
         spool = Spool(spool_of(config))
@@ -60,6 +65,10 @@ class ClientRole:
         context.gauge("delivery_connections", self._postman.connections)
         self._delivering = context.spawn(self._postman.run())
         self._listen()
+
+    def kept(self) -> list[tuple[Entry, bytes]]:
+        """Return what would have gone out, in a test's gateway."""
+        return self.outbox.spool.mails if isinstance(self.outbox, KeptOutbox) else []
 
     def _taken(self, entry: Any) -> None:
         if self._postman is not None:

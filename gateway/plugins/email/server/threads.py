@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from gateway.core.deadlines import Deadline
+from gateway.core.deadlines import RESOLUTION, Deadline
 from gateway.core.errors import LocalProtocolError
 from gateway.core.plugin import (
     FAILED,
@@ -52,22 +52,16 @@ class Thread(msgspec.Struct, kw_only=True):
 class Threads:
     """The mails of one gateway process that can be answered."""
 
-    def __init__(
-        self,
-        config: EmailConfig,
-        context: Context,
-        postbox: Postbox | None,
-        now: Callable[[], float],
-    ) -> None:
+    def __init__(self, config: EmailConfig, context: Context, now: Callable[[], float]) -> None:
         self._config = config
         self._context = context
-        self._postbox = postbox
+        self.postbox: Postbox | None = None
+        """Where replies go; None: nowhere, no mail goes out here."""
         self._now = now
         self._answered = Answered(config.max_replies)
         self._kept: OrderedDict[str, tuple[Thread, float, Callable[[], None]]] = OrderedDict()
         """By reply channel, the oldest first: until when, and what ends it."""
         self._due = Deadline(self._expire)
-        self._channels = 0
 
     def __len__(self) -> int:
         """Return how many there are."""
@@ -75,7 +69,6 @@ class Threads:
 
     def keep(self, connection: Connection, key: str, thread: Thread) -> None:
         """Have replies to a mail be heard from now on, for as long as the settings say."""
-        self._channels += 1
         name = f"{connection.reply_channel} {key}"
         end = self._context.outlive(
             connection, key, lambda channel, reply: self.late(thread, channel, reply)
@@ -96,7 +89,7 @@ class Threads:
         now = self._context.loop.time()
         while self._kept:
             until = next(iter(self._kept.values()))[1]
-            if until > now:
+            if until > now + RESOLUTION:  # less than that is not waited for
                 self._context.deadlines.set(self._due, until - now)
                 return
             self._drop_first()
@@ -141,9 +134,9 @@ class Threads:
             self._context.log.warning("%s: invalid reply dropped: %s", thread.mailbox, error)
             return Outcome(REJECTED, reason=str(error), cause="invalid")
         thread.number += 1
-        assert self._postbox is not None  # noqa: S101 - for the type checker; it was looked at
+        assert self.postbox is not None  # noqa: S101 - for the type checker; it was looked at
         try:
-            await self._postbox.submit(envelope, content)
+            await self.postbox.submit(envelope, content)
         except Refused as refused:
             self._context.log.warning("a reply could not be spooled: %s", refused)
             return refused.outcome
@@ -152,7 +145,7 @@ class Threads:
     def _unanswerable(self, thread: Thread) -> str | None:
         if thread.unanswerable is not None:
             return thread.unanswerable
-        if self._postbox is None:
+        if self.postbox is None:
             return "no mail goes out of this gateway"
         if not thread.number and not self._answered.add(
             f"{thread.message_id or ''}{thread.mailbox}" if thread.message_id else ""

@@ -6,9 +6,8 @@ import hashlib
 import os
 import ssl
 from itertools import product
-from pathlib import Path
 
-from gateway.core.client import Target, target
+from gateway.core.client import Target, client_tls, target
 from gateway.core.errors import ConfigError
 from gateway.core.project import VARIABLE, find_project
 from gateway.plugins.mqtt.client.config import Broker
@@ -66,24 +65,7 @@ def _check(where: str, name: str, broker: Broker) -> None:
 
 def tls_of(where: str, broker: Broker) -> ssl.SSLContext | None:
     """Return what TLS is spoken with, None for none. Raises ConfigError."""
-    if not target(broker.connect).tls:
-        return None
-    context = ssl.create_default_context()
-    if broker.ca:
-        try:
-            context.load_verify_locations(Path(broker.ca))
-        except (OSError, ssl.SSLError) as error:
-            raise ConfigError(f"{where}.ca: {broker.ca!r}: {error}") from None
-    if broker.certificate:
-        try:
-            # Without a password a key that has one fails, and asks nobody at a terminal.
-            context.load_cert_chain(broker.certificate, broker.key or None, password="")
-        except (OSError, ssl.SSLError) as error:
-            raise ConfigError(f"{where}.certificate: {broker.certificate!r}: {error}") from None
-    if not broker.verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
+    return client_tls(where, broker) if target(broker.connect).tls else None
 
 
 def target_of(where: str, name: str, broker: Broker) -> Target:

@@ -13,7 +13,7 @@ again before its PUBREL is not handled again. To consumers all QoS are at-least-
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import msgspec
@@ -37,27 +37,26 @@ from gateway.plugins.mqtt.server.publication import Publication, kept
 
 SMALL: Final = 256
 """Bytes of a payload that an idle device may keep of what it published last."""
+NO_MESSAGE: Final[Message] = {}
+"""In the place of one; never written to."""
 
 
-class Incoming:
+class Incoming(msgspec.Struct, eq=False):
     """One PUBLISH of a device; the token of its Emit."""
 
-    __slots__ = ("again", "attempt", "code", "dead", "done", "message", "packet", "reason", "topic")
-
-    def __init__(self, packet: Publish, topic: str) -> None:
-        self.packet = packet
-        self.message: Message = {}
-        """What was emitted; the core has completed it."""
-        self.topic = topic
-        self.attempt = 1
-        self.done = False
-        """Whether its acknowledgement may leave."""
-        self.code = 0
-        self.reason = ""
-        self.again: Inbound | None = None
-        """The last connection that it came by again, where the first one is gone."""
-        self.dead = False
-        """Whether it is on its way to ``mqtt.failed``."""
+    packet: Publish
+    topic: str
+    message: Message = NO_MESSAGE
+    """What was emitted; the core has completed it."""
+    attempt: int = 1
+    done: bool = False
+    """Whether its acknowledgement may leave."""
+    code: int = 0
+    reason: str = ""
+    again: Inbound | None = None
+    """The last connection that it came by again, where the first one is gone."""
+    dead: bool = False
+    """Whether it is on its way to ``mqtt.failed``."""
 
 
 class Failed(Exception):  # noqa: N818 - an end, decided by a setting
@@ -72,6 +71,7 @@ class Inbound:
         "_device",
         "_drop",
         "_heard",
+        "_ids",
         "_last",
         "_pending",
         "_protocol",
@@ -97,6 +97,8 @@ class Inbound:
         self._drop = drop
         self._pending: deque[Incoming] = deque()
         """QoS 1 and 2, not yet acknowledged, in the order of receipt."""
+        self._ids: set[int] = set()
+        """Their packet identifiers."""
         self._unsettled: deque[Incoming] = deque()
         """All that consumers have, or will have, in their order."""
         self._last: Incoming | None = None
@@ -123,9 +125,10 @@ class Inbound:
             if packet.qos == 2 and incoming is not None and packet_id in incoming:
                 # section 4.3.3: acknowledged again, not handled again
                 return [Write(codec.ack(PUBREC, packet_id, 0, self._protocol))]
-            for one in self._pending:
-                if one.packet.packet_id == packet_id:
-                    return []  # it is in hand, and is acknowledged then
+            ids = self._ids
+            if packet_id in ids:
+                return []  # it is in hand, and is acknowledged then
+            ids.add(packet_id)
         entry = Incoming(packet, topic)
         if packet.qos:
             self._pending.append(entry)
@@ -145,12 +148,13 @@ class Inbound:
     def refuse(self, packet: Publish, code: int) -> list[Action]:
         """Acknowledge what nobody is asked about, with an error where there are any."""
         self._drop(Drop.INVALID)
-        if not packet.qos:
+        if not packet.qos or packet.packet_id in self._ids:
             return []
         entry = Incoming(packet, "")
         entry.done = True
         entry.code = code
         self._pending.append(entry)
+        self._ids.add(packet.packet_id)
         return self._acknowledge()
 
     def _message(self, entry: Incoming) -> Message:
@@ -206,6 +210,20 @@ class Inbound:
         self._unsettled.appendleft(entry)
         return [Emit("failed", {**self._message(entry), "reason": entry.reason}, entry)]
 
+    def accepted(self, entries: Sequence[Incoming]) -> list[Action]:
+        """Hear that several were accepted: what they are acknowledged by leaves together."""
+        unsettled, relay, heard = self._unsettled, self._relay, self._heard
+        for entry in entries:
+            if unsettled[0] is entry:
+                unsettled.popleft()
+            else:
+                unsettled.remove(entry)
+            self._last = entry
+            if relay is not None and (entry.packet.retain or heard(entry.topic)) and not entry.dead:
+                relay(self._publication(entry))
+            self._done(entry)
+        return [] if self.over else self._acknowledge()
+
     def _code(self, code: int | None) -> int:
         if code is None:
             return reasons.NOT_AUTHORIZED
@@ -228,21 +246,24 @@ class Inbound:
         )
 
     def _finish(self, entry: Incoming) -> list[Action]:
+        self._done(entry)
+        return self._acknowledge() if entry.packet.qos and not self.over else []
+
+    def _done(self, entry: Incoming) -> None:
+        """Have it acknowledged when its turn comes, or by whatever connection it came again."""
         entry.done = True
-        entry.message = {}
+        entry.message = NO_MESSAGE
         packet = entry.packet
         if len(packet.payload) > SMALL:
             entry.packet = msgspec.structs.replace(packet, payload=b"")
         if packet.qos == 2 and self._device.in_hand:
             self._device.in_hand.pop(packet.packet_id, None)
-        if not self.over:
-            return self._acknowledge() if packet.qos else []
-        again = entry.again
-        if again is not None and not again.over:
-            again.nudge()
-        elif packet.qos == 2:
-            self._know(entry)
-        return []
+        if self.over:
+            again = entry.again
+            if again is not None and not again.over:
+                again.nudge()
+            elif packet.qos == 2:
+                self._know(entry)
 
     # ------------------------------------------------ when its connection is gone
 
@@ -288,17 +309,22 @@ class Inbound:
     def _acknowledge(self) -> list[Action]:
         """Acknowledge what may be, in the order of receipt (section 4.6)."""
         out = bytearray()
-        pending = self._pending
+        pending, ids = self._pending, self._ids
         protocol = self._protocol
         while pending and pending[0].done:
             entry = pending.popleft()
             packet = entry.packet
+            packet_id = packet.packet_id
+            ids.discard(packet_id)
             code = entry.code if protocol == V5 else 0
-            if packet.qos == 1:
-                out += codec.ack(PUBACK, packet.packet_id, code, protocol)
-                continue
-            self._know(entry)
-            out += codec.ack(PUBREC, packet.packet_id, code, protocol)
+            if packet.qos == 2:
+                self._know(entry)
+                out += codec.ack(PUBREC, packet_id, code, protocol)
+            elif code:
+                out += codec.ack(PUBACK, packet_id, code, protocol)
+            else:
+                out += codec.PUBACK_HEAD
+                out += packet_id.to_bytes(2, "big")
         return [Write(bytes(out))] if out else []
 
     def _know(self, entry: Incoming) -> None:

@@ -13,7 +13,7 @@ answers by ``begin``. What the application or the device says before that waits.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
 
 from gateway.core.errors import LocalProtocolError
@@ -157,7 +157,7 @@ class MqttSession(Session):
         actions: list[Action] = []
         for packet in data:
             if self.state is OPEN:
-                if isinstance(packet, Publish):
+                if packet.__class__ is Publish:
                     actions += self._publish(packet)
                 else:
                     actions += self._packet(packet)
@@ -343,6 +343,12 @@ class MqttSession(Session):
                 return ()
             return self._prove(self._proof.outcome, token, outcome)
         return self._decide(outcome) if self.state is PENDING else ()
+
+    def accepted(self, tokens: Sequence[Any]) -> Iterable[Action]:
+        """Acknowledge together what was handled together."""
+        if self._inbound is None or not isinstance(tokens[0], Incoming):
+            return super().accepted(tokens)
+        return self._inbound.accepted(tokens)
 
     def refused(self, token: Any, refusal: Refusal) -> Iterable[Action]:
         """Hear that something never reached the application."""

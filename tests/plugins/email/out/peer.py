@@ -198,7 +198,7 @@ class Post:
 
     def __init__(self, staged: Staged) -> None:
         self.staged = staged
-        self.role = staged.plugin._roles["out"]
+        self.role = staged.plugin._roles["client"]
         self.acks = "email.acks?test"
 
     def send(self, channel: str = "email.send", **message: Any) -> int:

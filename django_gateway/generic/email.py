@@ -1,0 +1,129 @@
+"""`EmailConsumer`: the mail of mailboxes, and answers to it."""
+
+from __future__ import annotations
+
+import mimetypes
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar, TypeAlias
+
+from django.core.exceptions import ImproperlyConfigured
+from django.core.files.base import File
+
+from django_gateway.channel import Channel
+from django_gateway.filters import Filter
+from django_gateway.generic.base import Consumer
+from django_gateway.mailboxes import mailbox
+from django_gateway.routing import Route
+from gateway.core import names
+
+Attached: TypeAlias = "File[bytes] | Sequence[Any]"
+"""A file of Django's, an attachment of the mail for one; or name, content type and bytes."""
+Headers = Mapping[str, str] | Iterable[Sequence[str]]
+"""By name, or pairs of name and value."""
+
+
+class EmailConsumer(Consumer):
+    """A consumer of mail: ``receive`` gets the mail to its ``mailboxes``, with what they name.
+
+    ::
+
+        class Support(EmailConsumer):
+            mailboxes = ["support+{ticket:int}@example.com"]
+
+            def receive(self, message, ticket):
+                Ticket.objects.get(pk=ticket).answer(message.text, message.attachments)
+                self.reply("Thank you.", html="<p>Thank you.</p>")
+
+    The mail is answered ``250`` once ``receive`` has returned; `Reject` refuses it. ``recipient``
+    is asked before, for each recipient, where the class has one; ``authenticate`` for who says
+    who it is.
+    """
+
+    protocols: ClassVar[Any] = ("email",)
+    mailboxes: ClassVar[Sequence[str | Filter]] = ()
+    """Mail addresses, as `mailbox` reads them. Empty: whatever the gateway takes mail for."""
+
+    def reply(
+        self,
+        data: str | bytes | None = None,
+        /,
+        *,
+        attachments: Iterable[Attached] = (),
+        headers: Headers = (),
+        **content: Any,
+    ) -> None:
+        """Answer with a mail in the same thread: a text, and ``html``, ``subject``, and so on.
+
+        ``attachments`` are files of Django's, or triples of name, content type and bytes;
+        ``headers`` a dict, or pairs.
+        """
+        super().reply(data, **_content(attachments, headers, content))
+
+    @staticmethod
+    def mail(
+        to: str,
+        text: str | None = None,
+        /,
+        *,
+        attachments: Iterable[Attached] = (),
+        headers: Headers = (),
+        **content: Any,
+    ) -> None:
+        """Send a mail to an address: ``mail("ann@example.com", "Hi.", subject="Hello")``.
+
+        Buffered inside a consumer; outside it acts at once.
+        """
+        content = _content(attachments, headers, content)
+        if text is not None:
+            content["text"] = text
+        try:
+            channel = names.address("email.send", to)
+        except ValueError:
+            channel, content = "email.send", {**content, "rcpt_to": [to]}
+        Channel(channel).send(content)
+
+    @classmethod
+    def routes(cls) -> list[Route]:
+        """Return the routes of the class: those of ``receive`` and ``recipient`` once a mailbox."""
+        if isinstance(cls.mailboxes, str | Filter):
+            raise ImproperlyConfigured(
+                f"{cls.__name__}.mailboxes is a list of addresses: [{str(cls.mailboxes)!r}]"
+            )
+        filters = [one if isinstance(one, Filter) else mailbox(one) for one in cls.mailboxes]
+        found: list[Route] = []
+        for route in super().routes():
+            if filters and any(
+                channel in {"email.receive", "email.recipient"} for channel in route.channels
+            ):
+                found += [route.under({"rcpt_to": (one,)}) for one in filters]
+            else:
+                found.append(route)
+        return found
+
+
+def _content(
+    attachments: Iterable[Attached], headers: Headers, content: dict[str, Any]
+) -> dict[str, Any]:
+    """Return the keys of a reply, as a message can hold them."""
+    if attached := [_attached(one) for one in attachments]:
+        content["attachments"] = attached
+    pairs = headers.items() if isinstance(headers, Mapping) else headers
+    if written := [[str(name), str(value)] for name, value in pairs]:
+        content["headers"] = written
+    return content
+
+
+def _attached(one: Attached) -> list[Any]:
+    if isinstance(one, File):
+        name = (one.name or "file").replace("\\", "/").rpartition("/")[2]
+        guessed = mimetypes.guess_type(name)[0] or "application/octet-stream"
+        kind = getattr(one, "content_type", None) or guessed
+        one.seek(0)
+        return [name, kind, bytes(one.read())]
+    if isinstance(one, str | bytes) or len(one) != 3:
+        raise TypeError(
+            "attachments are files of Django's, or triples (name, content type, bytes), not "
+            f"{type(one).__name__}; write [('bill.pdf', 'application/pdf', content)]"
+        )
+    name, kind, content = one
+    return [name, kind, content.encode() if isinstance(content, str) else bytes(content)]

@@ -1,0 +1,1 @@
+"""The server role of IRC: stock clients connect to the gateway."""
