@@ -71,9 +71,9 @@ demo: $(VENV)/.demo ## run the demo project; DEMO_PORT=8000 DEMO_MQTT_PORT=1883
 
 .PHONY: test
 test: ## every check and every test
-	@$(MAKE) --no-print-directory --jobs 2 --output-sync checks peers
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync checks peers collected
 	@failed=$$(cat $(VENV)/failed); \
-	FAILED_CHECKS="$$failed" pytest -n 2 --dist loadfile $(PYTEST); status=$$?; \
+	FAILED_CHECKS="$$failed" pytest -n 3 --dist worksteal $(PYTEST); status=$$?; \
 	test -z "$$failed" && exit $$status || exit 1
 
 .PHONY: lint
@@ -86,6 +86,11 @@ checks: $(VENV)/.test
 	@failed=; for check in $(CHECKS); do \
 		echo "== $$check"; $$check || failed="$$failed$${failed:+, }$${check%% *}"; \
 	done 2>&1; printf %s "$$failed" >$(VENV)/failed
+
+# What all test processes would compile at the same time is compiled once, beside the checks.
+.PHONY: collected
+collected: $(VENV)/.test
+	@pytest -q --collect-only >/dev/null 2>&1 || true
 
 # Programs of users', by their command or by command:package. Missing ones are installed where
 # that is possible; where it is not, who needs them says so at the end. In run level 1 Debian
@@ -107,7 +112,8 @@ endef
 peers: $(BIN)/python
 	$(call install,chromium curl openssl nginx haproxy h2load:nghttp2-client pg_ctlcluster:postgresql node:nodejs \
 		npm nc:netcat-openbsd telnet:inetutils-telnet finger prosody go-sendxmpp \
-		mosquitto mosquitto_pub:mosquitto-clients ngircd inspircd atheme-services)
+		mosquitto mosquitto_pub:mosquitto-clients ngircd inspircd atheme-services irssi weechat:weechat-curses \
+		swaks)
 	@python -m tests.plugins.websocket.suite </dev/null || true
 	@python -m tests.npm </dev/null || true
 
@@ -121,9 +127,11 @@ autobahn: $(VENV)/.test peers ## the WebSocket conformance suite, in full: half 
 	@pytest -m autobahn --autobahn=full tests
 
 .PHONY: fuzz
-fuzz: $(VENV)/.test ## throw hostile bytes at the plugins http and mqtt; FUZZ_SECONDS=60
+fuzz: $(VENV)/.test ## throw hostile bytes at the plugins http, mqtt, irc and email; FUZZ_SECONDS=60
 	@python -m tests.plugins.http.fuzz --seconds $(FUZZ_SECONDS)
 	@python -m tests.plugins.mqtt.fuzz --seconds $(FUZZ_SECONDS)
+	@python -m tests.plugins.irc.fuzz --seconds $(FUZZ_SECONDS)
+	@python -m tests.plugins.email.fuzz --seconds $(FUZZ_SECONDS)
 
 .PHONY: chaos
 chaos: $(VENV)/.test ## kill processes at random under load, and account for each message; CHAOS_SECONDS=120

@@ -28,6 +28,7 @@ PACKAGES = (
     "daphne",
     "channels",
     "channels_redis",
+    "amqtt",
     "django-eventstream",
     "uvloop",
     "httptools",

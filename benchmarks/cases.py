@@ -25,6 +25,7 @@ from benchmarks.crowd import gathered
 from benchmarks.h2_load import h2_load, missing
 from benchmarks.http_load import handshakes, http_load, request
 from benchmarks.members import Member, idle_bytes, told
+from benchmarks.mqtt import devices
 from benchmarks.poll_load import PAUSE_SECONDS, Poller
 from benchmarks.report import Check, Report, Row
 from benchmarks.sample import Sample, Spread
@@ -541,6 +542,7 @@ CASES: dict[str, Callable[[Plan], Report]] = {
     "idle-events": idle_events,
     "polls": polls,
     "layer": layer,
+    "mqtt": devices,
     "mqtt-client": mqtt_client,
     "irc": irc,
     "email": email,

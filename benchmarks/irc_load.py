@@ -157,7 +157,7 @@ def options(port: int, nick: str) -> tuple[str, ...]:
 
 def listening(port: int) -> tuple[str, ...]:
     """Return what has a gateway serve clients that may say as much as they like."""
-    return ("--set", f"irc.listen='127.0.0.1:{port}'")
+    return ("--set", f"irc.listen='127.0.0.1:{port}'", "--set", "irc.line_rate=0")
 
 
 async def clients_rate(port: int, count: int) -> float:

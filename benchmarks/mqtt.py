@@ -1,31 +1,34 @@
 """Devices: what a message in, a delivery out and an idle device cost.
 
-Run as ``python -m benchmarks.mqtt``.
-
 The gateway (supervisor, gateway, hub, one worker with a sync consumer) against amqtt, which has no
 application behind it. Both are asked in turn, round by round; CPU is that of all their processes.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
+import importlib.util
 import os
-import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
 import uvloop
 
 from benchmarks import processes, servers
+from benchmarks.report import Check, Report, Row
+from benchmarks.sample import Spread
 from gateway.plugins.mqtt import packets as p
 from gateway.plugins.mqtt.codec import Decoder, encode
+from tests.house.serving import free_port
+
+if TYPE_CHECKING:
+    from benchmarks.cases import Plan
 
 PUBLISHERS = 16
 WINDOW = 16
@@ -35,6 +38,8 @@ IDLE = 1000
 PAYLOAD = b"x" * 64
 V = p.V311
 START_SECONDS = 30.0
+FIGURES: Final = ("CPU µs", "per s", "CPU µs to each", "KiB each")
+"""What is measured of each: of a QoS 1 message, of a delivery, of an idle device."""
 
 SETTINGS = """
 SECRET_KEY = "bench"
@@ -185,8 +190,8 @@ async def ingest(peer: Peer, count: int) -> tuple[float, float]:
     return cpu / count * 1e6, count / took
 
 
-async def fan_out(peer: Peer, publishes: int) -> tuple[float, float]:
-    """Return CPU (µs) a delivery to one of many subscribers, and deliveries a second."""
+async def fan_out(peer: Peer, publishes: int) -> float:
+    """Return CPU (µs) a delivery to one of many subscribers."""
     heard = 0
     wanted = publishes * SUBSCRIBERS
     done = asyncio.get_running_loop().create_future()
@@ -204,16 +209,15 @@ async def fan_out(peer: Peer, publishes: int) -> tuple[float, float]:
         device.on_packet = on_packet
         devices.append(device)
     publisher = await Device.connected(peer.port, "publisher")
-    before, begun = peer.cpu(), time.perf_counter()
+    before = peer.cpu()
     for number in range(publishes):
         await publisher.told(p.Publish("news/x", PAYLOAD, 1, packet_id=number + 1))
     await asyncio.wait_for(done, 120)
-    took = time.perf_counter() - begun
     cpu = peer.cpu() - before
     for device in (publisher, *devices):
         device.transport.close()
     await asyncio.sleep(1)
-    return cpu / wanted * 1e6, wanted / took
+    return cpu / wanted * 1e6
 
 
 async def idle(peer: Peer) -> float:
@@ -232,44 +236,41 @@ async def idle(peer: Peer) -> float:
     return found
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pairs", type=int, default=5)
-    parser.add_argument("--count", type=int, default=20_000, help="messages of a round of ingest")
-    parser.add_argument("--alone", action="store_true", help="the gateway without its peer")
-    options = parser.parse_args()
-    names = ["gateway"] if options.alone else ["gateway", "amqtt"]
-    uvloop.install()
+def devices(plan: Plan) -> Report:
+    """Devices of the gateway's own: a message in, a delivery out, and one that says nothing."""
+    report = Report("mqtt", "devices: QoS 1 into a sync consumer, a publish to 1,000, an idle one")
+    names = [name for name in ("gateway", "amqtt") if not plan.only or name in plan.only]
+    if "amqtt" in names and importlib.util.find_spec("amqtt") is None:
+        report.notes.append("without its peer: there is no amqtt")
+        names.remove("amqtt")
     found: dict[str, dict[str, list[float]]] = {}
     with contextlib.ExitStack() as stack:
-        ports = iter(range(21_883, 21_990))
-        peers = [stack.enter_context(started(name, next(ports))) for name in names]
+        peers = [stack.enter_context(started(name, free_port())) for name in names]
         for peer in peers:
-            found[peer.name] = {"idle bytes": [asyncio.run(idle(peer))]}
-        for _ in range(options.pairs):
+            # First of all: memory that something else left free would be used again.
+            own = found[peer.name] = {name: [] for name in FIGURES}
+            own["KiB each"].append(uvloop.run(idle(peer)) / 1024)
+        for number in range(plan.pairs):
             for peer in peers:
                 own = found[peer.name]
-                count = options.count if peer.name == "gateway" else options.count // 5
-                cpu, rate = asyncio.run(ingest(peer, count))
-                own.setdefault("ingest µs", []).append(cpu)
-                own.setdefault("ingest /s", []).append(rate)
-                cpu, rate = asyncio.run(fan_out(peer, 20 if peer.name == "gateway" else 4))
-                own.setdefault("fan-out µs", []).append(cpu)
-                own.setdefault("fan-out /s", []).append(rate)
+                ours = peer.name == "gateway"
+                count = plan.count(20_000 if ours else 4000)
+                for name, figure in zip(FIGURES, uvloop.run(ingest(peer, count)), strict=False):
+                    own[name].append(figure)
+                if ours or not number:  # its 1,000 subscribers take it long to come and go
+                    publishes = plan.count(200) // 10
+                    own["CPU µs to each"].append(uvloop.run(fan_out(peer, publishes)))
     for name, own in found.items():
-        for what, figures in own.items():
-            middle = statistics.median(figures)
-            print(f"{name:8} {what:12} {middle:10.1f}  [{min(figures):.1f} … {max(figures):.1f}]")
-    if not options.alone:
-        ratios = [
-            theirs / ours
-            for ours, theirs in zip(
-                found["gateway"]["ingest µs"], found["amqtt"]["ingest µs"], strict=True
-            )
+        figures = {what: Spread.of(values) for what, values in own.items() if values}
+        report.rows.append(Row(name, figures))
+    if "gateway" in found:
+        own = found["gateway"]
+        if "amqtt" in found:
+            pairs = zip(own["CPU µs"], found["amqtt"]["CPU µs"], strict=True)
+            ratios = [one / other for one, other in pairs]
+            report.checks.append(Check("CPU / amqtt", Spread.of(ratios), 1 / 5))
+        report.checks += [
+            Check("CPU of a delivery", Spread.of(own["CPU µs to each"]), 15.0, unit="µs"),
+            Check("resident memory of each", Spread.of(own["KiB each"]), 12.0, unit="KiB"),
         ]
-        print(f"amqtt's CPU a message is {statistics.median(ratios):.1f} times the gateway's")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    return report

@@ -19,6 +19,7 @@ from functools import cache, partial
 from importlib.metadata import entry_points
 from typing import Any, Final, Protocol, TypedDict, Unpack
 
+import msgspec
 from asgiref.sync import sync_to_async
 from django.db import transaction
 
@@ -47,21 +48,18 @@ class Attended(Protocol):
 Mark = tuple[int, list[tuple[Attended, Any]]]
 
 
-class Outbox:
+class Outbox(msgspec.Struct, eq=False):
     """The sends of one message's consumer, until they leave with its outcome."""
 
-    __slots__ = ("attended", "closers", "discarded", "most", "open", "sends")
-
-    def __init__(self, most: int) -> None:
-        self.most = most
-        """Bytes that a message may have: the layer's ``message_bytes``."""
-        self.sends: list[Send] = []
-        self.open = True
-        """False once its message is settled: a task that outlives the consumer acts at once."""
-        self.discarded = 0
-        self.attended: list[Attended] | None = None
-        self.closers: list[Callable[[], None]] | None = None
-        """What lets go of what the consumer read, whatever becomes of it."""
+    most: int
+    """Bytes that a message may have: the layer's ``message_bytes``."""
+    sends: list[Send] = []
+    open: bool = True
+    """False once its message is settled: a task that outlives the consumer acts at once."""
+    discarded: int = 0
+    attended: list[Attended] | None = None
+    closers: list[Callable[[], None]] | None = None
+    """What lets go of what the consumer read, whatever becomes of it."""
 
     def close_later(self, close: Callable[[], None]) -> None:
         """Have ``close`` called once the message is settled."""

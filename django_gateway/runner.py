@@ -139,7 +139,8 @@ class Runner:
                 consumer_started.send(Runner, message=message)
             try:
                 if self._middleware is None:
-                    result = route.consumer(message, **arguments)
+                    consumer = route.consumer
+                    result = consumer(message, **arguments) if arguments else consumer(message)
                     if result is not None:
                         check_result(route, result)
                     outcome = OK

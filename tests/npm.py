@@ -17,6 +17,7 @@ HOME = Path(__file__).resolve().parents[1] / ".cache" / "npm"
 PACKAGES = {
     "esbuild": "0.25.12",  # says how large the client is once it is minified
     "eventsource": "3.0.7",  # reads event streams in Node, from version 18 on
+    "irc-framework": "4.14.0",  # what web clients of IRC are made with
     "mqtt": "5.16.0",  # MQTT.js, the client of pages and of node
     "typescript": "5.9.3",  # reads its types
 }

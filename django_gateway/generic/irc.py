@@ -8,14 +8,12 @@ from typing import Any, ClassVar, Final, Literal
 
 from django.core.exceptions import ImproperlyConfigured
 
-from django_gateway.channel import Channel, Group
 from django_gateway.commands import command
 from django_gateway.filters import Filter
 from django_gateway.generic.base import BaseConsumer, Consumer
-from django_gateway.irc import PREFIXES, irc_channel, irc_room
+from django_gateway.irc import irc_room
 from django_gateway.message import Message
 from django_gateway.routing import Filters, Route, name_of
-from gateway.core import names
 
 IN_ROOMS: Final = frozenset(
     f"irc.{kind}" for kind in ("receive", "join", "part", "kick", "mode", "topic")
@@ -89,18 +87,9 @@ class IrcConsumer(Consumer):
     ) -> None:
         if kind != "message":
             content["type"] = kind
-        if to is None:
-            self.reply(text, **content)
-        elif self._is_ours() and to[:1] in PREFIXES:
-            Group(irc_channel(to)).send({"text": text, "irc": content})
-        else:
-            address = names.address("irc.say", self.message["network"], to)
-            Channel(address).send({"text": text, **content})
-
-    def _is_ours(self) -> bool:
-        """Whether the message is of the gateway's own network: a connection is answered there."""
-        channel = self.message.content.get("reply_channel", "")
-        return names.process_of(channel) is not None
+        if to is not None:
+            content["channel"] = to
+        self.reply(text, **content)
 
     # ---------------------------------------------------------------- routes
 

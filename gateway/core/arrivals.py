@@ -22,6 +22,7 @@ from collections.abc import Callable
 from typing import Any, Final, NamedTuple, cast
 
 from gateway.core import x509
+from gateway.core.certificates import SOCKET
 from gateway.core.deadlines import Deadline
 from gateway.core.metrics import Drop
 from gateway.core.networks import Networks
@@ -385,6 +386,7 @@ class Arrival:
         loop = arrivals.loop
         try:
             if arrivals.tls is None:
+                SOCKET.set(self._socket)  # uvloop hands it on to a handshake that may come later
                 await loop.connect_accepted_socket(self._threshold, self._socket)
             else:
                 await arrivals.tls.accept(

@@ -72,6 +72,32 @@ class Offer:
             ssl_shutdown_timeout=shutdown_timeout,
         )
 
+    async def upgrade(
+        self,
+        transport: asyncio.Transport,
+        protocol: asyncio.Protocol,
+        loop: asyncio.AbstractEventLoop,
+        shutdown_timeout: float,
+    ) -> asyncio.Transport:
+        """Shake hands on a connection that began without TLS; return its transport from now on.
+
+        ``connection_made`` is not called again. Raises OSError where it fails, and the transport is
+        closed then; the protocol may not hear of that.
+        """
+        SOCKET.set(transport.get_extra_info("socket"))
+        found = await loop.start_tls(
+            transport,
+            protocol,
+            self.context,
+            server_side=True,
+            ssl_handshake_timeout=self.handshake_timeout,
+            ssl_shutdown_timeout=shutdown_timeout,
+        )
+        if found is None:
+            raise ConnectionError("the connection was lost in its handshake")
+        tune(found)
+        return found
+
 
 def tune(transport: asyncio.Transport) -> None:
     """Have a TLS transport buffer as one without TLS does, in both directions."""

@@ -54,9 +54,9 @@ class Killer:
         """What it was killing when not all came back."""
 
     async def run(self, seconds: float, most: float) -> None:
-        """Kill for so long, or until something is not back after ``most`` seconds."""
+        """Kill for so long and twice, or until something is not back after ``most`` seconds."""
         begun = time.monotonic()
-        while time.monotonic() - begun < seconds and not self.down:
+        while (time.monotonic() - begun < seconds or len(self.kills) < 2) and not self.down:
             await asyncio.sleep(self._random.uniform(0.3, 1.5))
             living = self._served.processes()
             there = [(role, pid) for role in self._roles for pid in living.get(role, ())]

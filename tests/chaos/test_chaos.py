@@ -9,7 +9,7 @@ import pytest
 
 from tests.chaos.run import run
 
-SECONDS = 6.0
+SECONDS = 4.0
 """Of load and kills; `make chaos` takes two minutes."""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import socket
 import threading
 import types
@@ -204,6 +205,29 @@ def test_later_and_later():
     bounds = [0.02, 0.04, 0.08, 0.1, 0.1, 0.1, 0.1, 0.1, 0.02, 0.04]
     assert all(bound / 2 <= pause <= bound for bound, pause in zip(bounds, pauses, strict=True))
     assert len(set(pauses)) == len(pauses)
+
+
+def test_a_peer_that_does_not_want_us_back_soon(monkeypatch):
+    """What a plugin knows of the next attempt is waited at least, once."""
+    slept = []
+
+    async def sleep(seconds):
+        slept.append(seconds)
+        if len(slept) == 3:
+            raise asyncio.CancelledError
+
+    async def connect(connected):
+        link.least = 100.0 if not slept else 0.0
+        raise OSError("banned")
+
+    monkeypatch.setattr(client.asyncio, "sleep", sleep)
+    link = client.Link()
+    context = types.SimpleNamespace(count=lambda *_, **__: None, log=logging.getLogger("test"))
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(client.keep_connected(connect, context, link))
+    assert slept[0] == 100.0
+    assert slept[1] < 2
+    assert slept[2] < 2
 
 
 def test_peer_that_does_not_answer(monkeypatch):

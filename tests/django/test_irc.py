@@ -216,11 +216,14 @@ def test_a_class():
     """A class has its commands, what is private and what is said in its channels, by network."""
     assert said(text="!roll 6", **HERE) == [("irc.say!libera._23django", {"text": "alice: 6"})]
     assert said(text="!help", **HERE) == [
-        ("irc.say!libera.alice", {"text": "there is no help", "type": "notice"})
+        (
+            "irc.say!libera._23django",
+            {"text": "there is no help", "type": "notice", "channel": "alice"},
+        )
     ]
     for text, kind in (("!roll six", "message"), ("!roll 6", "notice"), ("hi", "action")):
         assert said(text=text, **{**HERE, "type": kind}) == [
-            ("irc.say!libera._23other", {"text": "a word"})
+            ("irc.say!libera._23django", {"text": "a word", "channel": "#other"})
         ]
     private = {"channel": None, "target": "bot", "type": "message", "text": "!roll 6"}
     assert said(where="irc.say!libera.alice", **private) == [
@@ -233,13 +236,6 @@ def test_a_class():
     assert said(text="!roll 6", **{**HERE, "channel": "#other"}) is None
     assert said("irc.join", channel="#other") is None
     assert said("irc.connect") is None
-
-
-def test_a_class_on_the_gateways_own_network():
-    """What is said to a channel of the gateway's own network goes to the group that it is."""
-    own = "irc.send.p_abcdefghijkl!7"
-    [(name, content)] = said(where=own, text="hi", **HERE)
-    assert (name, content) == (irc_channel("#other"), {"text": "a word", "irc": {}})
 
 
 def test_what_a_class_wants():

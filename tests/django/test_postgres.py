@@ -10,7 +10,7 @@ import pytest
 
 from tests.django.postgres import cluster
 
-pytestmark = pytest.mark.timeout(90)  # a cluster is made, and 10,000 messages run
+pytestmark = pytest.mark.timeout(90)  # a cluster is made, and 4,000 messages run
 
 WORKER = """
 import json, os, sys
@@ -154,7 +154,7 @@ CONNECTIONS = "SELECT pid FROM pg_stat_activity WHERE application_name = 'worker
 
 
 def test_connections_are_bounded(worker, ask):
-    """After 10,000 messages of consumers and views of both kinds there were never more
+    """After 4,000 messages of consumers and views of both kinds there were never more
     connections than threads: those that take messages, and as many for the loop's ORM; kept.
     """
     started = worker()
@@ -172,11 +172,11 @@ def test_connections_are_bounded(worker, ask):
     looking = threading.Thread(target=look)
     looking.start()
     try:
-        outcomes = started.run(10_000)
+        outcomes = started.run(4_000)
     finally:
         ended.set()
         looking.join(5)
-    assert outcomes == {"accepted": 10_000}
+    assert outcomes == {"accepted": 4_000}
     left = {pid for (pid,) in ask(CONNECTIONS)}
     assert THREADS < most <= 2 * THREADS
     assert THREADS < len(left) <= 2 * THREADS

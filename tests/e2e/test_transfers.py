@@ -14,7 +14,7 @@ from tests.certificates import Authority
 from tests.e2e.serving import Served, wait_until
 from tests.e2e.test_downloads import MIB, RISE, Files
 
-SIZE = 128 * MIB
+SIZE = 64 * MIB
 WAYS = {
     "HTTP/1.1 over TLS": ("https", "--http1.1"),
     "HTTP/2 over TLS": ("https", "--http2"),

@@ -27,11 +27,19 @@ The settings stand in the table ``[irc]``: `gateway.plugins.irc.config.IrcConfig
 
 from __future__ import annotations
 
-from gateway.core.plugin import ProtocolPlugin, hookimpl
-from gateway.plugins.irc.plugin import IrcPlugin
+from gateway.core.plugin import Context, ProtocolPlugin, hookimpl
+from gateway.core.web import Claim
+from gateway.plugins.irc.config import IrcConfig
+from gateway.plugins.irc.plugin import IrcPlugin, http_claims
 
 
 @hookimpl
 def gateway_plugin() -> type[ProtocolPlugin]:
     """Return the plugin's class."""
     return IrcPlugin
+
+
+@hookimpl
+def gateway_http_claims(config: IrcConfig, context: Context) -> list[Claim]:
+    """Claim handshakes for IRC over WebSocket, before the websocket plugin does."""
+    return http_claims(config, context)

@@ -181,6 +181,19 @@ def encode(
     return b"%b%b\r\n" % (encode_tags(tags), rest) if tags else rest + b"\r\n"
 
 
+def fitted(command: str, *params: str, source: str = "") -> bytes:
+    """Return the bytes of a line as `encode` does, its last parameter cut where that is too long.
+
+    Raises `LocalProtocolError` for what no line can carry.
+    """
+    try:
+        return encode(command, *params, source=source)
+    except TooLong:
+        *middles, last = params
+        room = MAX_REST - len(encode(command, *middles, "", source=source))
+        return encode(command, *middles, split_text(last, max(4, room))[0], source=source)
+
+
 def encode_tags(tags: Mapping[str, str]) -> bytes:
     """Return the bytes of tags, with the space behind them. Raises `LocalProtocolError`."""
     found = []

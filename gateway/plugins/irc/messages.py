@@ -166,8 +166,7 @@ class Reply(TypedDict, total=False):
     text: Annotated[
         str,
         Meta(
-            description="Say this, cut where a line is full; no CR, LF or NUL. In the client role "
-            "newlines make several lines. With ``type`` "
+            description="Say this, cut where a line is full; newlines make several. With ``type`` "
             "``topic`` the topic, ``part`` and ``kick`` the words, ``nick`` the new nick, "
             "``raw`` the line."
         ),
@@ -181,7 +180,10 @@ class Reply(TypedDict, total=False):
     ]
     channel: Annotated[
         str,
-        Meta(description="Where ``join``, ``part`` and such are; the one it answers if not said."),
+        Meta(
+            description="Where it is said, or ``join``, ``part`` and such are: a channel, or the "
+            "nick to say it to. What it answers, if not said."
+        ),
     ]
     network: Annotated[
         str, Meta(description="On the normal channel ``irc.say``: the network of the client role.")

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Protocol
+from weakref import WeakKeyDictionary
 
 from gateway.core.arrivals import Arrived
 from gateway.core.plugin import Context, LayerOptions, ProtocolPlugin
+from gateway.core.web import Claim
 from gateway.plugins.irc import messages
 from gateway.plugins.irc.client.check import check as check_networks
 from gateway.plugins.irc.client.check import warnings as network_warnings
@@ -38,7 +40,7 @@ class IrcPlugin(ProtocolPlugin):
 
     def __init__(self, config: IrcConfig, context: Context) -> None:
         super().__init__(config, context)
-        self._server = Server(config, context)
+        self._server = _servers[context] = Server(config, context)
         self._roles: dict[str, Role] = {}
         if config.listen:
             self._roles["server"] = self._server
@@ -74,3 +76,21 @@ class IrcPlugin(ProtocolPlugin):
         """Return the facts of both roles."""
         facts = {name: role.health() for name, role in self._roles.items()}
         return {"ok": all(found.get("ok", True) for found in facts.values()), **facts}
+
+
+_servers: WeakKeyDictionary[Context, Server] = WeakKeyDictionary()
+
+
+def http_claims(config: IrcConfig, context: Context) -> list[Claim]:
+    """Return the claim on IRC over WebSocket, where that is wanted and can be spoken."""
+    server = _servers.get(context)
+    if server is None or not config.websocket or not config.listen:
+        return []
+    try:
+        from gateway.plugins.irc.server.tunnel import Door  # noqa: PLC0415 - only then
+    except ModuleNotFoundError as error:
+        if error.name != "autobahn":
+            raise
+        context.log.info("IRC over WebSocket takes autobahn: pip install 'gateway[websocket]'")
+        return []
+    return [Door(server).claim()]

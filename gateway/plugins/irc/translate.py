@@ -7,6 +7,7 @@ An action (``/me``) and other requests between clients stand in the text of a PR
 
 from __future__ import annotations
 
+import re
 from typing import Final, Literal
 
 from gateway.core.errors import LocalProtocolError
@@ -15,6 +16,7 @@ from gateway.plugins.irc.lines import decode, is_sayable, split_text
 
 Type = Literal["message", "action", "notice"]
 
+_NEWLINE = re.compile(r"\r\n|\r|\n")
 CTCP: Final = "\x01"
 _ACTION: Final = f"{CTCP}ACTION"
 
@@ -66,11 +68,20 @@ def pieces(type: str, text: str, budget: int) -> list[tuple[str, str]]:  # noqa:
 def text_of(reply: Message) -> str | None:
     """Return the text of a reply, None where it has none.
 
-    Raises `LocalProtocolError` for CR, LF and NUL: nothing may begin another line.
+    What is said may have newlines (`lines_of`). Raises `LocalProtocolError` for NUL, and for CR and
+    LF in anything else: nothing may begin another command.
     """
     text: str | None = reply.get("text")
     if text is None and "bytes" in reply:
         text = decode(reply["bytes"])
-    if text is not None and not is_sayable(text):
+    if text is None:
+        return None
+    spoken = reply.get("type", "message") in FORMS
+    if not is_sayable(_NEWLINE.sub(" ", text) if spoken else text):
         raise LocalProtocolError("a text with CR, LF or NUL, or half of a surrogate pair")
     return text
+
+
+def lines_of(text: str) -> list[str]:
+    """Return the lines of what is said, without those that say nothing."""
+    return [line for line in _NEWLINE.split(text) if line]

@@ -221,9 +221,7 @@ class Decoder:
                     raise MalformedError(PROTOCOL_ERROR, f"a response topic: {fault}")
             if not topic and "topic_alias" not in found:
                 raise MalformedError(PROTOCOL_ERROR, "neither a topic nor an alias")
-        return Publish(
-            topic, data[stop:end], qos, bool(first & 1), bool(first & 8), packet_id, found
-        )
+        return Publish(topic, data[stop:end], qos, first & 1 == 1, first & 8 == 8, packet_id, found)
 
     def _other(self, kind: int, data: bytes, pos: int, end: int) -> Packet:
         if PUBACK <= kind <= PUBCOMP:

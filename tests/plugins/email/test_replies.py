@@ -257,3 +257,17 @@ def test_a_slow_decision() -> None:
         served.heard[-1].settle(OK)
         served.decide = lambda _: OK
         assert recipient(client, "b") == "250 2.1.5 OK"
+
+
+def test_for_other_protocols() -> None:
+    """What a reply says to other protocols alone is none here, before the answer and after it."""
+    with site(**HERE) as served:
+        served.rig.context.reader.protocols = frozenset({"email", "irc"})
+        served.replies = lambda _: ({"irc": {"text": "x"}},)
+        served.client().mail()
+        reply_to(served, irc={"text": "x"}, ack=1, ack_channel="acks?A")
+        assert acknowledged(served)["outcome"] == "accepted"
+        reply_to(served, text="all", email={"subject": "for mail"})
+        served.rig.run(0.1)
+        assert [sent["subject"] for _, sent in served.box.sent] == ["for mail"]
+        assert served.dropped() == {}

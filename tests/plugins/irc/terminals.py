@@ -1,4 +1,4 @@
-"""Clients that people sit at: irssi at a terminal, WeeChat without one. What they show is logged."""
+"""Clients that people sit at: irssi and WeeChat, each at a terminal."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ IRSSI = """
 servers = ( {{ address = "127.0.0.1"; chatnet = "test"; port = "{port}"; autoconnect = "yes"; }} );
 chatnets = {{ test = {{ type = "IRC"; nick = "{nick}"; }}; }};
 settings = {{
-  core = {{ cmd_queue_speed = "10msec"; nick = "{nick}"; user_name = "{nick}"; real_name = "{nick} at irssi"; }};
+  core = {{ nick = "{nick}"; user_name = "{nick}"; real_name = "{nick} at irssi"; }};
+  "irc/core" = {{ cmd_queue_speed = "10msec"; }};
   "fe-text" = {{ term_force_colors = "no"; }};
   "fe-common/core" = {{ hide_colors = "yes"; }};
 }};
@@ -65,23 +66,19 @@ class Sitting:
             time.sleep(0.02)
 
 
-class Irssi(Sitting):
-    """irssi, at a terminal of its own."""
+class Terminal(Sitting):
+    """A client at a terminal of its own."""
 
-    def __init__(self, home: Path, port: int, nick: str) -> None:
-        home.mkdir(parents=True)
-        config = home / "config"
-        config.write_text(IRSSI.format(port=port, nick=nick))
+    def __init__(self, *command: str) -> None:
         self._main, end = pty.openpty()
-        size = struct.pack("HHHH", 50, 200, 0, 0)
-        fcntl.ioctl(end, termios.TIOCSWINSZ, size)
+        fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 200, 0, 0))
         self._process = subprocess.Popen(
-            [program("irssi"), f"--home={home}"],
+            [program(command[0]), *command[1:]],
             stdin=end, stdout=end, stderr=end, start_new_session=True,
             env=os.environ | {"TERM": "xterm", "LC_ALL": "C.UTF-8"},
         )  # fmt: skip
         os.close(end)
-        self._screen = b""
+        self._painted = b""
 
     def types(self, line: str) -> None:
         os.write(self._main, f"{line}\r".encode())
@@ -92,8 +89,8 @@ class Irssi(Sitting):
 
     def text(self) -> str:
         while select.select([self._main], [], [], 0)[0]:
-            self._screen += os.read(self._main, 65536)
-        lines = CONTROL.sub(b"", PLACED.sub(b"\n", self._screen)).decode(errors="replace")
+            self._painted += os.read(self._main, 65536)
+        lines = CONTROL.sub(b"", PLACED.sub(b"\n", self._painted)).decode(errors="replace")
         return "\n".join(filter(None, map(str.strip, lines.split("\n"))))
 
     def __enter__(self) -> Self:
@@ -105,44 +102,31 @@ class Irssi(Sitting):
         os.close(self._main)
 
 
-class Weechat(Sitting):
-    """WeeChat without a terminal, told by its pipe; what it shows it logs."""
+class Irssi(Terminal):
+    """irssi; what it shows is what it paints."""
+
+    def __init__(self, home: Path, port: int, nick: str) -> None:
+        home.mkdir(parents=True)
+        (home / "config").write_text(IRSSI.format(port=port, nick=nick))
+        super().__init__("irssi", f"--home={home}")
+
+
+class Weechat(Terminal):
+    """WeeChat; what it shows in any window it logs."""
 
     def __init__(self, home: Path, port: int, nick: str) -> None:
         home.mkdir(parents=True)
         self._logs = home / "logs"
-        self._pipe = home / "fifo"
-        self._window = "server.test"
         commands = [
             "/set logger.file.flush_delay 0",
             f"/set logger.file.path {self._logs}",
-            f"/set fifo.file.path {self._pipe}",
             f"/server add test 127.0.0.1/{port} -notls -nicks={nick} -username={nick}",
             "/set irc.server.test.anti_flood_prio_high 0",
             "/set irc.server.test.anti_flood_prio_low 0",
             "/connect test",
         ]
-        self._process = subprocess.Popen(
-            [program("weechat-headless"), "-d", str(home), "-r", ";".join(commands)],
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            start_new_session=True, env=os.environ | {"LC_ALL": "C.UTF-8"},
-        )  # fmt: skip
-
-    def types(self, line: str) -> None:
-        with self._pipe.open("w") as pipe:
-            pipe.write(f"irc.{self._window} *{line}\n")
-
-    def enters(self, channel: str) -> None:
-        self.shows("Welcome")
-        self.types(f"/join {channel}")
-        self._window = f"test.{channel}"
+        super().__init__("weechat", "-d", str(home), "-r", ";".join(commands))
 
     def text(self) -> str:
+        super().text()  # so that it can go on painting
         return "\n".join(file.read_text() for file in sorted(self._logs.glob("*")))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._process.kill()
-        self._process.wait()

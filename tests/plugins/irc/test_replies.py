@@ -63,6 +63,17 @@ def test_long_text(told):
     assert " ".join(one.partition(" :")[2] for one in heard) == words.strip()
 
 
+def test_newlines(told):
+    """Newlines in what is said make several lines that are said, and no other command."""
+    said = ":gateway!gateway@irc.gateway PRIVMSG alice :"
+    assert told.reply(told.whole, text="a\r\nQUIT\n\nPRIVMSG #r :x\r")[0] == [
+        f"{said}a",
+        f"{said}QUIT",
+        f"{said}PRIVMSG #r :x",
+    ]
+    assert told.alice.asks("PING x") == [":irc.gateway PONG irc.gateway x"]
+
+
 def test_own_keys(told):
     """What stands under irc is laid over the rest."""
     assert told.reply(told.whole, text="for all", irc={"text": "for irc", "type": "notice"})[0] == [
@@ -97,8 +108,6 @@ def test_close(told):
 @pytest.mark.parametrize(
     "reply",
     [
-        {"text": "a\r\nQUIT"},
-        {"text": "a\nb"},
         {"text": "a\0b"},
         {"text": "x", "nick": "a b"},
         {"text": "x", "nick": "a\r\nQUIT"},
@@ -142,7 +151,7 @@ def test_group_of_conversations(told):
     net.rig.group_send("lobby", {"text": "hi", "irc": {"nick": "carol"}})
     assert told.lines() == ([":carol!carol@irc.gateway PRIVMSG #r :hi"], [])
     net.rig.group_send("lobby", {"type": "topic", "text": "x"})
-    net.rig.group_send("lobby", {"text": "a\nb"})
+    net.rig.group_send("lobby", {"text": "a\0b"})
     assert told.lines() == ([], [])
     assert net.rig.metrics.dropped()["invalid"] == 2
 
@@ -156,7 +165,7 @@ def test_group_of_the_channel(told):
     assert told.lines() == ([line], [line])
     net.rig.group_send(group, {"text": "hi"})
     assert told.lines()[1] == [":gateway!gateway@irc.gateway PRIVMSG #r :hi"]
-    net.rig.group_send(group, {"text": "a\r\nQUIT"})
+    net.rig.group_send(group, {"text": "a\0b"})
     net.rig.group_send(group, {"irc": {"type": "kick", "target": "bob", "text": ""}})
     net.rig.group_send(group, {"websocket": {"text": "only there"}})
     assert told.lines() == ([], [])

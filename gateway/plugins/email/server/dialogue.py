@@ -14,15 +14,15 @@ from aiosmtpd.smtp import MISSING, AuthResult, LoginPassword, syntax
 from gateway.core import x509
 from gateway.core.arrivals import Arrived, why_failed
 from gateway.core.plugin import Peer, Summary
-from gateway.core.tls import tune
 from gateway.plugins.email import translate
 from gateway.plugins.email.server import commands
+from gateway.plugins.email.server.asked import Asked, proves
 from gateway.plugins.email.server.commands import CommandError, Path
 from gateway.plugins.email.server.intake import Intake
 from gateway.plugins.email.server.lines import LONGEST, Content, Fault
 from gateway.plugins.email.server.mail import Transaction, arrival, with_protocol
 from gateway.plugins.email.server.session import IN_ORDER, Came, Login, Named
-from gateway.plugins.email.server.wire import BAD_LINES, ENOUGH, SILENT, Over, Wire
+from gateway.plugins.email.server.wire import BAD_LINES, ENOUGH, LINGER, SILENT, Over, Wire
 from gateway.plugins.email.translate import Answer
 
 if TYPE_CHECKING:
@@ -139,26 +139,17 @@ class Dialogue(Wire):
         self._say(Answer(220, "2.0.0 Go ahead"))
         self._flush()
         try:
-            transport = await self._context.loop.start_tls(
-                self._transport,
-                self,
-                offer.context,
-                server_side=True,
-                ssl_handshake_timeout=offer.handshake_timeout,
-            )
+            transport = await offer.upgrade(self._transport, self, self._context.loop, LINGER)
         except OSError as error:
             self._context.count("tls_failures_total", why=why_failed(error))
             self._context.log.debug("a TLS handshake failed: %s", error)
-            transport = None
-        if transport is None:
             self._transport.abort()
             self.connection_lost(None)
-            raise Over
+            raise Over from None
         self._begin_tls(transport)
 
     def _begin_tls(self, transport: asyncio.Transport) -> None:
         self._transport = self.transport = transport
-        tune(transport)
         tls = transport.get_extra_info("ssl_object")
         self._context.count("tls_handshakes_total", version=tls.version() or "")
         certificate = tls.getpeercert(binary_form=True)
@@ -417,16 +408,28 @@ class Dialogue(Wire):
             client=self.peer.client,
             now=server.now(),
         )
+        authentication: dict[str, Any] = {}
+        client = self.peer.client
+        if not self.lmtp and client is not None and self.peer.identity is None:
+            asked = Asked(
+                client=client[0],
+                helo=self._state.host_name,
+                mail_from=mail.mailbox,
+                head=head,
+            )
+            authentication = await server.check(asked, intake)
         content = None if intake.spilled else intake.content()
         if self.lmtp:
             groups = {key: [mailbox] for key, mailbox in recipients}
         else:
             groups = {recipients[0][0]: [mailbox for _, mailbox in recipients]}
         self._arrivals = {
-            key: arrival(transaction, mailboxes, head, content, intake.size)
+            key: arrival(transaction, mailboxes, head, content, intake.size, authentication)
             for key, mailboxes in groups.items()
         }
         proven = self.peer.identity is not None or self._is_trusted()
+        if server.config.replies == "aligned":
+            proven = proven or proves(authentication, mail.mailbox)
         self._threads = {
             key: server.thread(found, proven=proven) for key, found in self._arrivals.items()
         }

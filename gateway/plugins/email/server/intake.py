@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from gateway.plugins.email.config import EmailConfig
@@ -121,13 +123,12 @@ class Intake:
 
     def read(self, offset: int, size: int) -> bytes:
         """Return a part of one that is in a file. Raises OSError."""
-        found = b""
-        while len(found) < size:
-            piece = os.pread(self._file, size - len(found), offset + len(found))
-            if not piece:
-                break
-            found += piece
-        return found
+        return _read(self._file, offset, size)
+
+    def borrow(self) -> tuple[Callable[[], bytes], int]:
+        """Return what reads all of one that is in a file, and the descriptor to close after it."""
+        descriptor = os.dup(self._file)
+        return partial(_read, descriptor, 0, self.size), descriptor
 
     def close(self) -> None:
         """Give back file and memory. Idempotent."""
@@ -137,3 +138,13 @@ class Intake:
         self._room.used -= self._spilled
         self._spilled = 0
         self._memory = bytearray()
+
+
+def _read(descriptor: int, offset: int, size: int) -> bytes:
+    found = bytearray()
+    while len(found) < size:
+        piece = os.pread(descriptor, size - len(found), offset + len(found))
+        if not piece:
+            break
+        found += piece
+    return bytes(found)

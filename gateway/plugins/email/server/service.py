@@ -8,7 +8,7 @@ import secrets
 import socket
 import time
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from gateway.core.accept import Acceptor
 from gateway.core.arrivals import Arrivals, Arrived
@@ -20,11 +20,15 @@ from gateway.core.plugin import Context
 from gateway.core.tls import Offer
 from gateway.plugins.email.config import EmailConfig
 from gateway.plugins.email.loops import unanswerable
+from gateway.plugins.email.server.asked import Asked
 from gateway.plugins.email.server.commands import Domains
 from gateway.plugins.email.server.dialogue import Dialogue, LmtpDialogue
-from gateway.plugins.email.server.intake import Room
+from gateway.plugins.email.server.intake import Intake, Room
 from gateway.plugins.email.server.mail import Arrival
 from gateway.plugins.email.server.threads import Thread, Threads
+
+if TYPE_CHECKING:
+    from gateway.plugins.email.server.checking import Checker
 
 PLAIN: Final = b"421 4.7.4 Speak TLS from the beginning here\r\n"
 """What a client hears at a ``tls:`` endpoint that speaks none."""
@@ -46,6 +50,8 @@ class Server:
         self.threads = Threads(config, context, time.time)
         self.tls: Offer | None = None
         """What STARTTLS begins with; None: it is not offered."""
+        self.checker: Checker | None = _checker(config)
+        """What asks DNS who mails are from; None: nothing does."""
         self._proxies = Networks(config.proxies, "email.proxies")
         self._acceptors: list[Acceptor] = []
         self._arrivals: list[Arrivals] = []
@@ -66,7 +72,7 @@ class Server:
                     "mail is taken at tcp:, unix:, fd: and systemd: endpoints, with tls: before "
                     "it or without"
                 )
-            lmtp = endpoint.setting.endswith(".lmtp")
+            lmtp = endpoint.setting.endswith(".lmtp") or not self.config.listen
             arrivals = Arrivals(
                 self.context,
                 self.serve_lmtp if lmtp else self.serve,
@@ -97,6 +103,8 @@ class Server:
             await arrivals.stop()
         await self.context.idle()
         self.threads.close()
+        if self.checker is not None:
+            self.checker.close()
 
     def health(self) -> Mapping[str, Any]:
         """Return how much there is."""
@@ -118,6 +126,15 @@ class Server:
         """Return the mailbox that ``postmaster`` alone means (RFC 5321 section 4.5.1)."""
         named = [one for one in self.config.domains if not one.startswith(".")]
         return f"postmaster@{(named or [self.hostname])[0].lower()}"
+
+    async def check(self, asked: Asked, intake: Intake) -> dict[str, Any]:
+        """Return what DNS says of who a mail is from; of our own machines' mail nothing."""
+        if self.checker is None or asked.client in self.local or asked.client in self.trusted:
+            return {}
+        found = await self.checker.check(asked, intake)
+        for method in ("spf", "dkim", "dmarc"):
+            self.context.count("checks_total", method=method, result=found[method])
+        return found
 
     def thread(self, arrival: Arrival, *, proven: bool) -> Thread:
         """Return what it takes to answer a mail; ``proven`` says that it is from whom it says."""
@@ -141,3 +158,15 @@ class Server:
             references=named.get("references", named.get("in-reply-to", "")),
             unanswerable=reason,
         )
+
+
+def _checker(config: EmailConfig) -> Checker | None:
+    if not config.check_senders:
+        return None
+    try:
+        from gateway.plugins.email.server.checking import Checker  # noqa: PLC0415 - only then
+    except ModuleNotFoundError as error:
+        if error.name not in {"dkim", "spf", "dns"}:
+            raise
+        return None
+    return Checker(config)

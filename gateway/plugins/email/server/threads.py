@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from gateway.core.deadlines import Deadline
+from gateway.core.deadlines import RESOLUTION, Deadline
 from gateway.core.errors import LocalProtocolError
 from gateway.core.plugin import (
     FAILED,
@@ -89,7 +89,7 @@ class Threads:
         now = self._context.loop.time()
         while self._kept:
             until = next(iter(self._kept.values()))[1]
-            if until > now:
+            if until > now + RESOLUTION:  # less than that is not waited for
                 self._context.deadlines.set(self._due, until - now)
                 return
             self._drop_first()

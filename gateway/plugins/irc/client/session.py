@@ -35,8 +35,12 @@ LONGEST: Final = 8192
 """Bytes of a line without its tags: networks that let more than 512 through let up to this."""
 REFUSED: Final = frozenset({"263", "439", "531", "716", "717"})
 """Refusals beside 400 to 599: too soon, too fast, no strangers, ignored by the other (+g)."""
-BANNED: Final = re.compile(r"[a-z]-?lined?\b|\bbanned\b|throttl|too (fast|many)", re.IGNORECASE)
-"""Why a network closes on whom it does not want back soon: K-lines and their kin, floods."""
+UNWANTED: Final = re.compile(
+    r"\b[a-z]{1,2}-?lined?\b|\bbanned\b|throttl|too (fast|many)|access denied|bad password",
+    re.IGNORECASE,
+)
+"""Why a network closes on whom it does not want back soon: K-lines and their kin, floods, a wrong
+password."""
 
 
 class NetworkSession(Session):
@@ -99,11 +103,20 @@ class NetworkSession(Session):
             yield from self._presence.want(data.channels)
         else:
             self.speech.heard = True
+            encoding, handlers, other = self._network.encoding, self._handlers, self._other
             for raw in self._cut(data):
-                for action in self._take(raw):
+                try:
+                    line = parse(raw, max_tags=MAX_TAGS, max_rest=LONGEST, encoding=encoding)
+                except RemoteProtocolError:
+                    # No reason to leave: it is one line, and others wrote it.
+                    yield Write(Skipped("malformed"))
+                    continue
+                for action in handlers.get(line.command, other)(line):
                     yield action
                     if action.__class__ is Close:
                         return
+                if line.tags and "label" in line.tags and line.command != "BATCH":
+                    yield from self.speech.taken(line.tags["label"])
         yield from self._flush()
 
     def _cut(self, data: bytes) -> list[bytes]:
@@ -118,20 +131,11 @@ class NetworkSession(Session):
             self._rest = b""
         return lines
 
-    def _take(self, raw: bytes) -> Iterator[Action]:
-        try:
-            line = parse(raw, max_tags=MAX_TAGS, max_rest=LONGEST, encoding=self._network.encoding)
-        except RemoteProtocolError:
-            # No reason to leave: it is one line, and others wrote it.
-            yield Write(Skipped("malformed"))
-            return
-        handler = self._handlers.get(line.command)
-        if handler is not None:
-            yield from handler(line)
-        elif line.command[:1] in {"4", "5"} or line.command in REFUSED:
-            yield from self._refused(line)
-        if line.tags and "label" in line.tags and line.command != "BATCH":
-            yield from self.speech.taken(line.tags["label"])
+    def _other(self, line: Line) -> Iterable[Action]:
+        """Take a line that is of interest to nobody, or a refusal."""
+        if line.command[:1] in {"4", "5"} or line.command in REFUSED:
+            return self._refused(line)
+        return ()
 
     def _refused(self, line: Line) -> Iterator[Action]:
         """Hear that the network does not do something, and to whom or what."""
@@ -162,7 +166,7 @@ class NetworkSession(Session):
         """Hear why the network closes, which it does now."""
         standing, why = self.standing, " ".join(line.params[-1:])
         standing.reason = standing.reason or why
-        standing.unwelcome |= BANNED.search(why) is not None
+        standing.unwelcome |= UNWANTED.search(why) is not None
         yield Close()
 
     def timeout(self, name: str) -> Iterator[Action]:

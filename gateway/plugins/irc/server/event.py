@@ -8,15 +8,7 @@ from enum import IntFlag
 from typing import Final
 
 from gateway.core.errors import LocalProtocolError
-from gateway.plugins.irc.lines import (
-    MAX_REST,
-    TooLong,
-    encode,
-    encode_tags,
-    is_sayable,
-    is_tag,
-    split_text,
-)
+from gateway.plugins.irc.lines import encode_tags, fitted, is_sayable, is_tag
 
 
 class Cap(IntFlag):
@@ -101,14 +93,7 @@ class Event:
             raise LocalProtocolError(f"tags of over {MAX_TAGS} characters")
         if not is_sayable(f"{account}{id}{at}"):
             raise LocalProtocolError("CR, LF or NUL in a tag")
-        try:
-            self.rest = encode(command, *params, source=source)
-        except TooLong:
-            *words, last = params
-            head = len(encode(command, *words, "", source=source))
-            self.rest = encode(
-                command, *words, split_text(last, max(4, MAX_REST - head))[0], source=source
-            )
+        self.rest = fitted(command, *params, source=source)
         self.time = at if isinstance(at, str) else stamp(at)
         self.account = account
         self.id = id

@@ -264,7 +264,7 @@ def claimed(session: IrcSession, wanted: str, *, yes: bool) -> None:
 
 def connected(session: IrcSession, outcome: Outcome) -> None:
     """Hear what the application says of a client."""
-    if session.user is not None:
+    if session.user is not None or session.is_over:
         return
     if is_good(outcome, unrouted=session.house.config.relay):
         if session.house.config.implicit_accept:

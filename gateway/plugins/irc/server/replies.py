@@ -10,7 +10,7 @@ from gateway.plugins.irc import translate
 from gateway.plugins.irc.lines import fold, is_sayable, split_text
 from gateway.plugins.irc.server import channels, modes, registration, talk
 from gateway.plugins.irc.server.event import stamp
-from gateway.plugins.irc.server.network import Channel
+from gateway.plugins.irc.server.network import Channel, User
 from gateway.plugins.irc.server.pending import Pending
 
 if TYPE_CHECKING:
@@ -94,14 +94,21 @@ def _say(
     session: IrcSession, conversation: str | None, kind: str, text: str, reply: Message
 ) -> None:
     house = session.house
-    where = reply.get("channel") or conversation or ""
-    if not where.startswith("#"):
+    named = reply.get("channel")
+    where = named or conversation or ""
+    user = (
+        None if where.startswith("#") else session.user if named is None else _user(session, named)
+    )
+    if user is not None and user is session.user:
         _show(session, None, reply)
         return
-    channel = _channel(session, where)
     nick = reply.get("nick") or house.service.nick
     source: dict[str, Any] = {"nick": nick, "mask": talk.mask_of(house, reply)}
     message = talk.message_of(kind, text, source, stamp(house.now()), reply.get("tags"))
+    if user is not None:
+        talk.whisper(house, user, message)
+        return
+    channel = _channel(session, where)
     list(talk.events(channel.name, message["irc"], source["mask"], 0.0))  # it can be said
     said = session.undecided(conversation)
     if said is not None and fold(channel.name) == conversation:
@@ -119,6 +126,13 @@ def _show(session: IrcSession, conversation: str | None, reply: Message) -> None
         target = conversation if channel is None else channel.name
     for event in talk.events(target, reply, talk.mask_of(house, reply), house.now()):
         session.push(event)
+
+
+def _user(session: IrcSession, nick: str) -> User:
+    user = session.network.nick(nick)
+    if user is None:
+        raise LocalProtocolError(f"nobody is called {nick[:60]!r}")
+    return user
 
 
 def _channel(session: IrcSession, name: str) -> Channel:

@@ -17,6 +17,7 @@ from gateway.core import names
 from gateway.core.arrivals import Arrived
 from gateway.core.deadlines import Deadline
 from gateway.core.errors import LayerError, MessageTooLarge
+from gateway.core.places import Places
 from gateway.core.plugin import Connection, Context, Drop, Message, Peer, Session
 from gateway.core.stream import StreamPlugin, StreamProtocol
 from gateway.plugins.irc.config import IrcConfig
@@ -124,6 +125,11 @@ class Server(StreamPlugin):
     def session(self, peer: Peer) -> Session:
         """Return the session of a new connection."""
         return IrcSession(self, peer)
+
+    @property
+    def places(self) -> Places:
+        """The places of its connections."""
+        return self._places
 
     def wire(self, arrived: Arrived | None = None) -> StreamProtocol:
         """Return what carries a new connection."""

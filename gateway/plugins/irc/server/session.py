@@ -35,6 +35,7 @@ from gateway.plugins.irc.lines import (
     LineTooLong,
     encode,
     encode_tags,
+    fitted,
     fold,
     parse,
     split_text,
@@ -50,6 +51,8 @@ MAX_TAGS: Final = 4096
 """Bytes of the tags of a client's line (message-tags: 4094 of data)."""
 MAX_LINE: Final = MAX_TAGS + MAX_REST
 """Bytes of a client's whole line."""
+WORD: Final = 120
+"""Bytes of a word in the middle of a numeric: more than any name has."""
 PRIVATE: Final = 100
 """Private conversations that are remembered: where their messages are answered."""
 PACE: Final = 1.0
@@ -291,6 +294,11 @@ class IrcSession(Session):
             self._write(encode_tags(tags) + rest if tags else rest)
 
     @property
+    def is_over(self) -> bool:
+        """Whether it has ended, or is gone."""
+        return self._over or self.connection is None
+
+    @property
     def waits_for(self) -> Pending | None:
         """What the next command waits for."""
         return self._blocked
@@ -328,7 +336,7 @@ class IrcSession(Session):
 
     def resume(self, pending: Pending, done: Callable[[], None]) -> None:
         """Go on with a command that had waited: ``done`` answers it. Once."""
-        if pending.over or (pending.blocks and (self._over or self._blocked is not pending)):
+        if pending.over or (pending.blocks and (self.is_over or self._blocked is not pending)):
             return
         pending.over = True
         if pending.blocks:
@@ -369,7 +377,7 @@ class IrcSession(Session):
         self, command: str, *params: str, source: str = "", tags: dict[str, str] | None = None
     ) -> None:
         """Tell the client a line, from the server if nobody else is named."""
-        rest = encode(command, *params, source=source or self.house.config.server)
+        rest = fitted(command, *params, source=source or self.house.config.server)
         self.put(tags or {}, rest)
 
     def put(self, tags: dict[str, str], rest: bytes) -> None:
@@ -385,15 +393,11 @@ class IrcSession(Session):
         """Tell the client a numeric; its last parameter is cut where the line is full."""
         nick = self.user.nick if self.user is not None else self.entry.nick or "*"
         *words, last = params or ("",)
-        words = [_word(word) for word in words]
-        head = len(" ".join((self.house.config.server, code, nick, *words)).encode())
-        room = MAX_REST - head - 6
-        self.write(code, nick, *words, *([split_text(last, max(4, room))[0]] if params else []))
+        self.write(code, nick, *map(_word, words), *([last] if params else []))
 
     def standard(self, kind: str, command: str, code: str, *context: str, text: str) -> None:
         """Tell the client FAIL, WARN or NOTE (standard-replies)."""
-        words = [_word(word[:60]) for word in context]
-        self.write(kind, command, code, *words, text)
+        self.write(kind, command, code, *map(_word, context), text)
 
     def fail(self, code: str, *params: str, text: str = "") -> None:
         """Tell the client that something is refused, in the words of the numeric."""
@@ -517,7 +521,9 @@ class IrcSession(Session):
 
 def _word(word: str) -> str:
     """Return a word as it can stand in the middle of a line."""
-    return word if word and " " not in word and word[0] != ":" else "*"
+    if not word or " " in word or word[0] == ":":
+        return "*"
+    return word if len(word) < WORD and word.isascii() else split_text(word, WORD)[0]
 
 
 def _joined(todo: list[Action]) -> list[Action]:

@@ -60,7 +60,12 @@ def events(target: str, message: Message, source: str, now: float) -> Iterator[E
         raise LocalProtocolError(f"type {kind!r} is not said to all: send it to one reply channel")
     room = MAX_REST - len(f":{source} PRIVMSG {target} :\r\n".encode())
     at = message.get("time", now)
-    for number, (command, piece) in enumerate(translate.pieces(kind, text, max(16, room))):
+    said = [
+        one
+        for line in translate.lines_of(text)
+        for one in translate.pieces(kind, line, max(16, room))
+    ]
+    for number, (command, piece) in enumerate(said):
         yield Event(
             command,
             target,
@@ -242,6 +247,14 @@ def relay(session: IrcSession, said: Said, *, routed: bool) -> None:
     if me is not None and session.caps & Cap.ECHO:
         for event in events(target, message["irc"], said.mask, house.now()):
             session.push(event)
+
+
+def whisper(house: House, user: User, message: Message) -> None:
+    """Have one hear what the application says to it."""
+    try:
+        house.whisper(user, message)
+    except MessageTooLarge:
+        house.drop(Drop.TOO_BIG)
 
 
 def utter(house: House, channel: Channel, message: Message) -> None:

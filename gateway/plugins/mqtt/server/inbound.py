@@ -37,27 +37,26 @@ from gateway.plugins.mqtt.server.publication import Publication, kept
 
 SMALL: Final = 256
 """Bytes of a payload that an idle device may keep of what it published last."""
+NO_MESSAGE: Final[Message] = {}
+"""In the place of one; never written to."""
 
 
-class Incoming:
+class Incoming(msgspec.Struct, eq=False):
     """One PUBLISH of a device; the token of its Emit."""
 
-    __slots__ = ("again", "attempt", "code", "dead", "done", "message", "packet", "reason", "topic")
-
-    def __init__(self, packet: Publish, topic: str) -> None:
-        self.packet = packet
-        self.message: Message = {}
-        """What was emitted; the core has completed it."""
-        self.topic = topic
-        self.attempt = 1
-        self.done = False
-        """Whether its acknowledgement may leave."""
-        self.code = 0
-        self.reason = ""
-        self.again: Inbound | None = None
-        """The last connection that it came by again, where the first one is gone."""
-        self.dead = False
-        """Whether it is on its way to ``mqtt.failed``."""
+    packet: Publish
+    topic: str
+    message: Message = NO_MESSAGE
+    """What was emitted; the core has completed it."""
+    attempt: int = 1
+    done: bool = False
+    """Whether its acknowledgement may leave."""
+    code: int = 0
+    reason: str = ""
+    again: Inbound | None = None
+    """The last connection that it came by again, where the first one is gone."""
+    dead: bool = False
+    """Whether it is on its way to ``mqtt.failed``."""
 
 
 class Failed(Exception):  # noqa: N818 - an end, decided by a setting
@@ -253,7 +252,7 @@ class Inbound:
     def _done(self, entry: Incoming) -> None:
         """Have it acknowledged when its turn comes, or by whatever connection it came again."""
         entry.done = True
-        entry.message = {}
+        entry.message = NO_MESSAGE
         packet = entry.packet
         if len(packet.payload) > SMALL:
             entry.packet = msgspec.structs.replace(packet, payload=b"")

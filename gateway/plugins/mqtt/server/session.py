@@ -157,7 +157,7 @@ class MqttSession(Session):
         actions: list[Action] = []
         for packet in data:
             if self.state is OPEN:
-                if isinstance(packet, Publish):
+                if packet.__class__ is Publish:
                     actions += self._publish(packet)
                 else:
                     actions += self._packet(packet)

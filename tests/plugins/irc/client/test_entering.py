@@ -306,7 +306,7 @@ def test_channels_of_routing_tables():
     assert it.take() == []
     it.advance(2)
     it.run(it.session.received(Wanted(frozenset())))
-    assert it.take() == ["PART :#more"]
+    assert it.take() == ["PART #more"]
     it.hear(f":{MASK} PART #more")
     it.advance(1000)
     assert it.take() == []
@@ -334,7 +334,7 @@ def test_what_the_application_joins_is_joined_again():
     again.advance(5)
     again.say({"type": "part"}, "#own")
     again.say({"type": "part", "text": "bye"}, "#room")
-    assert again.take()[-2:] == ["PART :#own", "PART #room :bye"]
+    assert again.take()[-2:] == ["PART #own", "PART #room :bye"]
     again.hear(f":{MASK} PART #own", f":{MASK} PART #room")
     again.advance(2000)
     assert not [line for line in again.take() if line.startswith("JOIN")]
@@ -360,6 +360,8 @@ def test_a_ban_is_taken_seriously():
         ":s 464 * :Password incorrect",
         "ERROR :Closing Link: h (K-Lined)",
         "ERROR :Trying to reconnect too fast.",
+        "ERROR :Closing Link: gw[h] (AKilled: *** You are banned)",
+        "ERROR :Access denied: Bad password?",
     ):
         it = Driven()
         it.hear(heard)

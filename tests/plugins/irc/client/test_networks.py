@@ -6,10 +6,12 @@ import contextlib
 import threading
 
 import irc.server
+import msgspec
 import pytest
 
 from gateway.core.layers.base import OK
-from gateway.core.names import address
+from gateway.core.names import address, wanted
+from gateway.plugins.irc.client import membership
 from gateway.plugins.irc.client.config import Network, NickServ, Sasl
 from gateway.plugins.irc.config import IrcConfig
 from gateway.plugins.irc.plugin import IrcPlugin
@@ -205,30 +207,20 @@ def test_capabilities_and_acks_by_labels(inspircd):
 @pytest.mark.parametrize("mechanism", ["PLAIN", "EXTERNAL"])
 def test_tls_and_sasl(inspircd, mechanism):
     """Over TLS, verified, it logs in by password or by certificate, and a refusal is said loudly."""
-    account = {"mechanism": mechanism, "account": inspircd.account}
     tls = {"ca": inspircd.ca, "certificate": inspircd.certificate("bot")}
+    sasl = Sasl(account=inspircd.account, password="secret")
     if mechanism == "EXTERNAL":
-        with joined(
-            inspircd.where_tls, **tls, sasl=Sasl(account=inspircd.account, password="secret")
-        ) as on:
+        with joined(inspircd.where_tls, **tls, sasl=sasl) as on:
             on.say("irc.say", "CERT ADD", network="net", channel="NickServ")
-            said(on, nick="NickServ")
-    else:
-        account["password"] = "secret"
-    with joined(inspircd.where_tls, **tls, sasl=Sasl(**account)) as on:
+            while "Added fingerprint" not in said(on, nick="NickServ")["text"]:
+                pass
+        sasl = Sasl(mechanism="EXTERNAL")
+    with joined(inspircd.where_tls, **tls, sasl=sasl) as on:
         on.wait_for(account=inspircd.account)
-    account["account"] = "nobody"
-    with joined(inspircd.where_tls, wait=False, **tls, sasl=Sasl(**account)) as on:
-        wait_until(lambda: "SASL" in on.facts.get("error", ""), 10)
+    sasl = msgspec.structs.replace(sasl, account="nobody")
+    with joined(inspircd.where_tls, wait=False, **tls, sasl=sasl) as on:
+        wait_until(lambda: on.facts.get("error") == "SASL: SASL authentication failed", 10)
         assert on.staged.hear_any(0.2) is None
-
-
-def sasl(**settings):
-    return Sasl(**settings)
-
-
-def password(inspircd):
-    return {"account": inspircd.account, "password": "secret"}
 
 
 def test_a_certificate_that_is_not_good(inspircd):
@@ -319,3 +311,44 @@ def test_the_gateway_on_its_own_network():
                 alice.wait("pubmsg", "bot", "hello")
                 alice.say("#room", "hi")
         assert (seen["own"]["nick"], seen["own"]["text"]) == ("alice", "hi")
+
+
+def test_channels_that_workers_want(ngircd):
+    """What a routing table names is joined, on all networks or on the one that it names."""
+    with joined(ngircd.where) as on:
+        room, other = fresh("#Wanted"), fresh("#other")
+        worker = on.staged.worker
+        names = [f"irc.{kind}" for kind in on.staged.kinds]
+        elsewhere = wanted("irc.receive", f"else {fresh('#no')}")
+        worker.announce([*names, wanted("irc.receive", room), wanted("irc.join", f"net {other}")])
+        assert {on.until("join")["channel"] for _ in range(2)} == {room, other}
+        worker.announce([*names, elsewhere])
+        on.wait_for(channels=sorted([room, other]))
+
+
+def test_consumers_that_are_behind(ngircd, monkeypatch):
+    """The network is read on after a while, so that it hears us; what has no room is counted."""
+    monkeypatch.setattr(membership, "STALL", 0.2)
+    room = fresh("#room")
+    with joined(ngircd.where, channels=(room,)) as on, Person(ngircd.port, fresh("al"), room) as al:
+        on.until("join", nick=al.nick)
+        for number in range(600):
+            al.say(room, str(number))
+        dropped = on.staged.metrics.dropped
+        wait_until(lambda: sum(n for where, n in dropped().items() if "slow" in where), 15)
+        assert on.ask(address("irc.say", "net", al.nick), "still here")["outcome"] == "accepted"
+        heard = [int(said(on, nick=al.nick)["text"]) for _ in range(60)]
+        assert heard == list(range(60))
+
+
+def test_a_server_that_does_not_want_us(tmp_path, caplog):
+    """After a wrong password it is not tried again soon."""
+    if why := Ngircd.missing():
+        pytest.skip(why)
+    with (
+        Ngircd(tmp_path, password="letmein") as server,
+        joined(server.where, wait=False, password="wrong", retry_longest=50.0) as on,
+    ):
+        wait_until(lambda: on.facts["state"] == "waiting", 10)
+        assert on.facts["error"] == "Access denied: Bad password?"
+        wait_until(lambda: "again in 50.0 s" in caplog.text)

@@ -1,0 +1,10 @@
+"""A second of hostile bytes; `make fuzz` goes on for longer."""
+
+from __future__ import annotations
+
+from tests.plugins.email.fuzz import run
+
+
+def test_fuzz() -> None:
+    """Whatever clients send, no session raises, nothing is left, and neighbours are served."""
+    assert run(1.5, 1)
