@@ -172,6 +172,14 @@ def test_at_random(served: Mx) -> None:
     assert set(taken) <= set(served.handled())
 
 
+def test_large_mail_in_constant_memory(served: Mx) -> None:
+    """A mail of many megabytes takes no process more memory than a few."""
+    deliver(served, "large first", 100_000)
+    with served.rise(6_000_000):
+        deliver(served, "large last", 15_000_000)
+    assert int(served.handled()[-1].split()[2]) > 15_000_000
+
+
 def test_nothing_is_left(served: Mx) -> None:
     """After all that no descriptor of a temporary file is held, and the port still answers."""
     with socket.create_connection(("127.0.0.1", served.smtp), 5) as client:

@@ -24,7 +24,7 @@ def receive(message):
             time.sleep(0.01)
     if "raw_channel" in message:
         with message.mail.open() as file:
-            subject += f" {len(file.read())}"
+            subject += f" {sum(map(len, iter(lambda: file.read(65536), b'')))}"
     note(subject)
     if subject.startswith("thanks"):
         message.reply("you are welcome")
