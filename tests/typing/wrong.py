@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from django_gateway import IrcConsumer, command, irc_channel, irc_room
 from gateway.core.plugin import (
     Action,
     Close,
@@ -104,3 +105,18 @@ class WrongSuite(PluginSuite):
 
 def known(refusal: Refusal) -> bool:
     return refusal is Refusal.NEVER  # wrong
+
+
+class WrongBot(IrcConsumer):
+    channels = 7  # wrong
+    commands = ["!help"]  # wrong
+
+    def receive(self, message: Message) -> None:
+        self.say(7)  # wrong
+        self.say("hi", to=7)  # wrong
+        self.notice(b"hi")  # wrong
+
+
+irc_channel(7)  # wrong
+irc_room("#room").wants()  # wrong
+command(7)  # wrong

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from enum import IntFlag
+from functools import lru_cache
 from typing import Final
 
 from gateway.core.errors import LocalProtocolError
 from gateway.plugins.irc.lines import encode_tags, fitted, is_sayable, is_tag
 
 
-class Cap(IntFlag):
-    """Capabilities of a client (https://ircv3.net/registry)."""
+class Cap:
+    """Capabilities of a client (https://ircv3.net/registry), one bit each of its ``caps``.
+
+    Plain numbers: they are asked for with every line, and an `enum.IntFlag` takes a dozen times as
+    long.
+    """
 
     TIME = 1
     TAGS = 2
@@ -57,7 +61,7 @@ NAMES: Final = {
 
 MAX_TAGS: Final = 4094
 """Characters of the tags that somebody may have others told (message-tags)."""
-TAGGED: Final = int(Cap.TIME | Cap.TAGS | Cap.ACCOUNT_TAG)
+TAGGED: Final = Cap.TIME | Cap.TAGS | Cap.ACCOUNT_TAG
 """Those that decide on the tags of what is told to many."""
 
 
@@ -67,8 +71,13 @@ def stamp(at: float) -> str:
     >>> stamp(0.5)
     '1970-01-01T00:00:00.500Z'
     """
-    moment = datetime.fromtimestamp(at, UTC)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z"
+    second, rest = divmod(round(at * 1_000_000), 1_000_000)
+    return f"{_second(second)}.{rest // 1000:03d}Z"
+
+
+@lru_cache(maxsize=4)  # many lines a second have the same
+def _second(second: int) -> str:
+    return f"{datetime.fromtimestamp(second, UTC):%Y-%m-%dT%H:%M:%S}"
 
 
 class Event:

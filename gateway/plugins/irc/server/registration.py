@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from gateway.plugins.irc.server.session import IrcSession
 
 NICK: Final = re.compile(r"[A-Za-z\[\]\\`_^{|}][A-Za-z0-9\[\]\\`_^{|}-]*", re.ASCII)
+_COMMON_NAME = re.compile(r"(?:\A|,)CN=([^,]+)")
+_UNACCOUNTABLE = re.compile(r"[\s\0,!:*@]")
 _USER = re.compile(r"[^A-Za-z0-9._-]", re.ASCII)
 MAX_USER: Final = 16
 """Characters of a user name: they stand in every line that a client is the source of."""
@@ -86,7 +88,7 @@ def mechanisms(session: IrcSession) -> list[str]:
     return found
 
 
-def available(session: IrcSession) -> dict[str, Cap]:
+def available(session: IrcSession) -> dict[str, int]:
     """Return the capabilities that there are for a client."""
     found = dict(NAMES)
     if not mechanisms(session):
@@ -377,7 +379,7 @@ def _prove(session: IrcSession) -> None:
 
 def is_account(text: str) -> bool:
     """Return whether that may stand in a line as an account."""
-    return 0 < len(text) <= 100 and not set(text) & set(" \r\n\0,!") and text[0] not in ":*"
+    return 0 < len(text) <= 100 and not set(text) & set(" \r\n\0,!=") and text[0] not in ":*"
 
 
 def _failed(session: IrcSession, why: str = "") -> None:
@@ -387,9 +389,22 @@ def _failed(session: IrcSession, why: str = "") -> None:
         session.close("Too many failed authentications")
 
 
-def _authenticated(session: IrcSession, account: str) -> None:
-    account = account if is_account(account) else account.encode().hex()[:100]
-    session.account = account
+def shown(identity: str) -> str:
+    """Return who somebody is as it can stand in a line: of a certificate the common name.
+
+    >>> shown("CN=alice,O=Example Inc.")
+    'alice'
+    """
+    if is_account(identity):
+        return identity
+    name = _COMMON_NAME.search(identity)
+    found = _UNACCOUNTABLE.sub("_", name[1] if name else identity)[:100]
+    return found if is_account(found) else "_"
+
+
+def _authenticated(session: IrcSession, identity: str) -> None:
+    session.identity = identity
+    session.account = account = shown(identity)
     me, entry = session.user, session.entry
     name = me.mask if me else f"{entry.nick or '*'}!{entry.username or '*'}@{entry.host}"
     session.numeric("900", name, account, f"You are now logged in as {account}")

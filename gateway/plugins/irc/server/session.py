@@ -75,6 +75,9 @@ class IrcSession(Session):
         self.entry = registration.Registration(peer)
         """What is known of it before."""
         self.account: str | None = None
+        """Who it says it is, as others see it, …"""
+        self.identity: str | None = None
+        """… and as the application does."""
         self.why = "Connection closed"
         """What others hear when it leaves."""
         self._todo: list[Action] = []
@@ -177,7 +180,7 @@ class IrcSession(Session):
             "network": self.house.config.network,
             "nick": self.user.nick if self.user else self.entry.nick,
             "reason": self.why,
-            **({"identity": self.account} if self.account else {}),
+            **({"identity": self.identity} if self.identity else {}),
         }
 
     def summary(self) -> Summary:
@@ -426,8 +429,8 @@ class IrcSession(Session):
     ) -> None:
         """Tell the application."""
         message["network"] = self.house.config.network
-        if self.account is not None:
-            message["identity"] = self.account
+        if self.identity is not None:
+            message["identity"] = self.identity
         self.act(Emit(kind, message, token, conversation))
 
     def tell(self, kind: str, message: Message, conversation: str | None = None) -> None:
