@@ -243,6 +243,21 @@ def test_sasl_long_and_wrong():
         assert client.wire.ended
 
 
+def test_sasl_comes_and_goes():
+    """Clients that want to know hear when nobody authenticates any more, or somebody does."""
+    with Net("authenticate") as net:
+        net.rig.run(11)
+        knowing, other = net.client().say("CAP LS 302", "NICK al"), net.join("bob")
+        knowing.lines()
+        net.rig.announce(["quit"])
+        net.rig.run(11)
+        assert knowing.heard() == [":irc.gateway CAP al DEL sasl"]
+        assert other.heard() == []
+        net.rig.announce(["authenticate"])
+        net.rig.run(11)
+        assert knowing.heard() == [":irc.gateway CAP al NEW sasl=PLAIN"]
+
+
 def test_sasl_required():
     """Where SASL is required nobody is let in without it."""
     with Net("authenticate", "connect", sasl_required=True) as net:

@@ -154,6 +154,16 @@ def _request(session: IrcSession, nick: str, text: str) -> None:
     session.write("CAP", nick, "ACK", text)
 
 
+def tell_mechanisms(session: IrcSession) -> None:
+    """Say by CAP NEW or DEL what there is of SASL now (cap-notify)."""
+    nick = session.user.nick if session.user else session.entry.nick or "*"
+    if mechanisms(session):
+        session.write("CAP", nick, "NEW", _shown(session, "sasl"))
+    else:
+        session.caps &= ~Cap.SASL
+        session.write("CAP", nick, "DEL", "sasl")
+
+
 # ---------------------------------------------------------------- who it is
 
 

@@ -155,6 +155,10 @@ class IrcSession(Session):
         """End the connection, for the server."""
         return self._doing(self.close, reason)
 
+    def sasl_changed(self) -> Iterable[Action]:
+        """Tell the client which mechanisms of SASL there are now."""
+        return self._doing(registration.tell_mechanisms, self)
+
     def forced(self, channel: str, *, inside: bool) -> Iterable[Action]:
         """Be in a channel, or not, since the application has it in its group, or not."""
         return self._doing(self._force, channel, inside)
