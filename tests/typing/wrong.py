@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from django_gateway import IrcConsumer, command, irc_channel, irc_room
+from django_gateway import EmailConsumer, IrcConsumer, command, irc_channel, irc_room, mailbox
 from gateway.core.plugin import (
     Action,
     Close,
@@ -120,3 +120,17 @@ class WrongBot(IrcConsumer):
 irc_channel(7)  # wrong
 irc_room("#room").wants()  # wrong
 command(7)  # wrong
+
+
+class WrongMail(EmailConsumer):
+    mailboxes = 7  # wrong
+
+    def receive(self, message: Message) -> None:
+        self.reply(7)  # wrong
+        self.reply("hi", attachments=7)  # wrong
+        self.reply("hi", headers=[7])  # wrong
+        self.mail(7)  # wrong
+
+
+mailbox(7)  # wrong
+mailbox("a@x.org", case_sensitive="no")  # wrong

@@ -33,6 +33,11 @@ def test_before():
         assert client.asks("PING x") == [":irc.gateway PONG irc.gateway x"]
         assert client.asks("NICK") == ["431 :No nickname given"]
         assert client.asks("USER a b") == ["461 USER :Not enough parameters"]
+        assert client.asks("USER a 0 * :") == ["461 USER :Not enough parameters"]
+        assert client.asks("CAP LIST") == [":irc.gateway CAP * LIST :"]
+        assert client.asks("NICK *") == ["432 * :Erroneous nickname"]
+        assert "x" * 450 in client.asks("PING " + "x" * 505)[0]
+        assert client.asks("PING " + "x" * 506) == ["417 :Input line was too long"]
         assert client.asks("NICK 1a") == ["432 1a :Erroneous nickname"]
         assert client.asks(f"NICK {'a' * 31}") == [f"432 {'a' * 31} :Erroneous nickname"]
 

@@ -181,9 +181,12 @@ def user(session: IrcSession, line: Line) -> None:
     if session.user is not None:
         session.fail("462")
         return
+    if not line.params[3]:
+        session.fail("461", "USER")
+        return
     entry.username = "~" + (_USER.sub("", line.params[0])[:MAX_USER] or "user")
     most = session.house.config.max_realname
-    entry.realname = split_text(line.params[3], most)[0] or entry.username[1:]
+    entry.realname = split_text(line.params[3], most)[0]
     ready(session)
 
 

@@ -240,7 +240,7 @@ class Server(StreamPlugin):
             return
         own = message["irc"]
         for event in talk.events(user.nick, own, own["mask"], self.now()):
-            user.link.push(event)
+            user.link.push(event, answer=False)
 
     def recall(self, channel: Channel, told: Callable[[list[Kept] | None], None]) -> None:
         """Have ``told`` called with what is kept of a channel."""

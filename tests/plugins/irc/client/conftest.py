@@ -14,7 +14,6 @@ from gateway.core.layers.base import OK
 from gateway.plugins.irc.client.config import Network
 from gateway.plugins.irc.config import IrcConfig
 from gateway.plugins.irc.plugin import IrcPlugin
-from gateway.testing.heard import Heard
 from gateway.testing.stage import Staged, wait_until
 from tests.plugins.irc.client.servers import Atheme, Inspircd, Ngircd, Person
 
@@ -83,16 +82,19 @@ class On:
         """What came before what was waited for."""
 
     def until(self, kind: str, **keys: Any) -> dict[str, Any]:
-        """Take messages, accepted, to one of a kind and with such keys; return that."""
-        return self.next(kind, **keys).message
+        """Take messages, accepted, to one of a kind and with such keys; return that.
 
-    def next(self, kind: str, **keys: Any) -> Heard:
-        """The same; it is settled already, and where it is answered is known."""
+        Those of different conversations come in any order, so it may have come already.
+        """
+        for place, (passed, message) in enumerate(self.passed):
+            if passed == kind and keys.items() <= message.items():
+                del self.passed[place]
+                return message
         while True:
             heard = self.staged.hear(10)
             heard.settle(OK)
             if heard.kind == kind and keys.items() <= heard.message.items():
-                return heard
+                return heard.message
             self.passed.append((heard.kind, heard.message))
 
     def say(self, address: str, text: str | None = None, **more: Any) -> None:
