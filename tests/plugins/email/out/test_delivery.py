@@ -45,6 +45,18 @@ def test_an_address_is_a_mailbox(tmp_path, peer):
         assert post.sent("email.send!bob", text="hi")["outcome"] == "rejected"
 
 
+def test_a_message_for_all_protocols(tmp_path, peer):
+    """An address that is a member of a group gets what is for all, and the keys of its own."""
+    with serving(config(tmp_path, peer)) as post:
+        everybody = {"text": "open", "email": {"subject": "Door"}}
+        worker = post.staged.worker
+        worker.group_add("door", "email.send!bob_40example.net")
+        worker.send_group("door", everybody)
+        until(lambda: peer.mails)
+        [mail] = peer.parsed()
+        assert (mail["subject"], mail["to"]) == ("Door", "bob@example.net")
+
+
 @pytest.mark.parametrize(
     ("message", "words"),
     [
