@@ -24,6 +24,7 @@ from django_gateway.instances import Instances, current
 from django_gateway.routing import Router
 from django_gateway.runner import Runner, Running
 from django_gateway.signals import worker_ready, worker_stopping
+from gateway.core import malloc
 from gateway.core.config import WorkerSettings
 from gateway.core.errors import LayerError, LayerUnavailable
 from gateway.core.layers.base import Delivery, Intake, Layer
@@ -244,6 +245,7 @@ def run(worker: Worker, config: WorkerSettings) -> int:
     wanted = {signal.SIGTERM: stop, signal.SIGINT: stop, signal.SIGHUP: stay}
     before = {number: signal.signal(number, handler) for number, handler in wanted.items()}
     worker.start()
+    malloc.keep_objects()
     log.info("worker takes %s", ", ".join(worker.router.channels()))
     while not asked.wait(limits.look_every()):
         if (worn := limits.reached(worker.handled())) is not None:

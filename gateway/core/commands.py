@@ -73,6 +73,7 @@ def _supervise(started: Boot, arguments: Sequence[str]) -> int:
     started.log("supervisor")
     # -P: a package named gateway in the current directory is not ours.
     command = [sys.executable, "-P", "-m", "gateway", *arguments]
+    malloc.keep_objects()
     return Supervisor(
         started.settings,
         command,
@@ -116,6 +117,7 @@ def _supervised_worker(options: Options, told: child.Orders) -> int:
             settings = msgspec.structs.replace(started.settings, workers=workers)
             application, layer = _prepared(started, f"worker {told.number} ({version})")
             running = application.start_worker(layer, settings)
+            malloc.keep_objects()
         except GatewayError as error:
             child.say(line, child.CANNOT + str(error).encode())
             raise

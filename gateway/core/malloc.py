@@ -1,14 +1,19 @@
-"""The memory allocator's habits, where it is glibc's.
+"""The habits of the memory allocator, where it is glibc's, and of the garbage collector.
 
 By default glibc gives blocks of 128 KiB and more, and whatever is free at the end of its heap,
 back to the system at once. Who moves pieces of 256 KiB then has the system map and clear the
 same pages for each: a third of the CPU of a large download, twice as much until glibc has
 learned.
+
+A process that has loaded its code has tens of thousands of objects that live until its end. Every
+full collection would look at each, and the interpreter does several of them when it ends: of a
+worker that does nothing that is a quarter of all its CPU.
 """
 
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 from collections.abc import Mapping
 from typing import Final
@@ -34,3 +39,9 @@ def keep_pages(environ: Mapping[str, str] = os.environ) -> bool:
     except (AttributeError, OSError):
         return False
     return bool(mallopt(MMAP_THRESHOLD, HEAP_BLOCK) and mallopt(TRIM_THRESHOLD, KEEP))
+
+
+def keep_objects() -> None:
+    """Have no collection look again at what lives now: that lives until the process ends."""
+    gc.collect()
+    gc.freeze()

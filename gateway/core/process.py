@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import logging
 import os
 import signal
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import Final
 
 import gateway
-from gateway.core import child
+from gateway.core import child, malloc
 from gateway.core.access import AccessLog, OpenLog
 from gateway.core.boot import Boot
 from gateway.core.child import DRAINED, LAYER_VARIABLE, READY, RELOAD, STOP, Orders
@@ -168,9 +167,7 @@ class Process:
         self._tell()
         if self._line is not None:
             child.say(self._line, READY)
-        # What lives now lives until the end: no collection need look at it again.
-        gc.collect()
-        gc.freeze()
+        malloc.keep_objects()
 
     async def _open_layer(self) -> Layer:
         os.environ[LAYER_VARIABLE] = self._url

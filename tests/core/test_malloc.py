@@ -1,4 +1,4 @@
-"""Blocks of the size of a streamed piece do not cost a page fault for each of their pages."""
+"""Large blocks cost no page fault for each of their pages, and old objects no collection."""
 
 import subprocess
 import sys
@@ -42,3 +42,20 @@ def test_own_settings_stand():
     """Who has set glibc's variables keeps what they say."""
     assert not faults(MALLOC_ARENA_MAX="1")[0]
     assert not faults(GLIBC_TUNABLES="glibc.malloc.arena_max=1")[0]
+
+
+def test_what_lives_is_not_looked_at_again():
+    """What was loaded before is no business of a collection, what comes after it is."""
+    code = textwrap.dedent("""
+        import gc
+        from gateway.core.malloc import keep_objects
+
+        before = len(gc.get_objects())
+        keep_objects()
+        ring = []
+        ring.append(ring)
+        del ring
+        print(before > 10_000, len(gc.get_objects()) < 1000, gc.collect())
+    """)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "True True 1\n"

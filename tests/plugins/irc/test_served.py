@@ -107,7 +107,7 @@ def test_room(served: Talkers) -> None:
         assert [page.recv(10), page.recv(10)] == ["<alice> !ping", "<gateway> pong"]
         text.send("NAMES #room")
         names = until(text, " 353 ").partition(" :")[2].split()
-        assert sorted(names) == ["@alice", "bob", "carol", "page"] or "page" in names
+        assert {name.lstrip("@") for name in names} == {"alice", "bob", "carol", "page"}
         text.send("QUIT :bye")
         assert until(text, "ERROR").endswith("(Quit: bye)")
         assert alice.until("QUIT") == ":bob!~bob@irc.gateway QUIT :Quit: bye"

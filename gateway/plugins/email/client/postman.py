@@ -534,6 +534,8 @@ class Postman:
     async def _store_again(self) -> None:
         for name, shared in list(self._unstored.items()):
             async with shared.lock:
+                if name not in self._unstored:
+                    continue  # it was stored while this waited
                 with suppress(OSError):
                     await self._store(shared.claim.entry)
                     del self._unstored[name]

@@ -154,6 +154,16 @@ def _request(session: IrcSession, nick: str, text: str) -> None:
     session.write("CAP", nick, "ACK", text)
 
 
+def tell_mechanisms(session: IrcSession) -> None:
+    """Say by CAP NEW or DEL what there is of SASL now (cap-notify)."""
+    nick = session.user.nick if session.user else session.entry.nick or "*"
+    if mechanisms(session):
+        session.write("CAP", nick, "NEW", _shown(session, "sasl"))
+    else:
+        session.caps &= ~Cap.SASL
+        session.write("CAP", nick, "DEL", "sasl")
+
+
 # ---------------------------------------------------------------- who it is
 
 
@@ -171,9 +181,12 @@ def user(session: IrcSession, line: Line) -> None:
     if session.user is not None:
         session.fail("462")
         return
+    if not line.params[3]:
+        session.fail("461", "USER")
+        return
     entry.username = "~" + (_USER.sub("", line.params[0])[:MAX_USER] or "user")
     most = session.house.config.max_realname
-    entry.realname = split_text(line.params[3], most)[0] or entry.username[1:]
+    entry.realname = split_text(line.params[3], most)[0]
     ready(session)
 
 

@@ -155,6 +155,10 @@ class IrcSession(Session):
         """End the connection, for the server."""
         return self._doing(self.close, reason)
 
+    def sasl_changed(self) -> Iterable[Action]:
+        """Tell the client which mechanisms of SASL there are now."""
+        return self._doing(registration.tell_mechanisms, self)
+
     def forced(self, channel: str, *, inside: bool) -> Iterable[Action]:
         """Be in a channel, or not, since the application has it in its group, or not."""
         return self._doing(self._force, channel, inside)
@@ -406,13 +410,15 @@ class IrcSession(Session):
         """Tell the client that something is refused, in the words of the numeric."""
         self.numeric(code, *params, text or TEXTS[code])
 
-    def push(self, event: Event) -> None:
-        """Hear what others do."""
+    def push(self, event: Event, *, answer: bool = True) -> None:
+        """Hear what others do; with ``answer`` as what answers a command of its own, if one is
+        worked on.
+        """  # noqa: D205 - one sentence
         if not self._busy:
             if self.connection is not None:
                 frame = event.frame(self.caps)
                 self.connection.push(frame, len(frame))
-        elif self._lines is None:
+        elif self._lines is None or not answer:
             self._write(event.frame(self.caps))
         else:
             self._lines.append((event.tags_for(self.caps), event.rest))

@@ -118,7 +118,7 @@ class Said(Pending):
         if is_good(outcome, unrouted=session.house.config.relay):
             relay(session, self, routed=outcome.kind != UNROUTED)
         elif self.command == "NOTICE":
-            session.house.drop(Drop.CLOSED)  # nobody is answered for a notice
+            session.house.refuse_notice()  # nobody is answered for a notice
         else:
             code = outcome.code if outcome.kind == REJECTED else None
             if code is not None and code not in OF_TALK:
