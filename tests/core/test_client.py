@@ -222,7 +222,9 @@ def test_a_peer_that_does_not_want_us_back_soon(monkeypatch):
 
     monkeypatch.setattr(client.asyncio, "sleep", sleep)
     link = client.Link()
-    context = types.SimpleNamespace(count=lambda *_, **__: None, log=logging.getLogger("test"))
+    context = types.SimpleNamespace(
+        outbound=True, count=lambda *_, **__: None, log=logging.getLogger("test")
+    )
     with pytest.raises(asyncio.CancelledError):
         asyncio.run(client.keep_connected(connect, context, link))
     assert slept[0] == 100.0
