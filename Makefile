@@ -7,6 +7,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO_PORT ?= 8000
 DEMO_MQTT_PORT ?= 1883
+DEMO_IRC_PORT ?= 6667
+DEMO_EMAIL_PORT ?= 2525
 FUZZ_SECONDS ?= 60
 CHAOS_SECONDS ?= 120
 # The first Python of at least 3.11 that can make virtual environments.
@@ -57,6 +59,8 @@ define TRY
     $(BIN)/python -m websockets ws://127.0.0.1:$(DEMO_PORT)/room/
     mosquitto_sub -p $(DEMO_MQTT_PORT) -t room
     mosquitto_pub -p $(DEMO_MQTT_PORT) -t room/say -m 'lamp: hello'
+    (printf 'NICK irc\nUSER irc 0 * :irc\nJOIN #room\nPRIVMSG #room :hello\n'; cat) | nc 127.0.0.1 $(DEMO_IRC_PORT)
+    printf 'Subject: hello\r\n\r\nhello\r\n' | curl -sST - --mail-from ann@localhost --mail-rcpt room@localhost smtp://127.0.0.1:$(DEMO_EMAIL_PORT)
 
   Ctrl-C stops it.
 
@@ -64,10 +68,12 @@ endef
 export TRY
 
 .PHONY: demo
-demo: $(VENV)/.demo ## run the demo project; DEMO_PORT=8000 DEMO_MQTT_PORT=1883
+demo: $(VENV)/.demo ## run the demo project; DEMO_PORT=8000, and DEMO_MQTT_PORT, DEMO_IRC_PORT, DEMO_EMAIL_PORT
 	@echo "$$TRY"
 	@cd examples/demo && exec gateway run --listen 127.0.0.1:$(DEMO_PORT) \
-		--set mqtt.listen=127.0.0.1:$(DEMO_MQTT_PORT)
+		--set mqtt.listen=127.0.0.1:$(DEMO_MQTT_PORT) \
+		--set irc.listen=127.0.0.1:$(DEMO_IRC_PORT) \
+		--set email.listen=127.0.0.1:$(DEMO_EMAIL_PORT)
 
 .PHONY: test
 test: ## every check and every test
@@ -113,7 +119,7 @@ peers: $(BIN)/python
 	$(call install,chromium curl openssl nginx haproxy h2load:nghttp2-client pg_ctlcluster:postgresql node:nodejs \
 		npm nc:netcat-openbsd telnet:inetutils-telnet finger prosody go-sendxmpp \
 		mosquitto mosquitto_pub:mosquitto-clients ngircd inspircd atheme-services irssi weechat:weechat-curses \
-		swaks)
+		swaks exim4:exim4-daemon-light)
 	@python -m tests.plugins.websocket.suite </dev/null || true
 	@python -m tests.npm </dev/null || true
 

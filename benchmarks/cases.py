@@ -20,7 +20,7 @@ from typing import Any, Final
 
 import uvloop
 
-from benchmarks import irc_load, mail_load, mqtt_load, servers
+from benchmarks import irc_load, mail_load, mqtt_load, processes, servers
 from benchmarks.crowd import gathered
 from benchmarks.h2_load import h2_load, missing
 from benchmarks.http_load import handshakes, http_load, request
@@ -478,34 +478,52 @@ def irc(plan: Plan) -> Report:
     """Lines of IRC into a sync consumer, against a callback of the irc library; see `irc_load`."""
     report = Report("irc", "lines of IRC into a sync consumer, lines a second")
     count = plan.count(40_000)
-    bare: list[float] = []
-    joined: list[float] = []
-    served: list[float] = []
+    rates: dict[str, list[float]] = {"network": [], "clients": [], "library": []}
+    costs: dict[str, list[float]] = {name: [] for name in rates}
     taking: dict[str, Any] = {"consumers": "irc", "plugins": "http,irc"}
+
+    def measure(name: str, cpu: Callable[[], float], rate: Callable[[], float]) -> None:
+        before = cpu()
+        rates[name].append(rate())
+        costs[name].append((cpu() - before) / count * 1e6)
+
     with contextlib.ExitStack() as stack:
         flood = stack.enter_context(contextlib.closing(irc_load.Flood()))
-        bot = servers.gateway(**taking, options=irc_load.options(flood.port, "gateway"))
-        stack.enter_context(running(bot))
+        options = irc_load.options(flood.port, "gateway")
+        joined = stack.enter_context(running(servers.gateway(**taking, options=options)))
         port = free_port()
-        rooms = servers.gateway(**taking, options=irc_load.listening(port))
-        stack.enter_context(running(rooms))
-        stack.enter_context(irc_load.bare(flood.port, "bare"))
+        options = irc_load.listening(port)
+        served = stack.enter_context(running(servers.gateway(**taking, options=options)))
+        bot = stack.enter_context(irc_load.bare(flood.port, "bare"))
         for nick in ("gateway", "bare"):
             flood.wait_for(nick)
         for _ in range(plan.pairs):
-            bare.append(flood.rate("bare", count))
-            joined.append(flood.rate("gateway", count))
-            served.append(uvloop.run(irc_load.clients_rate(port, count)))
-    report.rows = [
-        Row("gateway, on a network, one channel", {"per s": Spread.of(joined)}),
-        Row("gateway, clients in channels of their own", {"per s": Spread.of(served)}),
-        Row("the irc library, a callback alone", {"per s": Spread.of(bare)}),
-    ]
+            cpu = partial(processes.cpu_seconds, bot)
+            measure("library", cpu, partial(flood.rate, "bare", count))
+            measure("network", partial(_total, joined), partial(flood.rate, "gateway", count))
+            clients = partial(_run, partial(irc_load.clients_rate, port, count))
+            measure("clients", partial(_total, served), clients)
+    names = {
+        "network": "gateway, on a network, one channel",
+        "clients": "gateway, clients in channels of their own",
+        "library": "the irc library, a callback alone",
+    }
+    for key, name in names.items():
+        figures = {"per s": Spread.of(rates[key]), "CPU µs": Spread.of(costs[key])}
+        report.rows.append(Row(name, figures))
     report.checks = [
-        Check("lines a second, on a network", Spread.of(joined), 10_000, at_most=False),
-        Check("lines a second, of clients", Spread.of(served), 10_000, at_most=False),
+        Check("lines a second, on a network", Spread.of(rates["network"]), 10_000, at_most=False),
+        Check("lines a second, of clients", Spread.of(rates["clients"]), 10_000, at_most=False),
     ]
     return report
+
+
+def _run(load: Callable[[], Coroutine[Any, Any, float]]) -> float:
+    return uvloop.run(load())
+
+
+def _total(server: Running) -> float:
+    return sum(server.cpu().values())
 
 
 def email(plan: Plan) -> Report:

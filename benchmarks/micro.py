@@ -32,7 +32,7 @@ from gateway.core.config import LogSettings
 from gateway.core.connection import Engine
 from gateway.core.layers import codec, wire
 from gateway.core.layers.base import OK, Delivery, send
-from gateway.core.layers.edge import ANNOUNCED, GROUP, JOIN, MESSAGE, OUTCOME
+from gateway.core.layers.edge import ANNOUNCED, GROUP, HANDLED, JOIN, MESSAGE, OUTCOME
 from gateway.core.layers.journal import LASTING, Left
 from gateway.core.layers.journalfile import JournalFile
 from gateway.core.layers.options import LayerOptions
@@ -333,6 +333,15 @@ class _Homes:
 
 def mqtt_in_out() -> Step:
     """A QoS 1 PUBLISH to its message, the outcome to its PUBACK, relayed to nobody (gateway)."""
+    return _mqtt(1)
+
+
+def mqtt_many() -> Step:
+    """The same of as many as a worker's credit in one read: one delivery, one settlement."""
+    return _mqtt(BATCH)
+
+
+def _mqtt(number: int) -> Step:
     clock = ManualClock()  # type: ignore[abstract] # as above
     edge = _Edge()
     engine = edge.engine(clock)
@@ -344,11 +353,15 @@ def mqtt_in_out() -> Step:
     wire.connection_made(_Transport())  # type: ignore[arg-type] # what a wire uses of one
     wire.data_received(encode(mqtt.Connect("d"), mqtt.V5))
     clock.advance()
-    data = encode(MQTT_PUBLISH, mqtt.V5)
+    data = b"".join(
+        encode(msgspec.structs.replace(MQTT_PUBLISH, packet_id=n + 1), mqtt.V5)
+        for n in range(number)
+    )
 
     def step() -> None:
         wire.data_received(data)
-        engine.deliver([(OUTCOME, edge.receipt, 0, OK)])
+        one = (OUTCOME, edge.receipt, 0, OK)
+        engine.deliver([one if number == 1 else (HANDLED, edge.receipt, 0, number)])
         server._flush()  # noqa: SLF001 - as the loop does at the end of a turn
 
     return step
@@ -700,6 +713,7 @@ STAGES: dict[str, tuple[Callable[[], Step], int]] = {
     "http-in": (http_in, 1),
     "http2": (http2_in_out, 1),
     "mqtt": (mqtt_in_out, 1),
+    "mqtt-many": (mqtt_many, BATCH),
     "mqtt-decode": (mqtt_decode, BATCH),
     "mqtt-encode": (mqtt_encode, 1),
     "websocket": (websocket_in_out, 1),

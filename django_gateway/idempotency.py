@@ -24,9 +24,10 @@ DAY: Final = 86_400.0
 def identity_of(message: Message) -> tuple[str, bool] | None:
     """Return what a message is known by, and whether that alone says that it is the same.
 
-    The application's own id, the user property ``id`` of MQTT 5, or the Message-ID of a mail; else
-    the packet identifier and what it says, which tells only where it is marked ``duplicate``, since
-    devices use their identifiers again. None where there is neither.
+    The application's own id, the user property ``id`` of MQTT 5, or the Message-ID of a mail, from
+    the same sender to the same recipients; else the packet identifier and what it says, which tells
+    only where it is marked ``duplicate``, since devices use their identifiers again. None where
+    there is neither.
     """
     content = message.content
     who = str(content.get("client_id") or content.get("broker") or "")
@@ -34,7 +35,10 @@ def identity_of(message: Message) -> tuple[str, bool] | None:
         if name == "id":
             return _digest("id", who, value), True
     if content.get("message_id"):
-        return _digest("mail", "", str(content["message_id"])), True
+        # A mail to several comes once for each by LMTP, or by several ways; and anybody may write
+        # the Message-ID of another's mail.
+        whose = [str(content.get("mail_from")), *sorted(content.get("rcpt_to") or ())]
+        return _digest("mail", "\n".join(whose), str(content["message_id"])), True
     if content.get("packet_id"):
         payload = content.get("bytes")
         if payload is None:

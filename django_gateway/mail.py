@@ -123,6 +123,7 @@ class _Posting:
         message: dict[str, Any] = {
             "mail_from": envelope_address(mail.from_email),
             "rcpt_to": [envelope_address(one) for one in mail.recipients()],
+            "subject": str(mail.subject),  # for those who look at the spool
             "ack": self._sent,
             "ack_channel": self._acks,
         }

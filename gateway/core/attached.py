@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from gateway.core import farewell, pinning, plugin
-from gateway.core.conversation import Branch, Conversation
+from gateway.core.conversation import CLOSING, LOST, OPEN, OVER, Branch, Conversation
 from gateway.core.emission import branch, break_off, emit, last_words, seldom
 from gateway.core.errors import LocalProtocolError, RemoteProtocolError
 from gateway.core.layers.base import ACCEPTED, OK, Outcome
@@ -31,16 +31,11 @@ from gateway.core.plugin import (
 )
 from gateway.core.reply import OURS, InvalidReply
 from gateway.core.timers import Timers
+from gateway.core.together import gather, let_go
 
 if TYPE_CHECKING:
     from gateway.core.context import PluginContext
-    from gateway.core.flow import Kind
-
-# The life of a connection.
-OPEN: Final = 0
-CLOSING: Final = 1  # its end was asked for; the transport still has to say that it is gone
-LOST: Final = 2  # the transport is gone; what is unsettled is waited for
-OVER: Final = 3  # nothing is left of it
+    from gateway.core.kinds import Kind
 
 # Why the session is being called: it decides what a Close means for what waits.
 PEER: Final = 0
@@ -123,15 +118,13 @@ class Connection(Conversation, plugin.Connection):
         self._after = False
         self.outbox: Outbox | None = None
         """What waits for the client, once something did."""
-        self._waiting = 0
-        self._waiting_bytes = 0
+        self._waiting = self._waiting_bytes = 0
         self._paused = False
         self.late = False
         """Whether the input in hand came although reading was paused."""
         self.leaving: float | None = None
         """While `farewell` waits for what is in hand: when the peer had better come back."""
-        self._agreed = False
-        self._due = False
+        self._agreed = self._due = False
         self._timers: Timers | None = None
         self.branches: dict[str | None, Branch] | None = None
         self.names: Callable[[str | None], str | None] | None = None
@@ -141,11 +134,6 @@ class Connection(Conversation, plugin.Connection):
     def owner(self) -> Connection:
         """Itself."""
         return self
-
-    @property
-    def is_lost(self) -> bool:
-        """Whether the transport is gone."""
-        return self.state >= LOST
 
     @property
     def takes(self) -> bool:
@@ -249,11 +237,7 @@ class Connection(Conversation, plugin.Connection):
             actions = method(*args)
             if cause == PEER and actions.__class__ is list and len(actions) > 1:
                 # What one read brings leaves as one delivery, if it is of one conversation.
-                flow = self.context.engine.flow
-                if flow.gathered is None:
-                    flow.gathered = {}
-                else:
-                    flow = None
+                flow = gather(self.context.engine.flow)
             for action in actions:
                 if self.state >= LOST:
                     break
@@ -290,7 +274,7 @@ class Connection(Conversation, plugin.Connection):
         except Exception as error:  # noqa: BLE001 - a fault in a session costs that session only
             self._broken(error)
         if flow is not None:
-            flow.part()
+            let_go(flow)
 
     def _broken(self, error: Exception) -> None:
         context = self.context
@@ -332,8 +316,7 @@ class Connection(Conversation, plugin.Connection):
         """End it at once and say nothing of it: somebody else speaks for it now."""
         self._due = self._agreed = False
         self.flights = 0
-        self.flight = None
-        self.groups = None
+        self.flight = self.groups = None
         self.cut_off()
 
     def drain(self, retry_after: float) -> None:

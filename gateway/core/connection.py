@@ -295,6 +295,8 @@ class Engine:
         self.relay.fenced()
         self.flow.forget()
         self.groups.clear()
+        for gathered in self.gathered:
+            gathered.fenced()
         self.parting.clear()
         self._ends.clear()
         self._leaves.clear()

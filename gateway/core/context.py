@@ -16,8 +16,8 @@ from gateway.core.attached import GATEWAY, Connection
 from gateway.core.conversation import Branch
 from gateway.core.emission import branch
 from gateway.core.errors import ConfigError, PluginError
-from gateway.core.flow import Kind
 from gateway.core.gathering import Gathered, Gathering
+from gateway.core.kinds import Kind
 from gateway.core.layers import codec
 from gateway.core.layers.base import OK, Outcome
 from gateway.core.listen import Listen

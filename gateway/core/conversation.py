@@ -7,11 +7,17 @@ is None, and may have others by keys of its session's own.
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from gateway.core.attached import Connection
-    from gateway.core.flow import Entry
+    from gateway.core.kinds import Entry
+
+# The life of a connection.
+OPEN: Final = 0
+CLOSING: Final = 1  # its end was asked for; the transport still has to say that it is gone
+LOST: Final = 2  # the transport is gone; what is unsettled is waited for
+OVER: Final = 3  # nothing is left of it
 
 
 class Conversation:

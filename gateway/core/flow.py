@@ -19,12 +19,15 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from gateway.core.config import GatewaySettings
+from gateway.core.conversation import LOST
 from gateway.core.deadlines import Clock
 from gateway.core.farewell import landed
+from gateway.core.kinds import Entry
 from gateway.core.layers.base import ACCEPTED, FAILED, RELEASED, UNROUTED, Outcome
 from gateway.core.layers.edge import Edge
-from gateway.core.metrics import Counter, Drop
+from gateway.core.metrics import Drop
 from gateway.core.plugin import Refusal
+from gateway.core.room import Queue
 
 if TYPE_CHECKING:
     from gateway.core.attached import Connection
@@ -47,55 +50,6 @@ DISCARDED: Final = Outcome(RELEASED, cause="closed")
 LOST_BY: Final = {FAILED: Drop.FAILED, RELEASED: Drop.EXPIRED, UNROUTED: Drop.UNROUTED}
 """What a message that was sent and not handled counts as; a rejection is an answer."""
 
-IMPLIED_KINDS: Final = frozenset({"connect", "subscribe", "recipient"})
-ALONE: Final = frozenset({"connect", "disconnect"})
-
-
-class Kind:
-    """One kind of message that a plugin emits."""
-
-    __slots__ = ("alone", "channel", "emitted", "fallback", "name", "opening", "patience")
-
-    def __init__(
-        self, plugin: str, name: str, *, opening: bool, patience: float, emitted: Counter
-    ) -> None:
-        self.name = name
-        self.channel = f"{plugin}.{name}"
-        self.opening = opening
-        """Whether it begins something that a peer waits for: a connect, a request."""
-        self.patience = patience
-        """Seconds that it waits for room."""
-        self.alone = name in ALONE
-        """Whether it never shares a delivery."""
-        self.fallback = f"{plugin}.receive" if name in IMPLIED_KINDS else ""
-        """The channel whose route stands for a missing one of this kind."""
-        self.emitted = emitted
-
-
-Entry = tuple[Kind, bytes, Any]
-"""One message on its way: its kind, its payload, the author's token."""
-
-
-class Queue:
-    """The conversations that wait for room on one full channel, longest waiting first."""
-
-    __slots__ = ("probes", "refused", "waiting")
-
-    def __init__(self) -> None:
-        self.waiting: deque[Conversation] = deque()
-        self.refused = True
-        """Whether the layer refused something since the last retry."""
-        self.probes = 1
-
-    def join(self, conversation: Conversation) -> None:
-        """Wait, after those that have waited longer: a probe that failed goes back in front."""
-        conversation.place = self
-        waiting = self.waiting
-        position = len(waiting)
-        if position and waiting[-1].since > conversation.since:
-            position = next(i for i, c in enumerate(waiting) if c.since > conversation.since)
-        waiting.insert(position, conversation)
-
 
 class Flow:
     """The deliveries of one process that are on their way to a consumer."""
@@ -113,13 +67,13 @@ class Flow:
         self.later: dict[Conversation, int] = {}
         """Conversations that wait to hand in again what failed: how many at their head."""
         self.gathered: dict[Conversation, list[Entry]] | None = None
-        """What waits for the end of the input that brings it, to leave together."""
+        """What waits for the end of the input that brings it; see `together`."""
         self._retried: Any = None
         """The token of what was put there last."""
         self._clock = clock
         self._unavailable_timeout = unavailable_timeout
-        self._run_messages = settings.run_messages
-        self._run_bytes = settings.run_bytes
+        self.run_messages = settings.run_messages
+        self.run_bytes = settings.run_bytes
         self._receipt = 0
         self._latest = 0.0
         """The latest moment at which something began to wait."""
@@ -141,47 +95,22 @@ class Flow:
             elif conversation.flight is None and not conversation.queue:
                 gathered[conversation] = [entry]
             else:
-                self._keep(conversation, entry)
+                self.keep(conversation, entry)
             return
         if conversation.flight is None and not conversation.queue and not self.full:
             announced = self.announced
             if announced is not None and kind.channel in announced and self.edge.available:
                 owner = conversation.owner
                 owner.flights += 1
-                self._post(conversation, owner, kind.channel, [entry], (entry[1],))
+                self.fly(conversation, owner, kind.channel, [entry], (entry[1],))
                 return
-        self._keep(conversation, entry)
+        self.keep(conversation, entry)
         self.pump(conversation)
 
     def hold(self, conversation: Conversation, entry: Entry) -> None:
         """Keep one message of a conversation until its connection is `accepted`, or lets go."""
         entry[0].emitted.value += 1
-        self._keep(conversation, entry)
-
-    def part(self) -> None:
-        """Let leave what was gathered."""
-        gathered, self.gathered = self.gathered or {}, None
-        for conversation, run in gathered.items():
-            owner = conversation.owner
-            kind = run[0][0]
-            announced = self.announced
-            if (
-                conversation.flight is None
-                and not (conversation.queue or self.full or owner.abandoned or kind.alone)
-                and announced is not None
-                and kind.channel in announced
-                and self.edge.available
-                and len(run) <= self._run_messages
-                and len({entry[0] for entry in run}) == 1
-            ):
-                payloads = [payload for _, payload, _ in run]
-                if sum(map(len, payloads)) <= self._run_bytes:
-                    owner.flights += 1
-                    self._post(conversation, owner, kind.channel, run, payloads)
-                    continue
-            for entry in run:
-                self._keep(conversation, entry)
-            self.pump(conversation)
+        self.keep(conversation, entry)
 
     def accepted(self, connection: Connection) -> None:
         """Let leave what was held until then."""
@@ -189,7 +118,8 @@ class Flow:
         for branch in (connection.branches or {}).values():
             self.pump(branch)
 
-    def _keep(self, conversation: Conversation, entry: Entry) -> None:
+    def keep(self, conversation: Conversation, entry: Entry) -> None:
+        """Have one message of a conversation wait in its queue."""
         queue = conversation.queue
         if queue is None:
             queue = conversation.queue = deque()
@@ -241,7 +171,7 @@ class Flow:
             else:
                 full = self.full.get(owner.pin or kind.channel)
                 if full is None:
-                    self._depart(conversation, self._run_messages)
+                    self._depart(conversation, self.run_messages)
                 else:
                     self._wait_since_now(conversation)
                     full.join(conversation)
@@ -300,7 +230,7 @@ class Flow:
         if not kind.alone:
             while queue and len(run) < most and queue[0][0] is kind:
                 more = size + len(queue[0][1])
-                if more > self._run_bytes:
+                if more > self.run_bytes:
                     break
                 size = more
                 entry = queue.popleft()
@@ -308,10 +238,10 @@ class Flow:
                 payloads.append(entry[1])
         owner = conversation.owner
         owner.flights += 1
-        self._post(conversation, owner, kind.channel, run, payloads)
+        self.fly(conversation, owner, kind.channel, run, payloads)
         owner.moved_on(len(run), size)
 
-    def _post(
+    def fly(
         self,
         conversation: Conversation,
         owner: Connection,
@@ -319,6 +249,7 @@ class Flow:
         run: list[Entry],
         payloads: Any,
     ) -> None:
+        """Send a run of a conversation, of which nothing is unsettled; its owner counts it."""
         self._receipt = receipt = self._receipt + 1
         conversation.flight = run
         conversation.receipt = receipt
@@ -369,7 +300,7 @@ class Flow:
                 landed(owner)
             if conversation.queue:
                 self.pump(conversation)
-            elif owner.is_lost:
+            elif owner.state >= LOST:
                 owner.part()
 
     def handled(self, receipt: int, index: int, number: int) -> None:
@@ -398,7 +329,7 @@ class Flow:
                 landed(owner)
             if conversation.queue:
                 self.pump(conversation)
-            elif owner.is_lost:
+            elif owner.state >= LOST:
                 owner.part()
 
     def refused(self, receipt: int, channel: str) -> None:
@@ -466,7 +397,7 @@ class Flow:
             owner.refuse(token, Refusal.UNAVAILABLE)
         owner.end()
         self.pump(conversation)
-        if owner.is_lost:
+        if owner.state >= LOST:
             owner.part()
 
     def _landed(self, receipt: int) -> tuple[Connection | None, Any]:

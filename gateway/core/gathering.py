@@ -179,6 +179,10 @@ class Gathered:
         self._gathering.ended(channel[len(self._ended_of) :])
         return True
 
+    def fenced(self) -> None:
+        """Hear that the lease of this process has ended: it has no members any more."""
+        self._members.clear()
+
     def rejoin(self) -> None:
         """Tell a layer that has forgotten us who is a member of what."""
         for (group, channel), meta in self._members.items():

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from gateway.core.access import NOTHING
-from gateway.core.attached import CLOSING, GATEWAY, LOST, OPEN, OUTCOME, PEER, Connection
+from gateway.core.attached import GATEWAY, OUTCOME, PEER, Connection
+from gateway.core.conversation import CLOSING, LOST, OPEN
 from gateway.core.layers.base import RELEASED, UNROUTED, Outcome
 from gateway.core.metrics import Drop
 from gateway.core.plugin import End, Peer, Refusal, Session, Summary, Wire

@@ -37,6 +37,16 @@ def test_mail():
     assert found.checks[0].found.middle > 0
 
 
+@pytest.mark.timeout(60)  # seven processes start
+def test_irc():
+    """Lines are counted for the gateway in both roles, and for a bot of the irc library."""
+    pytest.importorskip("irc", reason="the irc library is not installed: pip install '.[bench]'")
+    found = CASES["irc"](TINY)
+    assert len(found.rows) == 3
+    assert all(row.figures["per s"].middle > 0 for row in found.rows)
+    assert [check.found.middle > 0 for check in found.checks] == [True, True]
+
+
 @pytest.mark.timeout(60)  # ten processes start
 def test_two_gateways_against_one():
     """Both are measured, and the case says how many cores there were."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from gateway.core.conversation import LOST
 from gateway.core.errors import MessageTooLarge
 from gateway.core.layers.base import FAILED, OK, Outcome
 from gateway.core.layers.memory import MemoryLayer
@@ -191,7 +192,7 @@ def test_late(kind):
     assert session.heard == ([("a", "accepted")] if kind is Late else [])
     assert world.edge.take() == []
     assert wire.written == []
-    assert connection.is_lost
+    assert connection.state >= LOST
     world.connection.lost()
     world.nothing_left()
 

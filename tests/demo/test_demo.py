@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from urllib.request import urlopen
 
 import pytest
@@ -23,6 +24,7 @@ from tests.house.serving import free_port, stop, wait_for_listener
 # An environment is made and the project installed: seconds, and more on a busy machine.
 pytestmark = pytest.mark.timeout(120)
 
+OTHERS = ("MQTT", "IRC", "EMAIL")
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -48,7 +50,12 @@ def start(clone: Path) -> Demo:
     env = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
     env.pop("DJANGO_SETTINGS_MODULE", None)
     process = subprocess.Popen(
-        ["make", "demo", f"DEMO_PORT={port}", f"DEMO_MQTT_PORT={free_port()}"],
+        [
+            "make",
+            "demo",
+            f"DEMO_PORT={port}",
+            *(f"DEMO_{one}_PORT={free_port()}" for one in OTHERS),
+        ],
         cwd=clone,
         env=env,
         stdin=subprocess.DEVNULL,
@@ -85,7 +92,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
 
 def test_printed_commands(demo: Demo) -> None:
     """Each command that `make demo` prints works as printed, in the clone."""
-    say, say_over_http2, bell, hear, talk, subscribe, publish = demo.commands
+    say, say_over_http2, bell, hear, talk, subscribe, publish, chat, mail = demo.commands
     assert re.fullmatch(r"said to \d+\n", shell(demo, say))
     assert re.fullmatch(r"said to \d+\n", shell(demo, say_over_http2))
     assert shell(demo, bell) == "ding\n"
@@ -100,6 +107,14 @@ def test_printed_commands(demo: Demo) -> None:
             assert heard("curl") == "curl: hello\n"
             shell(demo, publish)
             assert heard("lamp") == "lamp: hello\n"
+            assert shell(demo, mail) == ""
+            assert heard("ann") == "ann: hello\n"
+    if shutil.which("nc"):
+        with listening(demo, hear) as heard, listening(demo, f"bash -c {quote(chat)}") as talked:
+            assert heard("data: <irc>") == "data: <irc> hello\n"
+            assert "366" in talked(":irc.gateway 366")
+            shell(demo, say)
+            assert talked(":curl!").endswith("PRIVMSG #room :hello\n")
 
 
 def shell(demo: Demo, command: str) -> str:

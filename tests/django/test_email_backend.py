@@ -95,7 +95,7 @@ def test_send_mail(spool):
     mail.attach("bill.pdf", b"\0\xff", "application/pdf")
     assert mail.send() == 1
     [(message, raw)] = there.mails
-    assert message["mail_from"] == "shop@xn--bcher-kva.example"
+    assert (message["mail_from"], message["subject"]) == ("shop@xn--bcher-kva.example", "Grüße")
     assert message["rcpt_to"] == ["ann@x.org", "c@x.org", "b@x.org"]
     found = email.message_from_bytes(raw, policy=email.policy.default)
     assert b"\n" not in raw.replace(b"\r\n", b"")

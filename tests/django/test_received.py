@@ -362,6 +362,11 @@ def test_idempotent():
     for known in ("<a@x>", "<a@x>", "<b@x>", None, None):
         consumer(received(b"\nx", message_id=known))
     assert runs == ["<a@x>", "<b@x>", None, None]
+    # by LMTP each recipient has a message; and anybody may write another's Message-ID
+    consumer(received(b"\nx", message_id="<a@x>", rcpt_to=["sales@x.org"]))
+    consumer(received(b"\nx", message_id="<a@x>", mail_from="eve@x.org"))
+    consumer(received(b"\nx", message_id="<a@x>", mail_from="eve@x.org"))
+    assert runs[4:] == ["<a@x>"] * 2
 
 
 def test_user_of_a_mail():

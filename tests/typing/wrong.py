@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from django_gateway import EmailConsumer, IrcConsumer, command, irc_channel, irc_room, mailbox
 from gateway.core.plugin import (
     Action,
     Close,
@@ -104,3 +105,32 @@ class WrongSuite(PluginSuite):
 
 def known(refusal: Refusal) -> bool:
     return refusal is Refusal.NEVER  # wrong
+
+
+class WrongBot(IrcConsumer):
+    channels = 7  # wrong
+    commands = ["!help"]  # wrong
+
+    def receive(self, message: Message) -> None:
+        self.say(7)  # wrong
+        self.say("hi", to=7)  # wrong
+        self.notice(b"hi")  # wrong
+
+
+irc_channel(7)  # wrong
+irc_room("#room").wants()  # wrong
+command(7)  # wrong
+
+
+class WrongMail(EmailConsumer):
+    mailboxes = 7  # wrong
+
+    def receive(self, message: Message) -> None:
+        self.reply(7)  # wrong
+        self.reply("hi", attachments=7)  # wrong
+        self.reply("hi", headers=[7])  # wrong
+        self.mail(7)  # wrong
+
+
+mailbox(7)  # wrong
+mailbox("a@x.org", case_sensitive="no")  # wrong

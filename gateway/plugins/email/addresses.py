@@ -13,6 +13,7 @@ LONGEST: Final = 254
 LONGEST_LOCAL: Final = 64
 """Octets before the @: RFC 5321, section 4.5.3.1.1."""
 
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _NAMED: Final = re.compile(r"(?P<name>[^<>]*?)\s*<(?P<address>[^<>]*)>")
 _DOT_STRING: Final = re.compile(
     r"[^\s\x00-\x1f\x7f\"(),:;<>@\[\]\\.]+(?:\.[^\s\x00-\x1f\x7f\"(),:;<>@\[\]\\.]+)*"
@@ -41,7 +42,7 @@ def mailbox(text: str, what: str = "an address") -> Mailbox:
     >>> mailbox("Ann Exempla <ann@Example.org>")
     Mailbox(name='Ann Exempla', local='ann', domain='example.org')
     """
-    if any(ord(c) < 32 or c == "\x7f" for c in text):
+    if _CONTROL.search(text):
         raise LocalProtocolError(f"{what} has a line break or another control character in it")
     text = text.strip()
     named = _NAMED.fullmatch(text)

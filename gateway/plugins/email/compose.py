@@ -30,7 +30,8 @@ MOST_REFERENCES: Final = 20
 """Message-IDs that an answer names of its thread: the first, and the latest."""
 
 _NAME: Final = re.compile(r"[\x21-\x39\x3b-\x7e]{1,76}")
-_CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
+"""What no value of a header has: what ends a line, for whoever reads it, among it."""
 _TYPE: Final = re.compile(
     r"[\w.+-]+/[\w.+-]+(?:\s*;\s*[\w.+-]+=(?:[\w.+:-]+|\"[^\"\x00-\x1f\x7f]*\"))*", re.ASCII
 )

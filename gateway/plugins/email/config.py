@@ -47,8 +47,8 @@ class EmailConfig(Outgoing, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     require_tls: Annotated[
         bool,
         Meta(
-            description="Whether mail is taken over TLS alone (530). Not for a server that the "
-            "Internet's MX records name: RFC 3207, section 4."
+            description="Whether mail is taken over TLS alone (530); by LMTP it is taken all the "
+            "same. Not for a server that the Internet's MX records name: RFC 3207, section 4."
         ),
     ] = False
     plain_auth: Annotated[

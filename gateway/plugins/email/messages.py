@@ -128,8 +128,8 @@ class Reply(TypedDict, total=False):
     close: Annotated[
         bool | int,
         Meta(
-            description="Refuse it, if that is not decided yet, with this code (400 to 599), and "
-            "end the connection once that is said."
+            description="End the connection once the mail is answered; a number (400 to 599) "
+            "refuses it, with that code."
         ),
     ]
     reason: Annotated[str, Meta(description="The words of a refusal.")]

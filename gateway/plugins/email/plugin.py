@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
 
 from gateway.core.arrivals import Arrived
@@ -59,6 +60,22 @@ class EmailPlugin(ProtocolPlugin):
             self.server = self._roles["server"] = _server_role(config, context)
         if config.spool:
             self.client = self._roles["client"] = _client_role(config, context)
+
+    @classmethod
+    def warnings(cls, config: EmailConfig) -> Iterable[str]:
+        """Return what an operator should know of these settings."""
+        if config.replies == "anyone":
+            yield (
+                "email.replies is 'anyone': who forges a sender has the gateway write to whom it "
+                "likes; 'aligned' answers whom SPF or DKIM confirms"
+            )
+        if config.replies == "aligned" and find_spec("spf") is None:
+            yield (
+                "email.replies is 'aligned', and nothing checks senders: pip install "
+                "'gateway[email-auth]'"
+            )
+        if (config.listen or config.lmtp) and not config.domains:
+            yield "email.domains is empty: mail for everybody is refused"
 
     @classmethod
     def check(cls, config: EmailConfig, layer: LayerOptions) -> None:

@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -61,23 +62,25 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
 
     def encoded(self, *, utf8: bool = False, enhanced: bool = True) -> bytes:
         """Return it as bytes. Without ``utf8`` what is not ASCII becomes ``?`` (RFC 6531 3.7.4)."""
-        text = self.text
-        code = str(self.code)
-        prefix = ""
-        if enhanced:
-            usual = _USUAL.get(self.code, f"{code[0]}.0.0")
-            found = _ENHANCED.match(text)
-            if found is not None:
-                text = text[found.end() :]
-                if found[1] == code[0]:  # RFC 2034 section 4: the class is that of the code
-                    usual = found[0].rstrip()
-            prefix = f"{usual} "
-        lines = _lines(text)
-        said = [f"{code}-{prefix}{line}" for line in lines[:-1]]
-        said.append(f"{code} {prefix}{lines[-1]}")
-        return b"".join(
-            line.encode("utf-8" if utf8 else "ascii", "replace") + b"\r\n" for line in said
-        )
+        return _encoded(self.code, self.text, utf8, enhanced)
+
+
+@lru_cache(maxsize=256)
+def _encoded(number: int, text: str, utf8: bool, enhanced: bool) -> bytes:
+    """Return a reply as bytes; nearly all are of a few dozen."""
+    code, prefix = str(number), ""
+    if enhanced:
+        usual = _USUAL.get(number, f"{code[0]}.0.0")
+        found = _ENHANCED.match(text)
+        if found is not None:
+            text = text[found.end() :]
+            if found[1] == code[0]:  # RFC 2034 section 4: the class is that of the code
+                usual = found[0].rstrip()
+        prefix = f"{usual} "
+    lines = _lines(text)
+    said = [f"{code}-{prefix}{line}" for line in lines[:-1]]
+    said.append(f"{code} {prefix}{lines[-1]}")
+    return b"".join(line.encode("utf-8" if utf8 else "ascii", "replace") + b"\r\n" for line in said)
 
 
 def _lines(text: str) -> list[str]:

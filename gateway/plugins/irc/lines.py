@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Final, Literal
 
 import msgspec
@@ -318,6 +319,7 @@ _FOLDING: Final[Mapping[str, Mapping[int, int]]] = {
 }
 
 
+@lru_cache(maxsize=10_000)  # those who speak have mostly spoken before; some 2 MB at most
 def fold(name: str, mapping: CaseMapping = "rfc1459") -> str:
     """Return a nick or channel as it is compared: two that differ only in case are one.
 

@@ -5,6 +5,7 @@ The core adds ``reply_channel``, ``order``, ``client`` and ``server`` to what is
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Annotated, Final, Literal, TypedDict
 
 from msgspec import Meta
@@ -18,6 +19,7 @@ MASK = Meta(description="Who it is: ``nick!user@host``.")
 NICK = Meta(description="The nick of that.")
 
 
+@lru_cache(maxsize=1000)  # asked for with every line that is said there
 def channel_group(channel: str, mapping: CaseMapping = "rfc1459") -> str:
     """Return the name of the group that a channel of the server role is.
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.core.errors import ConfigError
+from gateway.core.errors import ConfigError, PluginError
+from gateway.core.layers.memory import MemoryLayer
 from gateway.core.layers.options import LayerOptions
 from gateway.plugins.email.config import EmailConfig
 from gateway.plugins.email.plugin import EmailPlugin
 from gateway.plugins.email.server import commands
 from gateway.plugins.email.server.commands import CommandError, Domains
+from gateway.testing.stage import Staged
 from tests.plugins.email.mx import MAIL, site
 
 LONG = "a" * 64
@@ -283,3 +285,26 @@ def test_hello_again() -> None:
         assert client.ask("DATA") == "503 5.5.1 There is no recipient"
         assert client.mail().startswith("250")
         assert served.mails[0]["helo"] == "b.example"
+
+
+def test_warnings() -> None:
+    """What is risky, or comes to nothing, is said to who starts it."""
+    for settings, word in (
+        ({"replies": "anyone"}, "who forges a sender"),
+        ({"domains": ()}, "email.domains is empty"),
+    ):
+        [warning] = EmailPlugin.warnings(EmailConfig(**settings))
+        assert word in warning
+    assert list(EmailPlugin.warnings(EmailConfig())) == []
+
+
+def test_a_layer_that_says_no_outcomes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a layer that cannot say what became of a mail none is taken, and mail still goes out."""
+    monkeypatch.setattr(MemoryLayer, "extensions", MemoryLayer.extensions - {"deliveries"})
+    with (
+        pytest.raises(PluginError, match=r"^email\.listen: .* set layer\.url"),
+        Staged(EmailPlugin, EmailConfig(spool="")),
+    ):
+        pass
+    with Staged(EmailPlugin, EmailConfig(spool="", listen=())) as staged:
+        assert staged.plugin.health() == {"ok": True}

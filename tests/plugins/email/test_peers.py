@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import shutil
 import smtplib
@@ -17,6 +18,8 @@ from typing import Any
 
 import pytest
 
+from gateway.core.access import AccessLog
+from gateway.core.config import LogSettings
 from gateway.core.layers.base import OK, REJECTED, Outcome
 from gateway.plugins.email.config import EmailConfig
 from gateway.plugins.email.plugin import EmailPlugin
@@ -337,3 +340,22 @@ def test_senders_are_checked(authority: Authority) -> None:
         with connect(served) as client:
             client.sendmail("ann@example.org", ["x@localhost"], MAIL)
         assert "authentication" not in served.mails[-1]
+
+
+def test_the_access_log(authority: Authority) -> None:
+    """The log has a line for each mail with who, for whom and the answer, and one for the connection."""
+    lines: list[bytes] = []
+    access = AccessLog(LogSettings(), lines.append)
+    for served in serve(EmailConfig(hostname="mx", spool=""), access=access, tls=authority.tls()):
+        with connect(served) as client:
+            client.starttls(context=context(authority))
+            client.ehlo("c.example")
+            said = base64.b64encode("\0ann\0sécret".encode()).decode()
+            assert client.docmd("AUTH", f"PLAIN {said}")[0] == 235
+            client.sendmail("ann@example.org", ["x@localhost", "y@localhost"], MAIL)
+        wait_until(lambda: len(lines) > 1)
+        words = [line.decode().split(" ", 3) for line in lines]
+        assert [word[1] for word in words] == ["email", "email"]
+        mail, connection = words[0][3], words[1][3]
+        assert mail.startswith('ann "DATA <ann@example.org> <x@localhost> <y@localhost>" 250 ')
+        assert connection.startswith('ann "EHLO c.example" 221 client ')

@@ -33,6 +33,11 @@ def test_before():
         assert client.asks("PING x") == [":irc.gateway PONG irc.gateway x"]
         assert client.asks("NICK") == ["431 :No nickname given"]
         assert client.asks("USER a b") == ["461 USER :Not enough parameters"]
+        assert client.asks("USER a 0 * :") == ["461 USER :Not enough parameters"]
+        assert client.asks("CAP LIST") == [":irc.gateway CAP * LIST :"]
+        assert client.asks("NICK *") == ["432 * :Erroneous nickname"]
+        assert "x" * 450 in client.asks("PING " + "x" * 505)[0]
+        assert client.asks("PING " + "x" * 506) == ["417 :Input line was too long"]
         assert client.asks("NICK 1a") == ["432 1a :Erroneous nickname"]
         assert client.asks(f"NICK {'a' * 31}") == [f"432 {'a' * 31} :Erroneous nickname"]
 
@@ -241,6 +246,21 @@ def test_sasl_long_and_wrong():
             client.say("AUTHENTICATE PLAIN", f"AUTHENTICATE {b64(chr(0) + 'al' + chr(0) + 'x')}")
             net.settle(Outcome(REJECTED))
         assert client.wire.ended
+
+
+def test_sasl_comes_and_goes():
+    """Clients that want to know hear when nobody authenticates any more, or somebody does."""
+    with Net("authenticate") as net:
+        net.rig.run(11)
+        knowing, other = net.client().say("CAP LS 302", "NICK al"), net.join("bob")
+        knowing.lines()
+        net.rig.announce(["quit"])
+        net.rig.run(11)
+        assert knowing.heard() == [":irc.gateway CAP al DEL sasl"]
+        assert other.heard() == []
+        net.rig.announce(["authenticate"])
+        net.rig.run(11)
+        assert knowing.heard() == [":irc.gateway CAP al NEW sasl=PLAIN"]
 
 
 def test_sasl_required():

@@ -163,6 +163,10 @@ def test_echo_and_label():
         [heard] = bob.lines()
         assert heard.tags == {"msgid": lines[2].tags["msgid"]}
         assert re.fullmatch(r"\d{4}-.*Z", lines[2].tags["time"])
+        for command in ("label=self PRIVMSG alice :x", "label=self;+x TAGMSG alice"):
+            alice.say(f"@{command}")
+            net.settle()
+            assert [one.tags.get("label") for one in alice.lines()] == [None, "self"]
         alice.say("@label=four WHOIS bob")
         lines = alice.lines()
         assert lines[0].command == "BATCH"

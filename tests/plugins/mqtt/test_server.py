@@ -6,14 +6,17 @@ from typing import Any
 
 import pytest
 
+from gateway.core.layers import codec
 from gateway.core.layers.base import ACCEPTED, FAILED, OK, REJECTED, RELEASED, Outcome
 from gateway.core.plugin import Write
 from gateway.plugins.mqtt import packets as p
 from gateway.plugins.mqtt.codec import ack
 from gateway.plugins.mqtt.config import MqttConfig
+from gateway.plugins.mqtt.server import service
 from gateway.plugins.mqtt.server.device import Device as Peer
 from gateway.plugins.mqtt.server.device import Limits
 from gateway.plugins.mqtt.server.inbound import Inbound
+from gateway.plugins.mqtt.server.shares import TELL_EVERY
 from tests.plugins.mqtt.device import Device, Site, site
 
 BOTH = pytest.mark.parametrize("protocol", [p.V311, p.V5], ids=["3.1.1", "5"])
@@ -617,6 +620,27 @@ def test_shared_subscriptions() -> None:
         assert [len(one) for one in got] == [2, 2, 2]
 
 
+def test_shares_are_told_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All shared subscriptions of a process are told of in one message, over a size in several."""
+    told: list[dict[str, list[int]]] = []
+
+    def group_send(_group: str, payload: bytes, *_: Any, **__: Any) -> None:
+        if "shares" in (message := codec.decode(payload)):
+            told.append(message["shares"])
+
+    with site() as s:
+        device = s.device(**EXPIRES)
+        device.subscribe(*(f"$share/g/{n}" for n in range(50)))
+        monkeypatch.setattr(s.rig.engine.edge, "group_send", group_send)
+        s.serve(TELL_EVERY + 1)
+        assert told == [{f"$share/g/{n}": [1, 1] for n in range(50)}]
+        device.ask(p.Disconnect())
+        assert told[1:] == [{f"$share/g/{n}": [0, 1] for n in range(50)}]
+        monkeypatch.setattr(service, "TELL_BYTES", 100)
+        s.serve(TELL_EVERY + 1)
+        assert [len(one) for one in told[2:]] == [10, 10, 10, 10, 10]
+
+
 def test_flow_control() -> None:
     """At most as many messages are unacknowledged as the device allows; the rest waits, bounded."""
     with site(max_queued=3) as s:
@@ -632,6 +656,36 @@ def test_flow_control() -> None:
             found = device.ask(*(ack(p.PUBACK, f.packet_id) for f in found))
             rest += [f.payload for f in found]
         assert rest == [b"3", b"4", b"5"]
+
+
+def test_retained_at_the_device_s_pace() -> None:
+    """However many retained messages there are, none is lost to a device that acknowledges."""
+    with site(max_queued=3) as s:
+        other = s.device("other")
+        kept = [p.Publish(f"a/{n}", b"%d" % n, 1, packet_id=n, retain=True) for n in range(1, 31)]
+        other.ask(*kept)
+        device = s.device(properties={"receive_maximum": 2})
+        device.subscribe("a/+", qos=1)
+        found = device.early + device.hear()
+        got = []
+        while found:
+            got += [f.payload for f in found]
+            found = device.ask(*(ack(p.PUBACK, f.packet_id) for f in found))
+        assert sorted(got) == sorted(packet.payload for packet in kept)
+        assert s.dropped() == {}
+
+
+def test_retained_for_who_leaves() -> None:
+    """What a device that leaves has not been sent of them waits for it as far as may wait."""
+    with site(max_queued=3) as s:
+        s.device("other").ask(
+            *(p.Publish(f"a/{n}", b"x", 1, packet_id=n, retain=True) for n in range(1, 11))
+        )
+        properties = {"session_expiry_interval": 100, "receive_maximum": 2}
+        device = s.device(clean_start=False, properties=properties)
+        device.subscribe("a/+", qos=1)
+        device.ask(p.Disconnect())
+        assert s.dropped() == {"slow": 5}
 
 
 def test_sent_again() -> None:

@@ -30,7 +30,20 @@ RECIPIENTS: Final = 100
 """Recipients at once: what every server takes (RFC 5321, section 4.5.3.1.8)."""
 
 _ENHANCED: Final = re.compile(r"([245]\.\d{1,3}\.\d{1,3})(?:\s+|\Z)")
-_USUAL: Final = {421: "4.3.2", 450: "4.2.0", 452: "4.3.1", 550: "5.1.1", 552: "5.3.4", 553: "5.1.3"}
+_USUAL: Final = {
+    421: "4.3.2",
+    450: "4.2.0",
+    452: "4.3.1",
+    454: "4.7.0",
+    530: "5.7.0",
+    534: "5.7.9",
+    535: "5.7.8",
+    538: "5.7.11",
+    550: "5.1.1",
+    552: "5.3.4",
+    553: "5.1.3",
+}
+"""What a code means where no enhanced one is said (RFC 5248, and its registry)."""
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -327,6 +340,7 @@ class Dialogue:
             raise aiosmtplib.SMTPServerDisconnected("the connection is lost")
         # Read from now on: a server may say in the middle that it has enough.
         reading = asyncio.ensure_future(protocol.read_response(timeout=None))
+        await asyncio.sleep(0)  # it has begun then: what comes before that is thrown away
         try:
             whole = await self._content(protocol, entry, descriptor, reading)
             async with asyncio.timeout(self._data_timeout):

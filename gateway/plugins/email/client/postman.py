@@ -112,17 +112,20 @@ class Postman:
         self._held = held
         self.delivers = True
         seen: int | None = None
-        cleared = 0.0
+        looked = cleared = 0.0
         while not self._closing:
             self._wake.clear()
             try:
                 if not cleared or time.monotonic() - cleared > CLEAR:
                     await run(self._spool.clear)
                     cleared = time.monotonic()
-                changed = await run(self._spool.changed)
-                if changed != seen:
-                    await self._look()
-                    seen = changed
+                if time.monotonic() - looked >= LOOK:
+                    # What this process does changes it all the time, and is known here.
+                    looked = time.monotonic()
+                    changed = await run(self._spool.changed)
+                    if changed != seen:
+                        await self._look()
+                        seen = changed
                 await self._again()
             except OSError as error:
                 self._context.log.error("the spool cannot be read: %s", error)  # noqa: TRY400 - the reason is all there is to tell
@@ -531,6 +534,8 @@ class Postman:
     async def _store_again(self) -> None:
         for name, shared in list(self._unstored.items()):
             async with shared.lock:
+                if name not in self._unstored:
+                    continue  # it was stored while this waited
                 with suppress(OSError):
                     await self._store(shared.claim.entry)
                     del self._unstored[name]

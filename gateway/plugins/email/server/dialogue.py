@@ -22,7 +22,7 @@ from gateway.plugins.email.server.intake import Intake
 from gateway.plugins.email.server.lines import LONGEST, Content, Fault
 from gateway.plugins.email.server.mail import Transaction, arrival, with_protocol
 from gateway.plugins.email.server.session import IN_ORDER, Came, Login, Named
-from gateway.plugins.email.server.wire import BAD_LINES, ENOUGH, LINGER, SILENT, Over, Wire
+from gateway.plugins.email.server.wire import BAD_LINES, BYE, ENOUGH, LINGER, SILENT, Over, Wire
 from gateway.plugins.email.translate import Answer
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ class Dialogue(Wire):
         """Say goodbye."""
         if arg:
             raise CommandError("quit", Answer(501, "5.5.4 Syntax: QUIT"))
-        raise Over(Answer(221, "2.0.0 Bye"))
+        raise Over(BYE)
 
     @syntax("VRFY <address>")
     async def smtp_VRFY(self, arg: str | None) -> None:  # noqa: N802 - aiosmtpd\'s name
@@ -250,7 +250,7 @@ class Dialogue(Wire):
     async def smtp_MAIL(self, arg: str | None) -> None:  # noqa: N802 - aiosmtpd\'s name
         """Begin a mail."""
         self._need_hello()
-        if self._config.require_tls and not self.peer.tls:
+        if self._config.require_tls and not (self.peer.tls or self.lmtp):
             raise CommandError("mail", Answer(530, "5.7.0 Begin TLS first"))
         if self._mail is not None:
             raise CommandError("mail", Answer(503, "5.5.1 There is a mail already; RSET drops it"))
@@ -354,7 +354,7 @@ class Dialogue(Wire):
         else:
             self._context.count("mails_refused_total", why=content.fault.value)
             answers = [FAULTS[content.fault]] * (len(self._recipients) if self.lmtp else 1)
-        self._tell_mails(mail, intake.size, answers, began)
+        self._tell_mails(mail, intake.size, answers, began, handled=content.fault is None)
         for answer in answers:
             self._out.append(answer.encoded(utf8=self._utf8))
         self._tell(code=answers[-1].code)
@@ -442,7 +442,9 @@ class Dialogue(Wire):
         client = self.peer.client
         return (None if client is None else client[0]) in self._server.trusted
 
-    def _tell_mails(self, mail: Path, size: int, answers: list[Answer], began: float) -> None:
+    def _tell_mails(
+        self, mail: Path, size: int, answers: list[Answer], began: float, *, handled: bool
+    ) -> None:
         """Count what became of a mail, and tell the access log."""
         for answer in answers:
             self._context.count("mails_total", code=str(answer.code))
@@ -457,7 +459,7 @@ class Dialogue(Wire):
                 method="DATA",
                 path=f"<{mail.mailbox or ''}> {' '.join(f'<{one}>' for one in group)}",
                 received=size,
-                end="application" if answer.code in {250, 550} else "gateway",
+                end="application" if handled and answer.code in {250, 550} else "gateway",
             )
             self._context.record(self.peer, summary, seconds)
 

@@ -60,6 +60,7 @@ SILENT: Final = Answer(421, "4.4.2 Nothing came for too long; the connection is 
 ENOUGH: Final = Answer(421, "4.7.0 Too many errors; the connection is closed")
 CROWDED: Final = Answer(421, "4.7.0 Too many connections; try again later")
 BROKEN: Final = Answer(421, "4.3.0 Something failed; try again later")
+BYE: Final = Answer(221, "2.0.0 Bye")
 ENDED: Final = Answer(421, "4.3.2 The connection is closed")
 GONE: Final = Outcome(FAILED, reason="the mail cannot be answered any more", cause="gone")
 
@@ -405,6 +406,8 @@ class Wire(SMTP):
             return
         self._flush()
         self._closing = True
+        if not self._ended and self._core.last.code != BYE.code:
+            self._tell(end="gateway")
         deadlines, transport = self._context.deadlines, self._transport
         deadlines.forget(self._deadline)
         self._context.loop.call_soon(self._lose)

@@ -10,13 +10,14 @@ from twisted.python.failure import Failure
 
 from gateway.core.client import Dial, Outgoing, Target, client_tls, target
 from gateway.core.deadlines import Deadline
+from gateway.core.escape import escaped
 from gateway.core.metrics import Drop
 from gateway.core.plugin import Context, Message, Session
 from gateway.plugins.irc.client.config import Network
 from gateway.plugins.irc.client.places import place
 from gateway.plugins.irc.client.rooms import Rooms
 from gateway.plugins.irc.client.session import NetworkSession
-from gateway.plugins.irc.client.terms import Dropped, Ignored, NoEntry, Skipped, Wanted
+from gateway.plugins.irc.client.terms import Dropped, Ignored, NoEntry, Remark, Skipped, Wanted
 from gateway.plugins.irc.lines import fold
 
 STALL: Final = 15.0
@@ -123,6 +124,10 @@ class Carrier(Outgoing):
             context.count("lines_skipped_total", network=name, why=output.why)
         elif kind is NoEntry:
             context.count("joins_refused_total", network=name, code=output.code)
+            where, why = escaped(output.channel), escaped(output.reason)
+            context.log.warning("%s: cannot join %s: %s %s", name, where, output.code, why)
+        elif kind is Remark:
+            context.log.warning("%s: %s", name, escaped(output.text))
         elif kind is Ignored:
             context.count("ignored_keys_total", network=name, key=output.key)
         elif kind is Dropped:
@@ -146,7 +151,7 @@ class Carrier(Outgoing):
         if session is None:
             return
         if session.standing.reason:
-            link.error = session.standing.reason
+            link.error = escaped(session.standing.reason)
         if session.standing.unwelcome:
             link.least = self._membership.config.retry_longest
         lost = [line for line in session.speech.throttle.withdraw() if line.token is None]

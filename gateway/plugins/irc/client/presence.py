@@ -16,7 +16,7 @@ from gateway.plugins.irc.client.registration import Registration
 from gateway.plugins.irc.client.rooms import Room, Rooms
 from gateway.plugins.irc.client.speech import Speech
 from gateway.plugins.irc.client.standing import Standing
-from gateway.plugins.irc.client.terms import NoEntry
+from gateway.plugins.irc.client.terms import NoEntry, Remark
 from gateway.plugins.irc.lines import Line
 
 READY: Final = 5.0
@@ -93,6 +93,10 @@ class Presence:
         yield from self._registration.welcome(line)
         if not self._registration.done:
             return
+        if not self._has_nick():
+            yield Write(Remark(f"we are called {standing.nicks.now}, not {standing.nicks.wanted}"))
+        if self._registration.error:
+            yield Write(Remark(f"we are not logged in: {self._registration.error}"))
         connect = {"network": standing.name, "nick": standing.nicks.now, "host": self._host}
         yield Emit("connect", connect)
         yield Accepted()
@@ -279,7 +283,7 @@ class Presence:
         if line.command in NO_ENTRY and len(line.params) > 2:
             reason = f"{line.command}: {line.params[-1]}"
             if self._rooms.refused(line.params[1], reason, self._clock()):
-                yield Write(NoEntry(line.command))
+                yield Write(NoEntry(line.command, line.params[1], line.params[-1]))
                 yield from self._later()
 
     def _invite(self, line: Line) -> Iterator[Action]:

@@ -58,7 +58,8 @@ class Plain(Mechanism):
     name = "PLAIN"
 
     def __init__(self, account: str, password: str) -> None:
-        self._response = f"\0{account}\0{password}".encode()
+        # Acting for oneself may be left out; most clients say it, and so servers are used to it.
+        self._response = f"{account}\0{account}\0{password}".encode()
 
     def respond(self, challenge: bytes) -> bytes:
         """Return account and password."""

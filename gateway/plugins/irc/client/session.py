@@ -207,6 +207,11 @@ class NetworkSession(Session):
 
     # ------------------------------------------------ the end
 
+    def eof(self) -> Iterator[Action]:
+        """Hear that the network has closed the connection."""
+        self.standing.reason = self.standing.reason or "the network closed it"
+        yield Close()
+
     def draining(self, retry_after: float) -> Iterator[Action]:
         """Say what is still to be said, and leave."""
         self._leaving = True
@@ -218,7 +223,8 @@ class NetworkSession(Session):
 
     def ended(self) -> Mapping[str, Any]:
         """Return why it ended."""
-        return {"network": self.standing.name, "reason": self.standing.reason}
+        reason = self.standing.reason or "the connection is lost"
+        return {"network": self.standing.name, "reason": reason}
 
     def summary(self) -> Summary:
         """Return what the access log says of it."""

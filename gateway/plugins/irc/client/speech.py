@@ -87,10 +87,14 @@ class Speech:
     def pong(self, line: Line) -> Iterator[Action]:
         """Hear the answer: what was sent before it was judged."""
         word = line.params[-1] if line.params else ""
-        sent = self._pinged.pop(word, None)
+        sent = self._pinged.get(word)
         if sent is None:
             return
         self.lag = self._clock() - sent
+        for earlier in list(self._pinged):  # those before it are not answered any more
+            del self._pinged[earlier]
+            if earlier == word:
+                break
         yield from _done(self._sent.ponged(word))
         if (after := self._sent.mark()) is not None:
             yield Write(self._pinging(after))

@@ -27,9 +27,17 @@ class Skipped(msgspec.Struct, frozen=True, gc=False):
 
 
 class NoEntry(msgspec.Struct, frozen=True, gc=False):
-    """The network did not let us into a channel: to be counted."""
+    """The network did not let us into a channel: to be counted, and logged."""
 
     code: str
+    channel: str
+    reason: str
+
+
+class Remark(msgspec.Struct, frozen=True, gc=False):
+    """Something is not as the settings want it: to be logged."""
+
+    text: str
 
 
 class Ignored(msgspec.Struct, frozen=True, gc=False):

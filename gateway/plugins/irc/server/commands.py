@@ -33,7 +33,7 @@ def ping(session: IrcSession, line: Line) -> None:
         session.fail("409")
         return
     server = session.house.config.server
-    session.write("PONG", server, split_text(line.params[0], 300)[0])
+    session.write("PONG", server, line.params[0])
 
 
 def pong(_: IrcSession, __: Line) -> None:

@@ -4,34 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from enum import IntFlag
 from typing import Final
 
 from gateway.core.errors import LocalProtocolError
 from gateway.plugins.irc.lines import encode_tags, fitted, is_sayable, is_tag
 
 
-class Cap(IntFlag):
-    """Capabilities of a client (https://ircv3.net/registry)."""
+class Cap:
+    """Capabilities of a client (https://ircv3.net/registry), as bits of a plain int: they are
+    looked at for every line.
+    """  # noqa: D205 - one sentence
 
-    TIME = 1
-    TAGS = 2
-    ACCOUNT_TAG = 4
-    MULTI_PREFIX = 8
-    USERHOST = 16
-    AWAY = 32
-    EXTENDED_JOIN = 64
-    INVITE = 128
-    SETNAME = 256
-    ECHO = 512
-    BATCH = 1024
-    LABELED = 2048
-    SASL = 4096
-    HISTORY = 8192
-    NOTIFY = 16384
-    ACCOUNT = 32768
-    REPLIES = 65536
-    EVENTS = 131_072
+    TIME: Final = 1
+    TAGS: Final = 2
+    ACCOUNT_TAG: Final = 4
+    MULTI_PREFIX: Final = 8
+    USERHOST: Final = 16
+    AWAY: Final = 32
+    EXTENDED_JOIN: Final = 64
+    INVITE: Final = 128
+    SETNAME: Final = 256
+    ECHO: Final = 512
+    BATCH: Final = 1024
+    LABELED: Final = 2048
+    SASL: Final = 4096
+    HISTORY: Final = 8192
+    NOTIFY: Final = 16384
+    ACCOUNT: Final = 32768
+    REPLIES: Final = 65536
 
 
 NAMES: Final = {
@@ -57,7 +57,7 @@ NAMES: Final = {
 
 MAX_TAGS: Final = 4094
 """Characters of the tags that somebody may have others told (message-tags)."""
-TAGGED: Final = int(Cap.TIME | Cap.TAGS | Cap.ACCOUNT_TAG)
+TAGGED: Final = Cap.TIME | Cap.TAGS | Cap.ACCOUNT_TAG
 """Those that decide on the tags of what is told to many."""
 
 
@@ -67,8 +67,7 @@ def stamp(at: float) -> str:
     >>> stamp(0.5)
     '1970-01-01T00:00:00.500Z'
     """
-    moment = datetime.fromtimestamp(at, UTC)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z"
+    return f"{datetime.fromtimestamp(at, UTC).isoformat(timespec='milliseconds')[:23]}Z"
 
 
 class Event:

@@ -32,6 +32,9 @@ class House(Protocol):
     def drop(self, cause: Drop, n: int = 1) -> None:
         """Count what is dropped."""
 
+    def refuse_notice(self) -> None:
+        """Count a notice that was not accepted."""
+
     def change(self, **change: Any) -> None:
         """Apply a change here, and tell the other processes."""
 

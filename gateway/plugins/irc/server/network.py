@@ -32,8 +32,8 @@ class Link(Protocol):
 
     caps: int
 
-    def push(self, event: Event) -> None:
-        """Tell it."""
+    def push(self, event: Event, *, answer: bool = True) -> None:
+        """Tell it; ``answer``: it may be what answers a command of its own."""
 
 
 class User:
@@ -411,8 +411,10 @@ class Network:
             id=change["id"],
             tags=change["tags"],
         )
-        users = (u for u in channel.here if u is not user) if channel is not None else [to]
-        self._tell([one for one in users if one is not None], event, Cap.TAGS)
+        users = [u for u in channel.here if u is not user] if channel is not None else [to]
+        for one in users:
+            if one is not None and one.link is not None and one.link.caps & Cap.TAGS:
+                one.link.push(event, answer=False)
         if user.link is not None and user.link.caps & Cap.ECHO:
             user.link.push(event)
 

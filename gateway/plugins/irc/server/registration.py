@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from gateway.plugins.irc.server.session import IrcSession
 
 NICK: Final = re.compile(r"[A-Za-z\[\]\\`_^{|}][A-Za-z0-9\[\]\\`_^{|}-]*", re.ASCII)
+_COMMON_NAME = re.compile(r"(?:\A|,)CN=([^,]+)")
+_UNACCOUNTABLE = re.compile(r"[\s\0,!:*@]")
 _USER = re.compile(r"[^A-Za-z0-9._-]", re.ASCII)
 MAX_USER: Final = 16
 """Characters of a user name: they stand in every line that a client is the source of."""
@@ -86,7 +88,7 @@ def mechanisms(session: IrcSession) -> list[str]:
     return found
 
 
-def available(session: IrcSession) -> dict[str, Cap]:
+def available(session: IrcSession) -> dict[str, int]:
     """Return the capabilities that there are for a client."""
     found = dict(NAMES)
     if not mechanisms(session):
@@ -152,6 +154,16 @@ def _request(session: IrcSession, nick: str, text: str) -> None:
     session.write("CAP", nick, "ACK", text)
 
 
+def tell_mechanisms(session: IrcSession) -> None:
+    """Say by CAP NEW or DEL what there is of SASL now (cap-notify)."""
+    nick = session.user.nick if session.user else session.entry.nick or "*"
+    if mechanisms(session):
+        session.write("CAP", nick, "NEW", _shown(session, "sasl"))
+    else:
+        session.caps &= ~Cap.SASL
+        session.write("CAP", nick, "DEL", "sasl")
+
+
 # ---------------------------------------------------------------- who it is
 
 
@@ -169,9 +181,12 @@ def user(session: IrcSession, line: Line) -> None:
     if session.user is not None:
         session.fail("462")
         return
+    if not line.params[3]:
+        session.fail("461", "USER")
+        return
     entry.username = "~" + (_USER.sub("", line.params[0])[:MAX_USER] or "user")
     most = session.house.config.max_realname
-    entry.realname = split_text(line.params[3], most)[0] or entry.username[1:]
+    entry.realname = split_text(line.params[3], most)[0]
     ready(session)
 
 
@@ -377,7 +392,7 @@ def _prove(session: IrcSession) -> None:
 
 def is_account(text: str) -> bool:
     """Return whether that may stand in a line as an account."""
-    return 0 < len(text) <= 100 and not set(text) & set(" \r\n\0,!") and text[0] not in ":*"
+    return 0 < len(text) <= 100 and not set(text) & set(" \r\n\0,!=") and text[0] not in ":*"
 
 
 def _failed(session: IrcSession, why: str = "") -> None:
@@ -387,9 +402,22 @@ def _failed(session: IrcSession, why: str = "") -> None:
         session.close("Too many failed authentications")
 
 
-def _authenticated(session: IrcSession, account: str) -> None:
-    account = account if is_account(account) else account.encode().hex()[:100]
-    session.account = account
+def shown(identity: str) -> str:
+    """Return who somebody is as it can stand in a line: of a certificate the common name.
+
+    >>> shown("CN=alice,O=Example Inc.")
+    'alice'
+    """
+    if is_account(identity):
+        return identity
+    name = _COMMON_NAME.search(identity)
+    found = _UNACCOUNTABLE.sub("_", name[1] if name else identity)[:100]
+    return found if is_account(found) else "_"
+
+
+def _authenticated(session: IrcSession, identity: str) -> None:
+    session.identity = identity
+    session.account = account = shown(identity)
     me, entry = session.user, session.entry
     name = me.mask if me else f"{entry.nick or '*'}!{entry.username or '*'}@{entry.host}"
     session.numeric("900", name, account, f"You are now logged in as {account}")

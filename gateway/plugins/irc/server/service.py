@@ -21,8 +21,10 @@ from gateway.core.places import Places
 from gateway.core.plugin import Connection, Context, Drop, Message, Peer, Session
 from gateway.core.stream import StreamPlugin, StreamProtocol
 from gateway.plugins.irc.config import IrcConfig
+from gateway.plugins.irc.lines import fold
 from gateway.plugins.irc.messages import channel_group
 from gateway.plugins.irc.server import talk
+from gateway.plugins.irc.server.event import Cap
 from gateway.plugins.irc.server.house import Kept
 from gateway.plugins.irc.server.network import Change, Channel, Network, User
 from gateway.plugins.irc.server.nicks import Nicks
@@ -113,13 +115,14 @@ class Server(StreamPlugin):
             async with asyncio.timeout(HELLO):
                 await self._heard.wait()
         context.deadlines.set(self._sweeping, SWEEP)
+        self._plain = bool(self.routed("authenticate"))
         await super().start()
 
     def _begin(self) -> None:
         """Say hello, under the name that this process has now."""
         self.network.name = self._gathered.process
         self.network.users[self.service.uid] = self.service
-        self.network.nicks[self.config.nick.lower()] = self.service
+        self.network.nicks[fold(self.config.nick)] = self.service
         self._tell({"hello": self.network.name})
 
     def session(self, peer: Peer) -> Session:
@@ -162,6 +165,10 @@ class Server(StreamPlugin):
     def motd(self) -> list[str]:
         """Return the lines of the message of the day."""
         return str(self.config.motd).splitlines()
+
+    def refuse_notice(self) -> None:
+        """Count a notice that was not accepted."""
+        self.context.count("notices_refused_total")
 
     def change(self, **change: Any) -> None:
         """Apply a change here, and tell the other processes."""
@@ -233,7 +240,7 @@ class Server(StreamPlugin):
             return
         own = message["irc"]
         for event in talk.events(user.nick, own, own["mask"], self.now()):
-            user.link.push(event)
+            user.link.push(event, answer=False)
 
     def recall(self, channel: Channel, told: Callable[[list[Kept] | None], None]) -> None:
         """Have ``told`` called with what is kept of a channel."""
@@ -321,6 +328,13 @@ class Server(StreamPlugin):
 
     def _sweep(self) -> None:
         self.context.deadlines.set(self._sweeping, SWEEP)
+        plain = bool(self.routed("authenticate"))
+        if plain != self._plain:
+            self._plain = plain
+            for connection in self.context.connections():
+                session = connection.session
+                if isinstance(session, IrcSession) and session.caps & Cap.NOTIFY:
+                    connection.run(session.sasl_changed())
         for session in self._nicks.lost():
             if session.connection is not None:
                 session.connection.run(session.ending("Nick collision"))

@@ -75,6 +75,9 @@ class IrcSession(Session):
         self.entry = registration.Registration(peer)
         """What is known of it before."""
         self.account: str | None = None
+        """Who it says it is, as others see it, …"""
+        self.identity: str | None = None
+        """… and as the application does."""
         self.why = "Connection closed"
         """What others hear when it leaves."""
         self._todo: list[Action] = []
@@ -152,6 +155,10 @@ class IrcSession(Session):
         """End the connection, for the server."""
         return self._doing(self.close, reason)
 
+    def sasl_changed(self) -> Iterable[Action]:
+        """Tell the client which mechanisms of SASL there are now."""
+        return self._doing(registration.tell_mechanisms, self)
+
     def forced(self, channel: str, *, inside: bool) -> Iterable[Action]:
         """Be in a channel, or not, since the application has it in its group, or not."""
         return self._doing(self._force, channel, inside)
@@ -177,7 +184,7 @@ class IrcSession(Session):
             "network": self.house.config.network,
             "nick": self.user.nick if self.user else self.entry.nick,
             "reason": self.why,
-            **({"identity": self.account} if self.account else {}),
+            **({"identity": self.identity} if self.identity else {}),
         }
 
     def summary(self) -> Summary:
@@ -403,13 +410,15 @@ class IrcSession(Session):
         """Tell the client that something is refused, in the words of the numeric."""
         self.numeric(code, *params, text or TEXTS[code])
 
-    def push(self, event: Event) -> None:
-        """Hear what others do."""
+    def push(self, event: Event, *, answer: bool = True) -> None:
+        """Hear what others do; with ``answer`` as what answers a command of its own, if one is
+        worked on.
+        """  # noqa: D205 - one sentence
         if not self._busy:
             if self.connection is not None:
                 frame = event.frame(self.caps)
                 self.connection.push(frame, len(frame))
-        elif self._lines is None:
+        elif self._lines is None or not answer:
             self._write(event.frame(self.caps))
         else:
             self._lines.append((event.tags_for(self.caps), event.rest))
@@ -426,8 +435,8 @@ class IrcSession(Session):
     ) -> None:
         """Tell the application."""
         message["network"] = self.house.config.network
-        if self.account is not None:
-            message["identity"] = self.account
+        if self.identity is not None:
+            message["identity"] = self.identity
         self.act(Emit(kind, message, token, conversation))
 
     def tell(self, kind: str, message: Message, conversation: str | None = None) -> None:

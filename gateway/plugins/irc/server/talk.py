@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import random
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def new_id() -> str:
     """Return an id for something that is said."""
-    return secrets.token_urlsafe(12)
+    return f"{random.getrandbits(96):x}"  # no secret: it only must not come twice
 
 
 def message_of(
@@ -118,7 +118,7 @@ class Said(Pending):
         if is_good(outcome, unrouted=session.house.config.relay):
             relay(session, self, routed=outcome.kind != UNROUTED)
         elif self.command == "NOTICE":
-            session.house.drop(Drop.CLOSED)  # nobody is answered for a notice
+            session.house.refuse_notice()  # nobody is answered for a notice
         else:
             code = outcome.code if outcome.kind == REJECTED else None
             if code is not None and code not in OF_TALK:

@@ -114,6 +114,7 @@ class Device:
         "_last_id",
         "_limits",
         "_size",
+        "_then",
         "client_id",
         "expiry",
         "in_hand",
@@ -141,6 +142,7 @@ class Device:
         self._limits = limits
         self._size = 0
         self._last_id = 0
+        self._then: list[Callable[[], None]] | None = None
 
     @property
     def waiting(self) -> int:
@@ -258,6 +260,18 @@ class Device:
             self._transmit(line, outgoing)
         if not queue:
             self.queue = None
+            self._go_on_then()
+
+    def then(self, call: Callable[[], None]) -> None:
+        """Have something called once nothing waits to be sent any more, or its device leaves."""
+        if self._then is None:
+            self._then = []
+        self._then.append(call)
+
+    def _go_on_then(self) -> None:
+        calls, self._then = self._then, None
+        for call in calls or ():
+            call()
 
     def connected(self, line: Line) -> None:
         """Send again what was not acknowledged (section 4.4), then what waited."""
@@ -279,12 +293,13 @@ class Device:
         self.line = None
         for outgoing in (*self.inflight.values(), *(self.queue or ())):
             outgoing.token = None
+        self._go_on_then()
 
     def forget(self) -> int:
         """Drop what is on its way; return how many messages that were."""
         count = len(self.inflight) + self.waiting
         self.inflight.clear()
-        self.queue = None
+        self.queue = self._then = None
         self._size = 0
         return count
 

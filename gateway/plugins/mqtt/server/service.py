@@ -11,8 +11,9 @@ import math
 import secrets
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from functools import partial
 from itertools import islice
 from operator import length_hint
 from typing import Any, Final
@@ -44,7 +45,7 @@ from gateway.plugins.mqtt.server.homes import Home, Homes
 from gateway.plugins.mqtt.server.house import Claim
 from gateway.plugins.mqtt.server.publication import Publication
 from gateway.plugins.mqtt.server.retained import Retained
-from gateway.plugins.mqtt.server.shares import TELL_EVERY, Shares
+from gateway.plugins.mqtt.server.shares import TELL_BYTES, TELL_EVERY, Shares
 from gateway.plugins.mqtt.server.subscriptions import Subscription, Subscriptions
 from gateway.plugins.mqtt.server.testament import Nobody, Testament
 from gateway.plugins.mqtt.server.wire import MqttWire
@@ -174,7 +175,7 @@ class Server:
             device.subscriptions = {}
         device.subscriptions[found] = subscription
         existed = self._subscriptions.add(found, device, subscription)
-        self._share(found)
+        self._share((found,))
         return existed
 
     def unsubscribe(self, device: Device, found: str) -> bool:
@@ -183,30 +184,37 @@ class Server:
         if held is None or held.pop(found, None) is None:
             return False
         existed = self._subscriptions.remove(found, device)
-        self._share(found)
+        self._share((found,))
         return existed
 
-    def _share(self, found: str) -> None:
-        """Tell all processes who of a shared subscription is here."""
-        if not found.startswith(SHARE):
-            return
-        members = self._subscriptions.sharing(found)
-        if not self._shares.own:
+    def _share(self, filters: Iterable[str]) -> None:
+        """Tell all processes, together, who of those of the filters that are shared is here."""
+        own = self._shares.own
+        before = bool(own)
+        told: dict[str, list[int]] = {}
+        size = 0
+        for found in filters:
+            if not found.startswith(SHARE):
+                continue
+            members = self._subscriptions.sharing(found)
+            (own.add if members else own.discard)(found)
+            if size > TELL_BYTES:
+                self._tell({"shares": told, "from": self._homes.name})
+                told, size = {}, 0
+            there = sum(1 for device in members if device.line is not None)
+            told[found] = [there, len(members)]
+            size += len(found)
+        if told:
+            self._tell({"shares": told, "from": self._homes.name})
+        if own and not before:
             self.context.deadlines.set(self._telling, TELL_EVERY)
-        if members:
-            self._shares.own.add(found)
-        else:
-            self._shares.own.discard(found)
-            if not self._shares.own:
-                self.context.deadlines.forget(self._telling)
-        there = sum(1 for device in members if device.line is not None)
-        self._tell({"share": found, "from": self._homes.name, "members": [there, len(members)]})
+        elif before and not own:
+            self.context.deadlines.forget(self._telling)
 
     def _tell_again(self) -> None:
         """Tell it again, now and then: who is not heard of any more is not counted on."""
         self.context.deadlines.set(self._telling, TELL_EVERY)
-        for found in self._shares:
-            self._share(found)
+        self._share(self._shares)
 
     def recall(self, device: Device, found: str) -> None:
         """Send a device the retained messages that one of its filters matches."""
@@ -215,15 +223,19 @@ class Server:
             self._recall(device, found, iter(matching))
 
     def _recall(self, device: Device, found: str, rest: Iterator[Publication]) -> None:
+        again = partial(self._recall, device, found, rest)
+        subscription = (device.subscriptions or {}).get(found)
         for one in islice(rest, SLICE):
-            subscription = (device.subscriptions or {}).get(found)
             if subscription is None:
                 return
             if self._retained.has(one):  # else it had what is newer already
                 qos = min(one.qos, subscription.qos)
                 device.send(one, qos, subscription.ids, retain=True)
+            if device.waiting and device.line is not None and subscription.qos:
+                device.then(again)  # at the device's pace: there may be more than may wait
+                return
         if length_hint(rest):
-            self.context.loop.call_soon(self._recall, device, found, rest)
+            self.context.loop.call_soon(again)
 
     # ------------------------------------------------ what is published
 
@@ -287,11 +299,11 @@ class Server:
         elif "gone" in message:
             self._others.discard(message["gone"])
             self._shares.forget(message["gone"])
-        elif "share" in message:
-            self._shares.told(message["share"], message["from"], *message["members"])
+        elif "shares" in message:
+            for found, members in message["shares"].items():
+                self._shares.told(found, message["from"], *members)
         elif "shares?" in message:
-            for found in self._shares:
-                self._share(found)
+            self._share(self._shares)
         elif "retained?" in message:
             if message["retained?"] != self._homes.name:
                 for publication in self._retained:
@@ -415,8 +427,7 @@ class Server:
 
     def _share_all(self, device: Device) -> None:
         """Tell all processes that a member of shared subscriptions has come or gone."""
-        for found in device.subscriptions or ():
-            self._share(found)
+        self._share(device.subscriptions or ())
 
     def _take_over(self, old: MqttWire, home: Home, *, over: bool) -> None:
         """End a connection in favour of a newer one; ``over``: its session ends with it."""
@@ -496,7 +507,7 @@ class Server:
         device = home.device
         for name in device.subscriptions or ():
             self._subscriptions.remove(name, device)
-            self._share(name)
+        self._share(device.subscriptions or ())
         if lost := device.forget():
             self.context.drop(Drop.GONE, lost)
         self._homes.renew(home)
@@ -514,7 +525,7 @@ class Server:
         device = home.device
         for name in device.subscriptions or ():
             self._subscriptions.remove(name, device)
-            self._share(name)
+        self._share(device.subscriptions or ())
         if home.deadline is not None:
             self._away -= 1
         wire, home.wire = home.wire, None

@@ -218,10 +218,9 @@ class MqttSession(Session):
             if isinstance(packet, Disconnect):
                 return self.eof()
             return self._prove(self._proof.heard, packet)
-        if self._early is None:
-            self._early = []
-        self._early.append(packet)
-        if len(self._early) > EARLY:
+        early = self._early = self._early or []
+        early.append(packet)
+        if len(early) > EARLY:
             self._house.drop(Drop.LIMITED)
             return self._refuse(reasons.QUOTA_EXCEEDED, "too much before the CONNACK")
         return ()
@@ -335,13 +334,11 @@ class MqttSession(Session):
             except Failed:
                 return self._close(reasons.IMPLEMENTATION_ERROR, "a message could not be handled")
         if isinstance(token, Asked):
-            if self._requests is None or self.state is not OPEN:
-                return ()
-            return self._requests.outcome(token, outcome)
+            requests = self._requests if self.state is OPEN else None
+            return () if requests is None else requests.outcome(token, outcome)
         if isinstance(token, Step):
-            if self._proof is None or self.state not in {PENDING, OPEN}:
-                return ()
-            return self._prove(self._proof.outcome, token, outcome)
+            proof = self._proof if self.state in {PENDING, OPEN} else None
+            return () if proof is None else self._prove(proof.outcome, token, outcome)
         return self._decide(outcome) if self.state is PENDING else ()
 
     def accepted(self, tokens: Sequence[Any]) -> Iterable[Action]:

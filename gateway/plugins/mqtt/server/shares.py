@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 TELL_EVERY: Final = 5.0
-"""Seconds between two times that a process says what it has: it costs a message a subscription."""
+"""Seconds between two times that a process says what it has."""
+TELL_BYTES: Final = 65_536
+"""Characters of filters from which on what it has goes into several messages."""
 BELIEVED: Final = 16.0
 """Seconds for which that is believed: three times, and a little, for one that died."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import email
+import email.policy
 import itertools
 import ssl
 from collections.abc import Callable, Iterator

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +16,6 @@ from gateway.core.layers.base import OK
 from gateway.plugins.irc.client.config import Network
 from gateway.plugins.irc.config import IrcConfig
 from gateway.plugins.irc.plugin import IrcPlugin
-from gateway.testing.heard import Heard
 from gateway.testing.stage import Staged, wait_until
 from tests.plugins.irc.client.servers import Atheme, Inspircd, Ngircd, Person
 
@@ -36,9 +37,11 @@ def inspircd(tmp_path_factory):
     if why := Inspircd.missing() or Atheme.missing():
         pytest.skip(why)
     folder = tmp_path_factory.mktemp("inspircd")
-    for path in (folder, *folder.parents[:2]):
-        path.chmod(0o755)  # the services give root's rights up
-    with Inspircd(folder) as made, Atheme(folder, made):
+    with (
+        tempfile.TemporaryDirectory() as theirs,
+        Inspircd(folder) as made,
+        Atheme(Path(theirs), made),
+    ):
         made.account = fresh("acc")
         with Person(made.port, made.account) as owner:
             owner.say("NickServ", "REGISTER secret a@b.test")
@@ -83,16 +86,19 @@ class On:
         """What came before what was waited for."""
 
     def until(self, kind: str, **keys: Any) -> dict[str, Any]:
-        """Take messages, accepted, to one of a kind and with such keys; return that."""
-        return self.next(kind, **keys).message
+        """Take messages, accepted, to one of a kind and with such keys; return that.
 
-    def next(self, kind: str, **keys: Any) -> Heard:
-        """The same; it is settled already, and where it is answered is known."""
+        Those of different conversations come in any order, so it may have come already.
+        """
+        for place, (passed, message) in enumerate(self.passed):
+            if passed == kind and keys.items() <= message.items():
+                del self.passed[place]
+                return message
         while True:
             heard = self.staged.hear(10)
             heard.settle(OK)
             if heard.kind == kind and keys.items() <= heard.message.items():
-                return heard
+                return heard.message
             self.passed.append((heard.kind, heard.message))
 
     def say(self, address: str, text: str | None = None, **more: Any) -> None:

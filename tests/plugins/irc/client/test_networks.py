@@ -28,10 +28,10 @@ def test_a_conversation(ngircd):
         alice.join(room)
         assert on.until("join", nick=alice.nick)["channel"] == room
         alice.say(room, "hello \x02you\x02 é")
-        heard = on.next("receive", nick=alice.nick)
-        assert (heard.message["text"], heard.message["type"]) == ("hello \x02you\x02 é", "message")
-        assert heard.message["reply_channel"] == address("irc.say", "net", room)
-        on.say(heard.message["reply_channel"], "one\ntwo")
+        heard = said(on, nick=alice.nick)
+        assert (heard["text"], heard["type"]) == ("hello \x02you\x02 é", "message")
+        assert heard["reply_channel"] == address("irc.say", "net", room)
+        on.say(heard["reply_channel"], "one\ntwo")
         on.say(address("irc.say", "net", alice.nick), "psst", type="notice")
         on.say("irc.say", "waves", type="action", network="net", channel=room)
         alice.wait("pubmsg", on.nick, "one")
@@ -39,7 +39,7 @@ def test_a_conversation(ngircd):
         assert alice.wait("privnotice", on.nick) == ["psst"]
         assert alice.wait("action", on.nick) == ["waves"]
         text = "ö" * 700
-        on.say(heard.message["reply_channel"], text)
+        on.say(heard["reply_channel"], text)
         pieces = []
         while len("".join(pieces)) < len(text):
             pieces += alice.wait("pubmsg", on.nick)
@@ -83,7 +83,9 @@ def test_a_server_that_is_killed(tmp_path):
     server = Ngircd(tmp_path, password="letmein")
     with server, joined(server.where, channels=("#room",), password="letmein") as on:
         server.stop()
-        assert on.until("disconnect")["network"] == "net"
+        gone = on.until("disconnect")
+        assert gone["network"] == "net"
+        assert gone["reason"] in {"the network closed it", "the connection is lost"}
         wait_until(lambda: on.facts["state"] != "connected")
         assert on.ask(address("irc.say", "net", "#room"), "hi")["outcome"] == "failed"
         server.start()

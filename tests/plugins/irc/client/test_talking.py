@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.core.layers.base import OK
-from gateway.plugins.irc.client.terms import Dropped, Skipped
+from gateway.plugins.irc.client.config import Sasl
+from gateway.plugins.irc.client.terms import Dropped, NoEntry, Remark, Skipped
 from gateway.plugins.irc.lines import parse
 from tests.plugins.irc.client.driven import MASK, Driven, entered
 
@@ -335,6 +336,21 @@ def test_what_somebody_else_says():
         "PRIVMSG #room :* alice hi",
         "NOTICE #room :-alice- hi",
     ]
+
+
+def test_what_an_operator_is_to_know():
+    """Another nick, a channel that lets nobody in, and no login are said to the log."""
+    it = Driven(channels=("#a",), sasl=Sasl(password="x", required=False))
+    it.hear(":s 433 * gw :Nickname is already in use")
+    it.welcome(nick="gw_")
+    it.hear(":s 473 gw_ #a :Cannot join channel (+i)")
+    assert it.counted == [
+        Remark("we are called gw_, not gw"),
+        Remark("we are not logged in: SASL: the network let us in without"),
+        NoEntry("473", "#a", "Cannot join channel (+i)"),
+    ]
+    it.run(it.session.eof())
+    assert it.session.ended()["reason"] == "the network closed it"
 
 
 def test_tags_of_clients():
