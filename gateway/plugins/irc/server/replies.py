@@ -184,7 +184,7 @@ def _do(
         if not all(map(is_sayable, params)):
             raise LocalProtocolError("'params' has CR, LF or NUL in it")
         changes = modes.read(
-            session.network, channel, reply.get("modes", ""), params, _no_mode, 1 << 30
+            session.network, channel, reply.get("modes", ""), params, _no_mode, 1 << 30, 1 << 30
         )
         if changes:
             house.change(do="mode", channel=channel.name, by=by, changes=changes, at=house.now())

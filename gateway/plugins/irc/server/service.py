@@ -29,6 +29,7 @@ from gateway.plugins.irc.server.house import Kept
 from gateway.plugins.irc.server.network import Change, Channel, Network, User
 from gateway.plugins.irc.server.nicks import Nicks
 from gateway.plugins.irc.server.recall import dated
+from gateway.plugins.irc.server.reunion import Reunion
 from gateway.plugins.irc.server.rooms import PREFIX, Rooms
 from gateway.plugins.irc.server.session import IrcSession
 
@@ -72,12 +73,14 @@ class Server(StreamPlugin):
         self.now = time.time
         self.started = self.now()
         self.drop = context.drop
-        self.network = Network("", self._listed)
+        self.network = Network("", config.server, self._listed)
         self.pending: set[IrcSession] = set()
         """Who waits for a decision."""
         self._nicks = Nicks(context)
         self._others: set[str] = set()
         """The other gateway processes."""
+        self._reunions: dict[str, Reunion] = {}
+        """Those that are about to tell what they have."""
         self._unheard: set[str] = set()
         """Those that were there before the layer forgot us, and have not been heard of since."""
         self._heard = asyncio.Event()
@@ -175,6 +178,7 @@ class Server(StreamPlugin):
         self.network.apply(change)
         if self._others:
             self._tell({"from": self.network.name, "changes": [change]})
+        self._settle(change)
 
     def claim(self, session: IrcSession, nick: str) -> None:
         """Ask whether a nick may be a client's."""
@@ -278,9 +282,15 @@ class Server(StreamPlugin):
             return
         if "hello" in message or "here" in message:
             self._meet(name, greet="hello" in message)
+        reunion = self._reunions.get(name)
         for change in message.get("changes", ()):
             self.network.apply(change)
+            if reunion is not None:
+                reunion.heard(change)
             self._settle(change)
+        if "whole" in message and reunion is not None:
+            del self._reunions[name]
+            reunion.ended(self.now())
 
     def _meet(self, name: str, *, greet: bool) -> None:
         """Tell another process, which is new to us, or to which we are, what we know."""
@@ -288,16 +298,18 @@ class Server(StreamPlugin):
         self._others.add(name)
         self._unheard.discard(name)
         if new:
+            self._reunions[name] = Reunion(self.network, name)
             self._gathered.watch(name)
         if new or greet:
             self._tell({"here": self.network.name})
             changes = self.network.burst(self.now())
             while piece := list(islice(changes, PIECE)):
                 self._tell({"from": self.network.name, "changes": piece})
+            self._tell({"from": self.network.name, "whole": True})
 
     def _settle(self, change: Change) -> None:
         """Give guests of this process another nick where a client has theirs by now."""
-        if change["do"] not in {"user", "nick"}:
+        if not self.network.doubles or change["do"] not in {"user", "nick"}:
             return
         for user in list(self.network.doubles):
             if user.home == self.network.name and user.guest:
@@ -309,6 +321,7 @@ class Server(StreamPlugin):
     def _split(self, process: str) -> None:
         """Have the users of a process be gone with it."""
         self._others.discard(process)
+        self._reunions.pop(process, None)
         gone = [user for user in self.network.users.values() if user.home == process]
         reason = f"{self.config.server} {process.replace('_', '-')}.{self.config.server}"
         for user in gone:
