@@ -95,7 +95,10 @@ def parse(
         head, _, rest = data.partition(b" ")
         if len(head) + 1 > max_tags:
             raise LineTooLong(f"tags of over {max_tags} bytes")
-        tags = _tags(decode(head[1:]))
+        shown = decode(head[1:])
+        if not shown.isascii() and len(shown.encode()) + 2 > max_tags:
+            raise LineTooLong(f"tags of over {max_tags} bytes, as UTF-8")
+        tags = _tags(shown)
     else:
         rest = data
     if len(rest) + 2 > max_rest:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 from typing import Any
 
@@ -139,3 +140,17 @@ def test_modes_in_lines():
     letters = itertools.chain.from_iterable(words[0] for words in lines)
     assert sum(1 for one in letters if one.isalpha()) == len(changes)
     assert in_lines([], MAX_REST) == []
+
+
+def test_invited():
+    """Who was invited and has left is forgotten."""
+    found = network("p-a", user("al", "p-a"), join("al", "p-a", 2.0, first=True))
+    for _ in range(3):
+        uid = "irc.send.p-a!bob"
+        found.apply(user("bob", "p-a"))
+        found.apply({"do": "invite", "uid": uid, "channel": "#r", "by": "al!u@h", "at": 3.0})
+        assert len(found.channels["#r"].invited) == 1
+        found.apply({"do": "quit", "uid": uid, "reason": "", "at": 4.0})
+        found.were.clear()
+        gc.collect()
+    assert not found.channels["#r"].invited

@@ -150,6 +150,8 @@ class Network:
         self.channels: dict[str, Channel] = {}
         """By name, folded."""
         self.were: deque[tuple[User, float]] = deque(maxlen=WERE)
+        self.guests: dict[str, User] = {}
+        """Those that came by another protocol, by the name that they gave."""
         self.doubles: set[User] = set()
         """Those of whose nick somebody else is known: a guest's, until it has another."""
         self.here = 0
@@ -199,6 +201,8 @@ class Network:
         user = User(change)
         self.users[user.uid] = user
         self._name(user)
+        if user.guest:
+            self.guests.setdefault(user.realname, user)
 
     def _again(self, user: User, change: Change) -> None:
         """Hear of who is known already: something of it may have changed unheard."""
@@ -229,6 +233,16 @@ class Network:
                 self.doubles.discard(other)
                 self._name(other)
 
+    def _forget(self, guest: User) -> None:
+        """Have the name of a guest be another one's, if one has given the same."""
+        name = guest.realname
+        if self.guests.get(name) is guest:
+            del self.guests[name]
+            for user in self.users.values():
+                if user.guest and user.realname == name and user is not guest:
+                    self.guests[name] = user
+                    break
+
     def _nick(self, change: Change) -> None:
         user = self.users.get(change["uid"])
         if user is None:
@@ -249,6 +263,7 @@ class Network:
         if user is None:
             return
         self._unname(user)
+        self._forget(user)
         event = Event(
             "QUIT", change["reason"], source=user.mask, at=change["at"], account=user.account
         )
@@ -421,7 +436,10 @@ class Network:
         user = self.users.get(change["uid"])
         if user is None:
             return
+        self._forget(user)
         user.realname = change["text"]
+        if user.guest:
+            self.guests.setdefault(user.realname, user)
         event = Event(
             "SETNAME", user.realname, source=user.mask, at=change["at"], account=user.account
         )

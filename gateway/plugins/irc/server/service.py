@@ -46,10 +46,15 @@ class IrcWire(StreamProtocol):
 
     _session: IrcSession | None = None
 
+    def __init__(self, server: Server, arrived: Arrived | None = None) -> None:
+        super().__init__(server, arrived)
+        self._server = server
+
     def _attach(self, session: Session, peer: Peer) -> Connection:
         connection = super()._attach(session, peer)
         if isinstance(session, IrcSession):
             session.connection = connection
+            self._server.clients[connection.reply_channel] = session
             self._session = session
         return connection
 
@@ -58,7 +63,9 @@ class IrcWire(StreamProtocol):
         super().connectionLost(reason)
         session, self._session = self._session, None
         if session is not None:
-            session.house.leave(session, session.why)
+            self._server.leave(session, session.why)
+            if session.connection is not None:
+                del self._server.clients[session.connection.reply_channel]
             session.connection = None
 
 
@@ -74,6 +81,8 @@ class Server(StreamPlugin):
         self.started = self.now()
         self.drop = context.drop
         self.network = Network("", config.server, self._listed)
+        self.clients: dict[str, IrcSession] = {}
+        """Those that are connected, by their reply channel."""
         self.pending: set[IrcSession] = set()
         """Who waits for a decision."""
         self._nicks = Nicks(context)
@@ -108,7 +117,7 @@ class Server(StreamPlugin):
         """Listen at every endpoint. Raises ConfigError that names the setting."""
         context = self.context
         rooms = Rooms(self, context, self._force, self._split, self._rejoined)
-        self._gathered = context.gather(PREFIX, rooms)
+        self._gathered = context.gather(PREFIX, rooms, IrcSession)
         self._bus = context.bus(self._hear)
         self._begin()
         context.gauge("users", lambda: len(self.network.users) - 1)
@@ -196,7 +205,9 @@ class Server(StreamPlugin):
             session.connection.run(session.ending("Too many clients are waiting; try again later"))
 
     def release(self, session: IrcSession, nick: str) -> None:
-        """Let go of a nick."""
+        """Let go of a nick, or of the wish to have it."""
+        if session.user is None:
+            self.pending.discard(session)
         self._nicks.release(session, nick)
 
     def admit(self, session: IrcSession, user: Change) -> User:
@@ -380,7 +391,11 @@ class Server(StreamPlugin):
         else:
             self._gathered.discard(group, user.uid)
 
-    def _force(self, user: User, name: str, inside: bool) -> None:
-        session = user.link
-        if isinstance(session, IrcSession) and session.connection is not None:
+    def _force(self, uid: str, name: str, inside: bool) -> bool:
+        """Have a client of this process be in a channel or not; return whether it is one."""
+        session = self.clients.get(uid)
+        if session is None:
+            return False
+        if session.connection is not None:
             session.connection.run(session.forced(name, inside=inside))
+        return True
