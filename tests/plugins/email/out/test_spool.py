@@ -353,6 +353,25 @@ def test_a_clock_that_ran_ahead(tmp_path):
         assert len(peer.mails) == 1
 
 
+def test_a_spool_that_cannot_be_locked_at_first(tmp_path, monkeypatch, caplog):
+    """Who cannot begin to deliver says why, once, and begins as soon as it can."""
+    monkeypatch.setattr(postman, "LOOK", 0.02)
+    opened = os.open
+    troubles = [OSError(errno.ENOSPC, "No space left on device")] * 3
+
+    def fails(path, *args):
+        if troubles and os.fspath(path).endswith("deliverer"):
+            raise troubles.pop()
+        return opened(path, *args)
+
+    monkeypatch.setattr(spools.os, "open", fails)
+    with Peer() as peer, serving(config(tmp_path, peer)) as post:
+        post.mail()
+        post.empty()
+        assert len(peer.mails) == 1
+    assert caplog.text.count("nothing is delivered") == 1
+
+
 def test_a_report_is_made_later(tmp_path, monkeypatch):
     """A report that lacks is made once whoever looks at the mail has done so."""
     monkeypatch.setattr(postman, "AGAIN", 0.05)
