@@ -69,6 +69,7 @@ class Rooms(Gathering):
             do="join",
             uid=user.uid,
             channel=name,
+            first=self._network.channel(name) is None,
             status="",
             modes=dict.fromkeys(self._house.config.channel_modes, ""),
             at=self._house.now(),

@@ -18,17 +18,18 @@ from gateway.core.arrivals import Arrived
 from gateway.core.deadlines import Deadline
 from gateway.core.errors import LayerError, MessageTooLarge
 from gateway.core.places import Places
-from gateway.core.plugin import Connection, Context, Drop, Message, Peer, Session
+from gateway.core.plugin import OK, Connection, Context, Drop, Message, Peer, Session
 from gateway.core.stream import StreamPlugin, StreamProtocol
 from gateway.plugins.irc.config import IrcConfig
 from gateway.plugins.irc.lines import fold
 from gateway.plugins.irc.messages import channel_group
-from gateway.plugins.irc.server import talk
+from gateway.plugins.irc.server import addressed, talk
 from gateway.plugins.irc.server.event import Cap
 from gateway.plugins.irc.server.house import Kept
 from gateway.plugins.irc.server.network import Change, Channel, Network, User
 from gateway.plugins.irc.server.nicks import Nicks
 from gateway.plugins.irc.server.recall import dated
+from gateway.plugins.irc.server.reunion import Reunion
 from gateway.plugins.irc.server.rooms import PREFIX, Rooms
 from gateway.plugins.irc.server.session import IrcSession
 
@@ -72,12 +73,14 @@ class Server(StreamPlugin):
         self.now = time.time
         self.started = self.now()
         self.drop = context.drop
-        self.network = Network("", self._listed)
+        self.network = Network("", config.server, self._listed)
         self.pending: set[IrcSession] = set()
         """Who waits for a decision."""
         self._nicks = Nicks(context)
         self._others: set[str] = set()
         """The other gateway processes."""
+        self._reunions: dict[str, Reunion] = {}
+        """Those that are about to tell what they have."""
         self._unheard: set[str] = set()
         """Those that were there before the layer forgot us, and have not been heard of since."""
         self._heard = asyncio.Event()
@@ -175,6 +178,7 @@ class Server(StreamPlugin):
         self.network.apply(change)
         if self._others:
             self._tell({"from": self.network.name, "changes": [change]})
+        self._settle(change)
 
     def claim(self, session: IrcSession, nick: str) -> None:
         """Ask whether a nick may be a client's."""
@@ -219,19 +223,36 @@ class Server(StreamPlugin):
 
     def say(self, channel: Channel, message: Message, speaker: User | None = None) -> None:
         """Have all in a channel hear a message: who is here at once, in order with all else."""
-        config = self.config
         own = message["irc"]
         told = list(talk.events(channel.name, own, own["mask"], self.now()))
-        self._gathered.send(
-            channel_group(channel.name),
-            message,
-            history=config.history,
-            history_seconds=config.history_seconds if config.history else None,
-        )
+        self._say_in(channel.name, message)
         for event in told:
             for user, link in channel.here.items():
                 if user is not speaker:
                     link.push(event)
+
+    def address(self, channel: str, target: str | None, message: Message) -> None:
+        """Say what was sent to ``channel``: ``irc.say``, or an address of this network."""
+        outcome = addressed.say(self, self._hail, target, dict(message))
+        if outcome is not OK:
+            self.context.log.warning("%s: not said: %s", channel, outcome.reason)
+        self.context.answer(channel, message, outcome)
+
+    def _hail(self, name: str, message: Message) -> None:
+        channel = self.network.channel(name)
+        if channel is None:
+            self._say_in(name, message)
+        else:
+            self.say(channel, message)
+
+    def _say_in(self, name: str, message: Message) -> None:
+        history = self.config.history
+        self._gathered.send(
+            channel_group(name),
+            message,
+            history=history,
+            history_seconds=self.config.history_seconds if history else None,
+        )
 
     def whisper(self, user: User, message: Message) -> None:
         """Send to one user, wherever it is."""
@@ -278,9 +299,15 @@ class Server(StreamPlugin):
             return
         if "hello" in message or "here" in message:
             self._meet(name, greet="hello" in message)
+        reunion = self._reunions.get(name)
         for change in message.get("changes", ()):
             self.network.apply(change)
+            if reunion is not None:
+                reunion.heard(change)
             self._settle(change)
+        if "whole" in message and reunion is not None:
+            del self._reunions[name]
+            reunion.ended(self.now())
 
     def _meet(self, name: str, *, greet: bool) -> None:
         """Tell another process, which is new to us, or to which we are, what we know."""
@@ -288,16 +315,18 @@ class Server(StreamPlugin):
         self._others.add(name)
         self._unheard.discard(name)
         if new:
+            self._reunions[name] = Reunion(self.network, name)
             self._gathered.watch(name)
         if new or greet:
             self._tell({"here": self.network.name})
             changes = self.network.burst(self.now())
             while piece := list(islice(changes, PIECE)):
                 self._tell({"from": self.network.name, "changes": piece})
+            self._tell({"from": self.network.name, "whole": True})
 
     def _settle(self, change: Change) -> None:
         """Give guests of this process another nick where a client has theirs by now."""
-        if change["do"] not in {"user", "nick"}:
+        if not self.network.doubles or change["do"] not in {"user", "nick"}:
             return
         for user in list(self.network.doubles):
             if user.home == self.network.name and user.guest:
@@ -309,6 +338,7 @@ class Server(StreamPlugin):
     def _split(self, process: str) -> None:
         """Have the users of a process be gone with it."""
         self._others.discard(process)
+        self._reunions.pop(process, None)
         gone = [user for user in self.network.users.values() if user.home == process]
         reason = f"{self.config.server} {process.replace('_', '-')}.{self.config.server}"
         for user in gone:
