@@ -310,6 +310,20 @@ def test_what_is_being_delivered_is_left(spool, capsys):
     claim.close()
 
 
+def test_what_is_delivered_meanwhile_is_no_error(spool, capsys, monkeypatch):
+    """Of all mails those that are gone by then are passed over in silence; who is named is told of."""
+    found = put(spool)
+    gone = "1a2182b157c-aaaaaaaa"
+    monkeypatch.setattr(Spool, "names", lambda _: {found.id, gone})
+    where = ("--spool", str(spool.directory))
+    for words in (["list"], ["retry"], ["drop", "--all"]):
+        status, _, err = mail(capsys, *words, *where)
+        assert (status, err) == (0, "")
+    status, _, err = mail(capsys, "list", gone, *where)
+    assert status == 1
+    assert "no such mail" in err
+
+
 def test_two_gateways_share_a_spool(tmp_path):
     """Of two gateways one delivers what both spool, each mail once; the other takes over from it."""
     with Peer() as peer:
