@@ -35,7 +35,8 @@ from gateway.plugins.email.client.outbox import Outbox
 from gateway.plugins.email.client.queue import Lane, Part, Queue
 from gateway.plugins.email.client.reports import MOST, report
 from gateway.plugins.email.client.routes import Routes
-from gateway.plugins.email.client.spool import Claim, Spool, read_head
+from gateway.plugins.email.client.shared import Shared
+from gateway.plugins.email.client.spool import Spool, read_head
 
 LOOK: Final = 1.0
 """Seconds between two looks at the spool, and at whether another process delivers."""
@@ -46,16 +47,6 @@ CLEAR: Final = 600.0
 """Seconds between two looks for what processes have left that died."""
 AGAIN: Final = 60.0
 """Seconds until what went wrong here, and not at a server, is tried again."""
-
-
-class Shared:
-    """A claimed mail, which the parts of it that are tried at once share."""
-
-    def __init__(self, claim: Claim) -> None:
-        self.claim = claim
-        self.users = 0
-        self.lock = asyncio.Lock()
-        """Around what changes its entry, and the envelope on disk."""
 
 
 class Postman:
@@ -129,6 +120,9 @@ class Postman:
                 await self._again()
             except OSError as error:
                 self._context.log.error("the spool cannot be read: %s", error)  # noqa: TRY400 - the reason is all there is to tell
+                seen = None
+            except Exception:
+                self._context.log.exception("a mistake of the gateway in reading the spool")
                 seen = None
             now = time.time()
             if self._delivery.enabled:
@@ -329,14 +323,12 @@ class Postman:
             until - now,
         )
         await self._judge(lane, part, verdict)
-        late = self._queue.overdue(lane, now - self._delivery.max_age)
-        try:
-            while late:
-                await self._judge(lane, late[-1], verdict)
-                late.pop()
-        finally:
-            for one in late:
-                self._queue.again(one, now + AGAIN)
+        for overdue in self._queue.overdue(lane, now - self._delivery.max_age):
+            try:
+                await self._judge(lane, overdue, verdict)
+            finally:
+                if overdue.in_hand:
+                    self._queue.again(overdue, now + AGAIN)
 
     async def _judge(self, lane: Lane, part: Part, verdict: Verdict) -> None:
         """Have all recipients of a part be told the same, without a connection."""

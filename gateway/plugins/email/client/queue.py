@@ -246,10 +246,8 @@ class Queue:
                 lane.blocked = 0.0
                 self._alarm(lane)
 
-    def overdue(self, lane: Lane, before: float) -> list[Part]:
-        """Take the parts of a lane that are of a mail from ``before`` then: they are given up."""
-        return [
-            self._taken(part)
-            for _, place, part in list(lane.heap)
-            if part.place == place and part.created < before
-        ]
+    def overdue(self, lane: Lane, before: float) -> Iterator[Part]:
+        """Take, one by one, the parts of a lane that are of a mail from ``before`` then."""
+        for _, place, part in list(lane.heap):
+            if part.place == place and part.created < before:
+                yield self._taken(part)

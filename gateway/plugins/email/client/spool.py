@@ -58,6 +58,8 @@ class Spool:
         self._messages = 0
         self._bytes = 0
         self._made = False
+        self._hindrance = ""
+        """Why nobody could begin to deliver."""
         if directory.exists():
             self._check()
         else:
@@ -266,18 +268,26 @@ class Spool:
     def deliverer(self) -> int | None:
         """Become the one process that delivers; return what holds that.
 
-        None: another one does, or there is nothing to deliver yet. Does not block.
+        None: another one does, there is nothing to deliver yet, or it cannot be just now, which
+        is told. Does not block.
         """
         if not self.is_there:
             return None
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
-        descriptor = os.open(self.directory / "deliverer", flags, 0o600)
-        if locked(descriptor):
+        try:
+            descriptor = os.open(self.directory / "deliverer", flags, 0o600)
+        except OSError as error:
+            if self._hindrance != str(error):
+                log.error("nothing is delivered from the spool: %s", error)  # noqa: TRY400 - as above
+                self._hindrance = str(error)
+            return None
+        if not locked(descriptor):
+            os.close(descriptor)
+            return None
+        with suppress(OSError):  # the number is for people: a full disk need not take it
             os.ftruncate(descriptor, 0)
             os.write(descriptor, b"%d\n" % os.getpid())
-            return descriptor
-        os.close(descriptor)
-        return None
+        return descriptor
 
     def is_delivered(self) -> bool:
         """Whether a process delivers from here."""

@@ -124,7 +124,7 @@ def test_what_is_overdue_is_taken():
     q.put("new", {A: 1000.0}, 50.0)
     lane = next(q.lanes())
     assert [part.name for part in q.overdue(lane, 10.0)] == ["old"]
-    assert q.overdue(lane, 10.0) == []
+    assert list(q.overdue(lane, 10.0)) == []
 
 
 def test_dropped_and_hurried():

@@ -310,6 +310,20 @@ def test_what_is_being_delivered_is_left(spool, capsys):
     claim.close()
 
 
+def test_what_is_delivered_meanwhile_is_no_error(spool, capsys, monkeypatch):
+    """Of all mails those that are gone by then are passed over in silence; who is named is told of."""
+    found = put(spool)
+    gone = "1a2182b157c-aaaaaaaa"
+    monkeypatch.setattr(Spool, "names", lambda _: {found.id, gone})
+    where = ("--spool", str(spool.directory))
+    for words in (["list"], ["retry"], ["drop", "--all"]):
+        status, _, err = mail(capsys, *words, *where)
+        assert (status, err) == (0, "")
+    status, _, err = mail(capsys, "list", gone, *where)
+    assert status == 1
+    assert "no such mail" in err
+
+
 def test_two_gateways_share_a_spool(tmp_path):
     """Of two gateways one delivers what both spool, each mail once; the other takes over from it."""
     with Peer() as peer:
@@ -351,6 +365,25 @@ def test_a_clock_that_ran_ahead(tmp_path):
     with Peer() as peer, serving(config(tmp_path, peer)) as post:
         post.empty()
         assert len(peer.mails) == 1
+
+
+def test_a_spool_that_cannot_be_locked_at_first(tmp_path, monkeypatch, caplog):
+    """Who cannot begin to deliver says why, once, and begins as soon as it can."""
+    monkeypatch.setattr(postman, "LOOK", 0.02)
+    opened = os.open
+    troubles = [OSError(errno.ENOSPC, "No space left on device")] * 3
+
+    def fails(path, *args):
+        if troubles and os.fspath(path).endswith("deliverer"):
+            raise troubles.pop()
+        return opened(path, *args)
+
+    monkeypatch.setattr(spools.os, "open", fails)
+    with Peer() as peer, serving(config(tmp_path, peer)) as post:
+        post.mail()
+        post.empty()
+        assert len(peer.mails) == 1
+    assert caplog.text.count("nothing is delivered") == 1
 
 
 def test_a_report_is_made_later(tmp_path, monkeypatch):
