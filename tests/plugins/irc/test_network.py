@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from gateway.plugins.irc.lines import MAX_REST
-from gateway.plugins.irc.server.event import Event
-from gateway.plugins.irc.server.network import Network, in_lines
+from gateway.plugins.irc.server.event import Event, in_lines
+from gateway.plugins.irc.server.network import Network
 from gateway.plugins.irc.server.reunion import Reunion
 
 

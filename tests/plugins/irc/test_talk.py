@@ -295,3 +295,20 @@ def test_tags_that_grow():
             assert alice.heard() == [":irc.gateway 417 alice :Input line was too long"]
         alice.wire.send(b"@+x=\x80 PRIVMSG #r :hi\r\n")
         assert [line.tags["+x"] for line in bob.lines()] == ["\u20ac"]
+
+
+def test_costly():
+    """Who has the server look at much, or answer much, waits for that as for many lines."""
+    with Net(line_rate=4, line_burst=30) as net:
+        alice = net.join("alice", "#r")
+        net.rig.run(30)
+        known = net.network.users["irc.service"].introduced()
+        for number in range(6000):
+            net.network.apply({**known, "uid": f"u{number}", "nick": f"n{number}", "home": "x"})
+        alice.lines()
+        alice.say(*["WHO nobody*"] * 10, "LIST #x", "PING x")
+        assert len(alice.lines()) == 5
+        net.rig.run(60)
+        assert alice.lines()[-1].command == "PONG"
+        names = ",".join(["#r"] * 9 + ["#a", "#b", "#c", "#d"])
+        assert len([line for line in alice.asks(f"NAMES {names}") if line[:3] == "366"]) == 4

@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol
 from weakref import WeakSet
 
 from gateway.plugins.irc.lines import MAX_REST, fold, is_any
-from gateway.plugins.irc.server.event import Cap, Event
+from gateway.plugins.irc.server.event import Cap, Event, in_lines
 
 Change = dict[str, Any]
 """What changed, as it is told: ``do`` says what, the rest whose and how."""
@@ -547,25 +547,3 @@ class Network:
             link = user.link
             if link is not None and (not cap or link.caps & cap):
                 link.push(event)
-
-
-def in_lines(changes: Iterable[tuple[str, str, str]], room: int) -> list[list[str]]:
-    """Return changes of modes as the words of MODE, in as many lines as take ``room`` bytes each.
-
-    >>> in_lines([("+", "o", "al"), ("+", "t", ""), ("-", "v", "bob")], 100)
-    [['+ot-v', 'al', 'bob']]
-    """
-    lines: list[list[str]] = []
-    last, size = "", room
-    for sign, letter, param in changes:
-        over = 2 + (len(param.encode()) + 1 if param else 0)
-        if size + over > room:
-            lines.append([""])
-            last, size = "", 0
-        words = lines[-1]
-        words[0] += letter if sign == last else sign + letter
-        last = sign
-        size += over
-        if param:
-            words.append(param)
-    return lines

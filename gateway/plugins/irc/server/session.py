@@ -55,6 +55,10 @@ WORD: Final = 120
 """Bytes of a word in the middle of a numeric: more than any name has."""
 PRIVATE: Final = 100
 """Private conversations that are remembered: where their messages are answered."""
+SEEN: Final = 1000
+"""Users or channels that are looked at for the price of a line: some 10 ms."""
+TOLD: Final = 65_536
+"""Bytes of answers for the price of a line."""
 PACE: Final = 1.0
 """Seconds between two looks at how many lines may come."""
 
@@ -88,6 +92,7 @@ class IrcSession(Session):
         self._held: deque[bytes] = deque()
         self._held_bytes = 0
         self._tokens = float(house.config.line_burst)
+        self._told = 0
         self._ticking = False
         self._blocked: Pending | None = None
         self._talking = 0
@@ -366,6 +371,10 @@ class IrcSession(Session):
 
     # ------------------------------------------------ what commands do
 
+    def charge(self, seen: int) -> None:
+        """Count what a command has looked at: the lines behind it wait for that, too."""
+        self._tokens -= seen // SEEN
+
     def act(self, action: Action) -> None:
         """Have the core do something."""
         self._todo.append(action)
@@ -391,6 +400,10 @@ class IrcSession(Session):
         """Tell the client a line that is made already, with tags where it takes them."""
         if self.caps & Cap.TIME and "time" not in tags:
             tags = {"time": stamp(self.house.now()), **tags}
+        self._told += len(rest)
+        if self._told >= TOLD:
+            self._told = 0
+            self._tokens -= 1
         if self._lines is not None:
             self._lines.append((dict(tags), rest))
         else:
