@@ -25,6 +25,7 @@ from gateway.plugins.irc.lines import fold
 from gateway.plugins.irc.messages import channel_group
 from gateway.plugins.irc.server import talk
 from gateway.plugins.irc.server.event import Cap
+from gateway.plugins.irc.server.fans import Fans
 from gateway.plugins.irc.server.house import Kept
 from gateway.plugins.irc.server.network import Change, Channel, Network, User
 from gateway.plugins.irc.server.nicks import Nicks
@@ -80,7 +81,7 @@ class Server(StreamPlugin):
         self.now = time.time
         self.started = self.now()
         self.drop = context.drop
-        self.network = Network("", config.server, self._listed)
+        self.network = Network("", config.server, self._listed, Fans(context.loop.call_soon))
         self.clients: dict[str, IrcSession] = {}
         """Those that are connected, by their reply channel."""
         self.pending: set[IrcSession] = set()
@@ -243,10 +244,9 @@ class Server(StreamPlugin):
             history=config.history,
             history_seconds=config.history_seconds if config.history else None,
         )
+        links = [link for user, link in channel.here.items() if user is not speaker]
         for event in told:
-            for user, link in channel.here.items():
-                if user is not speaker:
-                    link.push(event)
+            self.network.fans.tell(links, event)
 
     def whisper(self, user: User, message: Message) -> None:
         """Send to one user, wherever it is."""
@@ -254,6 +254,8 @@ class Server(StreamPlugin):
             self._gathered.tell(user.uid, message)
             return
         own = message["irc"]
+        if self.network.fans.busy:
+            self.network.fans.catch_up(user.link)
         for event in talk.events(user.nick, own, own["mask"], self.now()):
             user.link.push(event, answer=False)
 

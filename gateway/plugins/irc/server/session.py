@@ -85,7 +85,7 @@ class IrcSession(Session):
         self.why = "Connection closed"
         """What others hear when it leaves."""
         self._todo: list[Action] = []
-        self._busy = False
+        self.busy = False
         self._over = False
         self._tail = b""
         self._skips = False
@@ -117,9 +117,11 @@ class IrcSession(Session):
     def received(self, data: bytes) -> Iterable[Action]:
         """Cut the bytes into lines, which end in CR, LF or both."""
         self._heard = True
+        if self.network.fans.busy:
+            self.network.fans.catch_up(self)
         *lines, tail = (self._tail + data).replace(b"\r", b"\n").split(b"\n")
         self._tail = tail
-        self._busy = True
+        self.busy = True
         for line in lines:
             if self._over:
                 break
@@ -198,16 +200,18 @@ class IrcSession(Session):
         return Summary(self.why if self.user else "", path=nick)
 
     def _doing(self, method: Callable[..., None], *args: Any) -> Iterable[Action]:
-        self._busy = True
+        if self.network.fans.busy:
+            self.network.fans.catch_up(self)
+        self.busy = True
         try:
             method(*args)
         except BaseException:
-            self._busy = False
+            self.busy = False
             raise
         return self._done()
 
     def _done(self) -> list[Action]:
-        self._busy = False
+        self.busy = False
         todo, self._todo = self._todo, []
         return todo if len(todo) < 2 else _joined(todo)
 
@@ -427,7 +431,7 @@ class IrcSession(Session):
         """Hear what others do; with ``answer`` as what answers a command of its own, if one is
         worked on.
         """  # noqa: D205 - one sentence
-        if not self._busy:
+        if not self.busy:
             if self.connection is not None:
                 frame = event.frame(self.caps)
                 self.connection.push(frame, len(frame))
