@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import socket
 import threading
 import types
@@ -207,27 +206,26 @@ def test_later_and_later():
     assert len(set(pauses)) == len(pauses)
 
 
-def test_a_peer_that_does_not_want_us_back_soon(monkeypatch):
+def test_a_peer_that_does_not_want_us_back_soon():
     """What a plugin knows of the next attempt is waited at least, once."""
-    slept = []
-
-    async def sleep(seconds):
-        slept.append(seconds)
-        if len(slept) == 3:
-            raise asyncio.CancelledError
+    pauses = []
+    log = types.SimpleNamespace(warning=lambda text, *values: pauses.append(values[-1]))
+    context = types.SimpleNamespace(count=lambda *_, **__: None, log=log, outbound=True)
+    link = client.Link()
 
     async def connect(connected):
-        link.least = 100.0 if not slept else 0.0
+        if len(pauses) == 3:
+            raise asyncio.CancelledError
+        link.least = 0.0 if pauses else 0.15
         raise OSError("banned")
 
-    monkeypatch.setattr(client.asyncio, "sleep", sleep)
-    link = client.Link()
-    context = types.SimpleNamespace(count=lambda *_, **__: None, log=logging.getLogger("test"))
-    with pytest.raises(asyncio.CancelledError):
-        asyncio.run(client.keep_connected(connect, context, link))
-    assert slept[0] == 100.0
-    assert slept[1] < 2
-    assert slept[2] < 2
+    async def main():
+        with contextlib.suppress(asyncio.CancelledError):
+            await client.keep_connected(connect, context, link, longest=0.02)
+
+    asyncio.run(main())
+    assert pauses[0] == 0.15
+    assert all(pause <= 0.02 for pause in pauses[1:])
 
 
 def test_peer_that_does_not_answer(monkeypatch):

@@ -188,8 +188,10 @@ class Postman:
     # ------------------------------------------------ what is in the spool
 
     def _put(self, entry: Entry) -> None:
+        # What was written down by a clock that ran ahead does not wait for years.
+        latest = time.time() + self._delivery.retry_longest
         parts = {
-            where: min(one.due for one in recipients)
+            where: min(latest, *(one.due for one in recipients))
             for where, recipients in parted(entry, self._config.smarthosts).items()
         }
         self._queue.put(entry.id, parts, entry.created)
@@ -205,10 +207,9 @@ class Postman:
             if name in self._claims or self._stamps.get(name, -1) == stamp:
                 continue
             known = self._stamps.get(name, -1)
+            # None: it is our own, as it was spooled.
+            entry = None if known is None else await self._outbox.run(self._spool.read, name)
             self._stamps[name] = stamp
-            if known is None:
-                continue  # it is our own, as it was spooled
-            entry = await self._outbox.run(self._spool.read, name)
             if entry is None or name in self._claims:
                 continue
             self._put(entry)
@@ -269,6 +270,8 @@ class Postman:
                     await dialogue.close()
             finally:
                 self._queue.ended(lane)
+                if self._queue[lane.destination] is None:
+                    self._troubles.pop(lane.destination, None)
                 self._wake.set()
 
     def _may_go_on(self, dialogue: Dialogue, sent: int) -> bool:
@@ -326,8 +329,14 @@ class Postman:
             until - now,
         )
         await self._judge(lane, part, verdict)
-        for overdue in self._queue.overdue(lane, now - self._delivery.max_age):
-            await self._judge(lane, overdue, verdict)
+        late = self._queue.overdue(lane, now - self._delivery.max_age)
+        try:
+            while late:
+                await self._judge(lane, late[-1], verdict)
+                late.pop()
+        finally:
+            for one in late:
+                self._queue.again(one, now + AGAIN)
 
     async def _judge(self, lane: Lane, part: Part, verdict: Verdict) -> None:
         """Have all recipients of a part be told the same, without a connection."""
@@ -523,6 +532,8 @@ class Postman:
             del self._unreported[name]
             shared = await self._claim(name)
             if shared is None:
+                if await self._outbox.run(self._spool.knows, name):
+                    self._unreported[name] = now + AGAIN  # somebody looks at it
                 continue
             try:
                 async with shared.lock:

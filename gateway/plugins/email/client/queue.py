@@ -225,13 +225,17 @@ class Queue:
         lane.reason = reason
         return lane.blocked
 
+    def __getitem__(self, destination: Destination) -> Lane | None:
+        """Return what goes to a destination; None: nothing does."""
+        return self._lanes.get(destination)
+
     def ended(self, lane: Lane) -> None:
         """Note that a connection, or the attempt at one, is over."""
         lane.active -= 1
         self.active -= 1
         if lane.first() is not None:
             self._alarm(lane)
-        elif not lane.active and not lane.failures:
+        elif not lane.active:
             self._lanes.pop(lane.destination, None)
 
     def hurry(self, name: str) -> None:

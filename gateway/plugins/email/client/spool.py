@@ -17,6 +17,7 @@ system takes back from a process that dies.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import logging
 import os
@@ -36,6 +37,8 @@ BLOCK: Final = 256 * 1024
 """Octets read at once: what a connection's buffers take."""
 FRESH: Final = 5.0
 """Seconds for which it is believed how full the spool is, beside what this process did to it."""
+FOR_GOOD: Final = frozenset((errno.EACCES, errno.EPERM, errno.EISDIR, errno.ELOOP))
+"""What will not go by itself: what stands there is none of ours."""
 STALE: Final = 60.0
 """Seconds after which what is below ``tmp``, and not locked, is nobody's: a file is locked, and an
 envelope renamed, within milliseconds of its beginning."""
@@ -162,7 +165,8 @@ class Spool:
     def read(self, name: str) -> Entry | None:
         """Return an envelope; None where there is none, or none that can be read.
 
-        What is damaged is set aside, and told.
+        What is damaged is set aside, and told. Raises OSError where the system cannot just now:
+        there are too many open files, no memory.
         """
         if ID.fullmatch(name) is None:
             return None
@@ -175,6 +179,8 @@ class Spool:
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
+            if isinstance(error, OSError) and error.errno not in FOR_GOOD:
+                raise
             if not self.knows(name):
                 return None  # it was removed meanwhile
             log.error("the spooled mail %s cannot be read and is set aside: %s", name, error)  # noqa: TRY400 - the reason is all there is to tell
@@ -200,6 +206,10 @@ class Spool:
         try:
             # What stands in the envelope counts as it is now: somebody else may have had it.
             entry = self.read(name) if locked(descriptor) else None
+            if entry is not None and os.fstat(descriptor).st_size != entry.size:
+                log.error("the spooled mail %s is cut off and is set aside", name)
+                self._set_aside(name)
+                entry = None
         finally:
             if entry is None:
                 os.close(descriptor)
@@ -333,9 +343,10 @@ class Draft:
         """Have it not, if it is not in the queue. Idempotent."""
         if self._descriptor < 0:
             return
-        for path in (self._path, self._path.with_suffix(".json")):
-            path.unlink(missing_ok=True)
-        (self._spool.queue / self._path.name).unlink(missing_ok=True)
+        # The envelope first, as in `Spool.remove`: it may be there, where the last flush failed.
+        for name in (self._path.with_suffix(".json").name, self._path.name):
+            for directory in (self._path.parent, self._spool.queue):
+                (directory / name).unlink(missing_ok=True)
         os.close(self._descriptor)
         self._descriptor = -1
 

@@ -18,12 +18,12 @@ from gateway.core.arrivals import Arrived
 from gateway.core.deadlines import Deadline
 from gateway.core.errors import LayerError, MessageTooLarge
 from gateway.core.places import Places
-from gateway.core.plugin import Connection, Context, Drop, Message, Peer, Session
+from gateway.core.plugin import OK, Connection, Context, Drop, Message, Peer, Session
 from gateway.core.stream import StreamPlugin, StreamProtocol
 from gateway.plugins.irc.config import IrcConfig
 from gateway.plugins.irc.lines import fold
 from gateway.plugins.irc.messages import channel_group
-from gateway.plugins.irc.server import talk
+from gateway.plugins.irc.server import addressed, talk
 from gateway.plugins.irc.server.event import Cap
 from gateway.plugins.irc.server.fans import Fans
 from gateway.plugins.irc.server.house import Kept
@@ -235,18 +235,35 @@ class Server(StreamPlugin):
 
     def say(self, channel: Channel, message: Message, speaker: User | None = None) -> None:
         """Have all in a channel hear a message: who is here at once, in order with all else."""
-        config = self.config
         own = message["irc"]
         told = list(talk.events(channel.name, own, own["mask"], self.now()))
-        self._gathered.send(
-            channel_group(channel.name),
-            message,
-            history=config.history,
-            history_seconds=config.history_seconds if config.history else None,
-        )
+        self._say_in(channel.name, message)
         links = [link for user, link in channel.here.items() if user is not speaker]
         for event in told:
             self.network.fans.tell(links, event)
+
+    def address(self, channel: str, target: str | None, message: Message) -> None:
+        """Say what was sent to ``channel``: ``irc.say``, or an address of this network."""
+        outcome = addressed.say(self, self._hail, target, dict(message))
+        if outcome is not OK:
+            self.context.log.warning("%s: not said: %s", channel, outcome.reason)
+        self.context.answer(channel, message, outcome)
+
+    def _hail(self, name: str, message: Message) -> None:
+        channel = self.network.channel(name)
+        if channel is None:
+            self._say_in(name, message)
+        else:
+            self.say(channel, message)
+
+    def _say_in(self, name: str, message: Message) -> None:
+        history = self.config.history
+        self._gathered.send(
+            channel_group(name),
+            message,
+            history=history,
+            history_seconds=self.config.history_seconds if history else None,
+        )
 
     def whisper(self, user: User, message: Message) -> None:
         """Send to one user, wherever it is."""

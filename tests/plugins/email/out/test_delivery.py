@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 import stat
+import threading
 
 import pytest
 
+from gateway.plugins.email.client.config import Smarthost
+from gateway.plugins.email.client.dialogue import Dialogue
 from tests.plugins.email.out.peer import Peer, config, contexts, serving, until
 
 
@@ -348,6 +352,41 @@ def test_a_mail_that_is_too_large_for_the_server(tmp_path):
         post.empty()
         [report] = peer.parsed()
         assert "5.3.4" in report.get_body(("plain",)).get_content()
+
+
+def test_an_answer_that_comes_at_once_is_heard(tmp_path, monkeypatch):
+    """A server's answer counts though it is there before anybody waits for it."""
+    answered = threading.Event()
+    real = Dialogue._content
+
+    async def content(self, *arguments):
+        whole = await real(self, *arguments)
+        assert answered.wait(5.0)  # the loop stands still until it is there
+        return whole
+
+    def speak(listener):
+        client, _ = listener.accept()
+        with client, client.makefile("rwb", buffering=0) as lines:
+            lines.write(b"220 quick.example\r\n")
+            for line in lines:
+                lines.write(b"354 go\r\n" if line == b"DATA\r\n" else b"250 fine\r\n")
+                if line == b"DATA\r\n":
+                    while lines.readline() != b".\r\n":
+                        pass
+                    lines.write(b"250 taken\r\n")
+                    answered.set()
+
+    monkeypatch.setattr(Dialogue, "_content", content)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=speak, args=(listener,))
+        thread.start()
+        host = Smarthost(connect=f"127.0.0.1:{listener.getsockname()[1]}", tls="none")
+        settings = config(tmp_path, smarthosts={"quick": host}, delivery={"data_timeout": 1.0})
+        with serving(settings) as post:
+            post.mail()
+            until(lambda: post.count("recipients_total", result="delivered"))
+            assert not post.count("recipients_total", result="deferred")
+        thread.join(5.0)
 
 
 # ------------------------------------------------ TLS and AUTH

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -35,9 +37,11 @@ def inspircd(tmp_path_factory):
     if why := Inspircd.missing() or Atheme.missing():
         pytest.skip(why)
     folder = tmp_path_factory.mktemp("inspircd")
-    for path in (folder, *folder.parents[:2]):
-        path.chmod(0o755)  # the services give root's rights up
-    with Inspircd(folder) as made, Atheme(folder, made):
+    with (
+        tempfile.TemporaryDirectory() as theirs,
+        Inspircd(folder) as made,
+        Atheme(Path(theirs), made),
+    ):
         made.account = fresh("acc")
         with Person(made.port, made.account) as owner:
             owner.say("NickServ", "REGISTER secret a@b.test")

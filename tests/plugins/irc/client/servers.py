@@ -224,6 +224,7 @@ class Atheme(Server):
     def __init__(self, folder: Path, network: Inspircd) -> None:
         super().__init__(folder)
         self._network = network
+        folder.chmod(0o755)  # it refuses root's rights
 
     def command(self) -> list[str]:
         lines = [f'loadmodule "modules/{one}";' for one in SERVICES.split()]
