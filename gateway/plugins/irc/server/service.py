@@ -29,7 +29,7 @@ from gateway.plugins.irc.server.fans import Fans
 from gateway.plugins.irc.server.house import Kept
 from gateway.plugins.irc.server.network import Change, Channel, Network, User
 from gateway.plugins.irc.server.nicks import Nicks
-from gateway.plugins.irc.server.recall import dated
+from gateway.plugins.irc.server.recall import dated, own
 from gateway.plugins.irc.server.reunion import Reunion
 from gateway.plugins.irc.server.rooms import PREFIX, Rooms
 from gateway.plugins.irc.server.session import IrcSession
@@ -291,9 +291,9 @@ class Server(StreamPlugin):
         epoch = history.position[0]
         kept = []
         for offset, message in history.entries:
-            own = {**message, **message.get("irc", {})}
-            if isinstance(own.get("text"), str):
-                kept.append((names.position(epoch, offset), own))
+            found = own(message)
+            if found is not None:
+                kept.append((names.position(epoch, offset), found))
         told(dated(kept))
 
     # ------------------------------------------------ the other processes
