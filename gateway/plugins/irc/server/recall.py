@@ -127,8 +127,8 @@ def own(message: Message) -> Message | None:
 
     What was not told at its time, either, must not hide the rest from who asks.
     """
-    more = message.get("irc")
-    whole = {**message, **more} if isinstance(more, dict) else message
+    more = message.get("irc", {})
+    whole = {**message, **more} if isinstance(more, dict) else {}
     if not isinstance(whole.get("text"), str):
         return None
     try:
