@@ -167,6 +167,29 @@ def test_what_does_not_pass_is_reported(tmp_path, peer, step):
         assert post.count("reports_total") == 1
 
 
+@pytest.mark.parametrize("step", ["MAIL", "RCPT", "DATA"])
+def test_a_refusal_counts_though_the_server_is_gone(tmp_path, peer, step):
+    """Who refuses a mail for good and hangs up is not asked again; the sender is told."""
+    peer.script = {step: ["550 5.1.1 no such thing"], "RSET": ["cut"]}
+    with serving(config(tmp_path, peer)) as post:
+        post.mail()
+        post.empty()
+        assert [one["subject"] for one in peer.parsed()] == ["Undelivered mail"]
+        assert post.count("unreached_total") == 0
+
+
+def test_the_words_of_a_server_are_a_line(tmp_path, peer, caplog):
+    """What a server says stands in one line of the log, without what a terminal would obey."""
+    peer.script["RCPT"] = ["421-4.3.2 one\x1b[2J\r\n421 4.3.2 two"]
+    caplog.set_level("INFO", "gateway")
+    with serving(config(tmp_path, peer)) as post:
+        post.mail()
+        post.empty()
+    [said] = {one.getMessage() for one in caplog.records if "deferred" in one.getMessage()}
+    assert "\x1b" not in said
+    assert len(said.splitlines()) == 1
+
+
 def test_a_report_is_not_reported_on(tmp_path, peer):
     """A report that cannot be delivered is dropped, counted: it leads to no other."""
     peer.script["RCPT"] = ["550 no", "550 no"]
