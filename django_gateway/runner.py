@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import logging
 from collections.abc import Awaitable, Callable, Iterator
 from itertools import cycle
 from typing import Any, Final, NamedTuple
@@ -36,6 +37,8 @@ from gateway.core.layers.base import (
 )
 from gateway.core.layers.codec import decode
 from gateway.core.metrics import Counter, Drop, Metrics
+
+log = logging.getLogger("django.gateway")
 
 NO_ROUTE: Final = Outcome(UNROUTED)
 ONE_OK: Final = (OK,)
@@ -274,11 +277,14 @@ class Runner:
 
     def _close(self, box: Outbox, outcome: Outcome, delivery: Delivery) -> None:
         """Count, and let nothing more into the outbox."""
+        channel = delivery.channel
         box.open = False
         if box.closers is not None:
             for close in box.closers:
-                close()
-        channel = delivery.channel
+                try:
+                    close()
+                except Exception:  # its message is to be settled all the same
+                    log.exception("what a message on %s brought could not be closed", channel)
         if outcome.kind != ACCEPTED:
             box.discard()
         if box.discarded:

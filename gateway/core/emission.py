@@ -167,6 +167,8 @@ def _forget(connection: Connection, key: str) -> None:
     found = (connection.branches or {}).get(key)
     if found is None or found.flight is not None or found.queue or found.place is not None:
         return
+    if found in (connection.context.engine.flow.gathered or ()):
+        return
     if any(member is found for _, member in connection.groups or ()):
         return
     assert connection.branches is not None  # noqa: S101 - for the type checker; it was in there

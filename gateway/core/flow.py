@@ -28,6 +28,7 @@ from gateway.core.layers.edge import Edge
 from gateway.core.metrics import Drop
 from gateway.core.plugin import Refusal
 from gateway.core.room import Queue
+from gateway.core.together import leave
 
 if TYPE_CHECKING:
     from gateway.core.attached import Connection
@@ -110,6 +111,8 @@ class Flow:
     def hold(self, conversation: Conversation, entry: Entry) -> None:
         """Keep one message of a conversation until its connection is `accepted`, or lets go."""
         entry[0].emitted.value += 1
+        if self.gathered and (before := self.gathered.pop(conversation, None)) is not None:
+            leave(self, conversation, before)
         self.keep(conversation, entry)
 
     def accepted(self, connection: Connection) -> None:

@@ -143,6 +143,8 @@ class FakeEdge(Edge):
         self.announced = None if announced is None else frozenset(announced)
         self.posts: list[Post] = []
         self._unsettled: dict[int, Post] = {}
+        self._settled: dict[int, int] = {}
+        """How many messages of a post are, where that is not all."""
         self._routed = self.announced
         self.calls: list[tuple[Any, ...]] = []
         self.deliver: Callable[[list[Item]], None] = _nobody
@@ -184,12 +186,17 @@ class FakeEdge(Edge):
     # ------------------------------------------------ what a test says
 
     def settle(self, post: Post, *outcomes: Outcome) -> None:
-        """Tell the outcomes of a post's messages, from the first."""
-        self._unsettled.pop(post.receipt or 0, None)
+        """Tell the outcomes of a post's next messages, from the first on."""
+        receipt = post.receipt or 0
+        done = self._settled.pop(receipt, 0)
+        if done + len(outcomes) < len(post.messages):
+            self._settled[receipt] = done + len(outcomes)
+        else:
+            self._unsettled.pop(receipt, None)
         if len(outcomes) > 1 and all(outcome is OK for outcome in outcomes):
-            self.deliver([(HANDLED, post.receipt, 0, len(outcomes))])
+            self.deliver([(HANDLED, receipt, done, len(outcomes))])
             return
-        self.deliver([(OUTCOME, post.receipt, i, outcome) for i, outcome in enumerate(outcomes)])
+        self.deliver([(OUTCOME, receipt, i, outcome) for i, outcome in enumerate(outcomes, done)])
 
     def refuse(self, post: Post) -> None:
         """Say that a post found its channel full."""
@@ -261,7 +268,8 @@ class FakeEdge(Edge):
         self.announced = None
         unsettled, self._unsettled = self._unsettled, {}
         for post in unsettled.values():
-            self.settle(post, *[LAYER_LOST] * len(post.messages))
+            done = self._settled.get(post.receipt or 0, 0)
+            self.settle(post, *[LAYER_LOST] * (len(post.messages) - done))
         self.deliver([(DOWN,)])
 
     def come_up(self, *, rejoined: bool = False) -> None:

@@ -12,7 +12,7 @@ from gateway.core.layers.base import FAILED, OK, REJECTED, RELEASED, Outcome
 from gateway.core.layers.edge import HANDLED, OUTCOME
 from gateway.core.layers.options import LayerOptions
 from gateway.core.metrics import Drop
-from gateway.core.plugin import Accepted, Close, Emit, Peer, Refusal, Timer, Write
+from gateway.core.plugin import Accepted, Close, Emit, Forget, Peer, Refusal, Timer, Write
 
 from .toys import CONNECT, Recorder, Requests, Talks, World, talking
 
@@ -84,6 +84,32 @@ def test_a_read_that_ends_the_connection():
     world = World()
     world.connection.received([*(Emit("request", {"text": t}, t) for t in "ab"), Close()])
     assert world.texts() == [("ask.request", ["a", "b"])]
+
+
+def test_a_read_that_forgets_a_conversation():
+    """What one read says in a conversation keeps that from being forgotten by the same read."""
+    world = talking()
+    world.connection.received([Emit("receive", {"text": "a"}, "a", "k"), Forget("k")])
+    [post] = world.edge.take()
+    world.edge.reply(post.messages[0]["reply_channel"], {"text": "b"})
+    world.connection.received([Emit("receive", {"text": "c"}, "c", "k")])
+    assert world.edge.take() == []
+    world.edge.settle(post, OK)
+    assert world.wire.written == ["welcome", ("k", "b")]
+    assert [(m["text"], m["order"]) for m in world.edge.take()[0].messages] == [("c", 1)]
+
+
+def test_a_read_that_opens_and_goes_on():
+    """What one read says in a conversation behind its opening waits behind that."""
+    world = talking(accept=False)
+    world.edge.take()
+    emits = [Emit("connect", {"text": "a"}, "a", "k"), Emit("receive", {"text": "b"}, "b", "k")]
+    world.connection.received([*emits, Emit("receive", {"text": "c"}, "c", "k")])
+    [post] = world.edge.take()
+    assert [m["text"] for m in post.messages] == ["a"]
+    world.session.on_outcome["a"] = [Accepted()]
+    world.edge.settle(post, OK)
+    assert world.texts() == [("talk.receive", ["b", "c"])]
 
 
 def test_handled_together():

@@ -24,6 +24,7 @@ class Conversations(RuleBasedStateMachine):
         self.window = window
         self.emitted = dict.fromkeys(KEYS, 0)
         self.posts = []
+        self.done = {}
         self.ran = {key: [] for key in KEYS}
         self.gone = False
         self.pin = None
@@ -52,7 +53,9 @@ class Conversations(RuleBasedStateMachine):
     @rule(data=st.data())
     def settle(self, data):
         post = self.posts.pop(data.draw(st.integers(0, len(self.posts) - 1)))
-        count = len(post.messages)
+        done = self.done.pop(post.receipt, 0)
+        messages = post.messages[done:]
+        count = len(messages)
         good = data.draw(st.integers(0, count))
         outcomes = [OK] * good
         if good < count:
@@ -60,15 +63,31 @@ class Conversations(RuleBasedStateMachine):
             rest = Outcome(RELEASED) if bad == RELEASED else Outcome(FAILED, cause="skipped")
             outcomes += [Outcome(bad)] + [rest] * (count - good - 1)
             good += 1
-        for message in post.messages[: count if outcomes[-1].kind == RELEASED else good]:
+        for message in messages[: count if outcomes[-1].kind == RELEASED else good]:
             self.ran[self.key_of(message)].append(int(message["text"].partition(":")[2]))
         self.world.edge.settle(post, *outcomes)
         self.look()
 
-    @precondition(lambda self: self.posts)
+    def whole(self):
+        """Return the posts of which nothing is settled."""
+        return [post for post in self.posts if post.receipt not in self.done]
+
+    @precondition(lambda self: any(len(post.messages) > 1 for post in self.whole()))
+    @rule(data=st.data())
+    def settle_some(self, data):
+        post = data.draw(st.sampled_from([p for p in self.whole() if len(p.messages) > 1]))
+        done = self.done[post.receipt] = data.draw(st.integers(1, len(post.messages) - 1))
+        for message in post.messages[:done]:
+            self.ran[self.key_of(message)].append(int(message["text"].partition(":")[2]))
+        self.world.edge.settle(post, *[OK] * done)
+        self.look()
+
+    @precondition(lambda self: self.whole())
     @rule(data=st.data())
     def full(self, data):
-        self.world.edge.refuse(self.posts.pop(data.draw(st.integers(0, len(self.posts) - 1))))
+        post = data.draw(st.sampled_from(self.whole()))
+        self.posts.remove(post)
+        self.world.edge.refuse(post)
         self.look()
 
     @rule(seconds=st.sampled_from([0.01, 0.05, 0.3, 2.0]))
@@ -121,9 +140,11 @@ class Conversations(RuleBasedStateMachine):
                 break
             while self.posts:
                 post = self.posts.pop()
-                for message in post.messages:
+                done = self.done.pop(post.receipt, 0)
+                messages = post.messages[done:]
+                for message in messages:
                     self.ran[self.key_of(message)].append(int(message["text"].partition(":")[2]))
-                world.edge.settle(post, *[OK] * len(post.messages))
+                world.edge.settle(post, *[OK] * len(messages))
                 self.look()
             world.clock.advance(0.05)
             self.look()

@@ -12,6 +12,7 @@ from django.db import connection, connections
 from django.utils import translation
 
 from django_gateway import Channel, ConsumeLater, Group, Reject, route
+from django_gateway.channel import outbox
 from django_gateway.signals import (
     consumer_finished,
     consumer_started,
@@ -180,6 +181,33 @@ def test_consume_later(work, peer, kind):
     name = peer.new_reply_channel()
     assert peer.settled("a", {"reply_channel": name}) == ([{"text": "attempt 3"}], [OK])
     assert attempts == [1, 2, 3]
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_what_was_read_cannot_be_closed(work, peer, caplog, kind):
+    """What a consumer read is let go of once it has returned, all of it; what fails there is
+    logged, and leaves the outcome and the thread as they are.
+    """
+    closed = []
+
+    def broken():
+        closed.append("broken")
+        raise OSError(28, "No space left on device")
+
+    def consumer(message):
+        outbox.get().close_later(broken)
+        outbox.get().close_later(lambda: closed.append("whole"))
+        message.reply("hi")
+
+    async def twin(message):
+        consumer(message)
+
+    work({"a": twin if kind == "async" else consumer}, threads=1)
+    message = {"reply_channel": peer.new_reply_channel()}
+    for _ in range(2):
+        assert peer.settled("a", message) == ([{"text": "hi"}], [OK])
+    assert closed == ["broken", "whole"] * 2
+    assert [record.exc_info[0] for record in caplog.records if record.exc_info] == [OSError] * 2
 
 
 def test_the_delay_doubles():

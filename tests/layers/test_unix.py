@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from tempfile import mkdtemp
 
+from gateway.core.layers.base import OK
 from gateway.core.layers.hub import Hub, bind
 from gateway.core.layers.options import LayerOptions
 from gateway.core.layers.unix import UnixLayer
@@ -99,3 +100,35 @@ class TestUnix(LayerSuite):
 
     def mend(self):
         self.hub = HubThread(self.path, self.options, lambda: self.now)
+
+    def test_settled_on_a_loop(self):
+        """What a thread set aside and a loop settles leaves at once, though no thread waits for
+        more, and the last work is long ago.
+        """
+        sender, taker = self.join(lease=1000.0), self.join()
+        sender.send_many("x", [{}], receipt=1)
+        intake = taker.intake(["x"])
+        delivery = intake.take(self.patience)
+        wait_until(lambda: not taker._threads._minding, self.patience)
+        intake.set_aside(delivery)
+
+        async def settle():
+            await taker.asettle(delivery, [OK])
+
+        asyncio.run(settle())
+        assert self.outcomes(sender, 1) == [(1, 0, "accepted", "")]
+
+    def test_settled_twice_in_one_turn(self):
+        """What is settled again is counted, though both settlements travel as one."""
+        sender, taker = self.join(), self.join()
+        sender.send_many("x", [{}, {}], receipt=1)
+
+        async def settle():
+            delivery = await taker.atake(["x"], self.patience)
+            for _ in range(3):
+                await taker.asettle(delivery, [OK])
+            await taker.aglobal_statistics()
+
+        asyncio.run(settle())
+        assert self.outcomes(sender, 2) == [(1, n, "accepted", "") for n in range(2)]
+        self.dropped(sender, stale=1)

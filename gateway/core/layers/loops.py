@@ -391,8 +391,8 @@ class LoopEdge(Edge):
         self.available = False
         self.announced: frozenset[str] | None = None
         self.listening: list[str] = []
-        self._open: dict[int, tuple[str, int]] = {}
-        """Channel and number of messages of each post that is not settled."""
+        self._open: dict[int, tuple[int, int]] = {}
+        """Of each post that is not settled: how many messages are, of how many."""
         self._ends: dict[int, tuple[str, str, bytes]] = {}
         """Ends that the hub has not answered, by the number of their command."""
         self._begun = False
@@ -414,16 +414,13 @@ class LoopEdge(Edge):
         for item in items:
             code = item[0]
             if code == OUTCOME:
-                left = self._open.get(item[1])
-                if left is not None:
-                    if left[1] > 1:
-                        self._open[item[1]] = (left[0], left[1] - 1)
-                    else:
-                        del self._open[item[1]]
+                left = self._open.pop(item[1], None)
+                if left is not None and left[1] > item[2] + 1:
+                    self._open[item[1]] = (item[2] + 1, left[1])
             elif code == HANDLED:
                 left = self._open.pop(item[1], None)
-                if left is not None and left[1] > item[3]:
-                    self._open[item[1]] = (left[0], left[1] - item[3])
+                if left is not None and left[1] > item[2] + item[3]:
+                    self._open[item[1]] = (item[2] + item[3], left[1])
             elif code == FULL:
                 self._open.pop(item[1], None)
             elif code == ANNOUNCED:
@@ -450,8 +447,8 @@ class LoopEdge(Edge):
         self.available = False
         self.announced = None
         items: list[Item] = []
-        for receipt, (_, number) in self._open.items():
-            items += [(OUTCOME, receipt, index, LAYER_LOST) for index in range(number)]
+        for receipt, (done, number) in self._open.items():
+            items += [(OUTCOME, receipt, index, LAYER_LOST) for index in range(done, number)]
         self._client.layer.metrics.drop(Drop.LAYER_LOST, len(items), where="edge")
         self._open.clear()
         self._deliver([*items, (DOWN,)])
@@ -474,7 +471,7 @@ class LoopEdge(Edge):
                 self._client.loop.call_soon(self._deliver, items)
             return
         if receipt is not None:
-            self._open[receipt] = (channel, number)
+            self._open[receipt] = (0, number)
         self._client.say((DO_POST, 0, channel, payloads, receipt, expiry, pin))
 
     def cancel(self, receipt: int) -> None:

@@ -72,6 +72,7 @@ class Settlement(Groups):
             if sender is not None:
                 self._handled(sender, entry.receipt or 0, first, number)
             return True
+        self._drop(None, Drop.STALE, number - left)
         entry.done = first + left
         entry.channel.in_hand -= left
         del link.hand[tag]

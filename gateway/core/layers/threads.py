@@ -314,6 +314,7 @@ class ThreadClient:
         with self._mutex:
             if self._sock is not None and delivery.source is self._hand:
                 self._out.append((wire.ASIDE, 0, delivery.tag))
+                self._busy()  # nobody else may have anything to write for seconds
 
     def put_back(self, delivery: Delivery) -> None:
         """Give back what is left of a delivery that was not begun."""

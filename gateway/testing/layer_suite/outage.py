@@ -105,6 +105,20 @@ class Outage(Harness):
         worker.settle(self.taken(worker, "x"), [OK])
         server.wait(lambda: (OUTCOME, 3, 0, OK) in server.items, "the outcome")
 
+    def test_settled_in_part(self) -> None:
+        """Of a post that was settled in part only the rest is lost, by its own indexes."""
+        server, worker = self.server(), self.join()
+        server.post("x", {}, {}, {}, {}, {}, receipt=1)
+        delivery = self.taken(worker, "x")
+        self.settled(worker, delivery, OK, OK)
+        self.settled(worker, delivery, OK)
+        server.wait(lambda: len(server.news(OUTCOME)) == 3, "three outcomes")
+        self.cut()
+        server.wait(lambda: server.news(DOWN) == [(DOWN,)], "DOWN")
+        told = [(item[2], item[3]) for item in server.news(OUTCOME)]
+        assert told == [*((n, OK) for n in range(3)), (3, LOST), (4, LOST)]
+        self.mend()
+
     def test_registered_with_a_new_layer(self) -> None:
         """After UP with True the edge registers and joins again, and both count."""
         server, worker = self.server(), self.join()

@@ -282,3 +282,16 @@ def test_keep_alive():
         assert not alice.wire.ended
         net.rig.run(60)
         assert alice.wire.ended
+
+
+def test_tags_that_grow():
+    """Tags that are no UTF-8 may be too long as that: then the line is, and nobody is hurt."""
+    with Net() as net:
+        alice = net.join("alice", "#r", caps="message-tags")
+        bob = net.join("bob", "#r", caps="message-tags")
+        alice.lines()
+        for command in (b"PRIVMSG #r :hi", b"TAGMSG #r"):
+            alice.wire.send(b"@+x=" + b"\x80" * 4000 + b" " + command + b"\r\n")
+            assert alice.heard() == [":irc.gateway 417 alice :Input line was too long"]
+        alice.wire.send(b"@+x=\x80 PRIVMSG #r :hi\r\n")
+        assert [line.tags["+x"] for line in bob.lines()] == ["\u20ac"]

@@ -9,7 +9,7 @@ from email.utils import formatdate
 from typing import Final
 
 from gateway.plugins.email.client.envelope import Entry, Recipient
-from gateway.plugins.email.compose import encoded, field
+from gateway.plugins.email.compose import encoded, field, is_message_id
 
 MOST: Final = 65_536
 """Octets of a mail's header that its report has."""
@@ -42,7 +42,7 @@ def report(
         "Message-ID": message_id,
         "Auto-Submitted": "auto-replied",
     }
-    if entry.message_id.startswith("<") and entry.message_id.isascii():
+    if is_message_id(entry.message_id):
         fields["In-Reply-To"] = fields["References"] = entry.message_id
     lines = [
         field(name, "".join(c for c in value if c.isprintable())) for name, value in fields.items()

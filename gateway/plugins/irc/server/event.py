@@ -57,6 +57,9 @@ NAMES: Final = {
 
 MAX_TAGS: Final = 4094
 """Characters of the tags that somebody may have others told (message-tags)."""
+ORDINARY: Final = 300
+"""Characters of account, id and time of a line, at most, where they are ours: no tags are too long
+by them."""
 TAGGED: Final = Cap.TIME | Cap.TAGS | Cap.ACCOUNT_TAG
 """Those that decide on the tags of what is told to many."""
 
@@ -99,6 +102,8 @@ class Event:
         self.tags = tags or {}
         """Those of the client that said it."""
         self._frames: dict[int, bytes] = {}
+        if tags or len(f"{account}{id}{at}") > ORDINARY:
+            self.frame(TAGGED)  # what cannot be encoded is said now, before anybody is told
 
     def frame(self, caps: int) -> bytes:
         """Return its bytes for a client with such capabilities."""

@@ -482,7 +482,12 @@ class IrcSession(Session):
 
     def _force(self, name: str, inside: bool) -> None:
         user, channel = self.user, self.network.channel(name)
-        if user is None or user.uid not in self.network.users:
+        if user is None:  # once it is let in
+            self.entry.rooms.pop(name, None)
+            if inside:
+                self.entry.rooms[name] = None
+            return
+        if user.uid not in self.network.users:
             return
         if inside and channel not in user.channels:
             channels.enter(self, name)
