@@ -307,13 +307,18 @@ def _get_text(part: EmailMessage, errors: str = "replace") -> str:
 
 
 class _Contents(ContentManager):
-    """As Python's own, but for texts."""
+    """As Python's own, but for texts, and for types that there are not: those are bytes."""
 
     def get_content(self, msg: Any, *args: Any, **kwargs: Any) -> Any:
         """Return the content of a part."""
         if msg.get_content_maintype() == "text":
             return _get_text(msg, *args, **kwargs)
-        return raw_data_manager.get_content(msg, *args, **kwargs)
+        try:
+            return raw_data_manager.get_content(msg, *args, **kwargs)
+        except (LookupError, TypeError):
+            if msg.is_multipart():
+                raise  # it has parts instead, whatever it says
+            return msg.get_payload(decode=True) or b""
 
     def set_content(self, msg: Any, obj: Any, *args: Any, **kwargs: Any) -> Any:
         """Set it: of a reply that is made of the mail, say."""

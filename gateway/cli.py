@@ -6,7 +6,7 @@ import argparse
 import difflib
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -230,11 +230,22 @@ def _add_serving(parser: _Parser) -> None:
     )
 
 
+def _of_plugins(words: Mapping[str, str]) -> str:
+    """Return the commands that installed plugins bring, for the page of help."""
+    listed = [
+        f"  {word:<10} of the plugin {name}: see 'gateway {word}'" for word, name in words.items()
+    ]
+    return "\n".join(["commands of plugins:", *listed, "", ""]) if listed else ""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command that ``arguments`` (default: the process's) name; return the exit status."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     parser, parsers = _parser()
     if not words or words[0].startswith("-"):
+        mark = "'gateway COMMAND"
+        brought = _of_plugins(Registry().words)
+        parser.epilog = str(parser.epilog).replace(mark, brought + mark, 1)
         parser.parse_args(words or ["--help"])
         parser.error("name a command first: " + ", ".join(parsers))
     sub = parsers.get(words[0])
@@ -243,7 +254,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         name = registry.words.get(words[0], words[0])
         if name in registry.available:
             return _of_plugin(name, words[0], words[1:])
-        parser.error(f"there is no command {words[0]!r}{_closest(words[0], list(parsers))}")
+        known = [*parsers, *registry.words]
+        parser.error(f"there is no command {words[0]!r}{_closest(words[0], known)}")
     found, unknown = sub.parse_known_args(words[1:])
     if unknown:
         what = "option" if unknown[0].startswith("-") else "argument"

@@ -33,14 +33,11 @@ import random
 import ssl
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, ClassVar, Final, Protocol
 
-import msgspec
 from twisted.internet.error import ConnectionDone
 from twisted.python.failure import Failure
 
-from gateway.core import listen
 from gateway.core.arrivals import Arrived
 from gateway.core.bridge import Bridge
 from gateway.core.errors import ConfigError, RemoteProtocolError
@@ -48,6 +45,19 @@ from gateway.core.names import address, parse_address
 from gateway.core.places import Place, Places
 from gateway.core.plugin import Connection, Context, Message, Peer, ProtocolPlugin, Session
 from gateway.core.stream import StreamProtocol
+from gateway.core.target import Target, client_tls, target
+
+__all__ = [
+    "ClientPlugin",
+    "Dial",
+    "Dialer",
+    "Link",
+    "Outgoing",
+    "Target",
+    "client_tls",
+    "keep_connected",
+    "target",
+]
 
 TIMEOUT: Final = 10.0
 """Seconds for a connection to be there, where the plugin's settings say nothing: three lost
@@ -60,59 +70,6 @@ be without us, and no load for one that is down."""
 STEADY: Final = 30.0
 """Seconds after which a connection counts as a good one, so that its end is a first failure: a
 peer that takes connections and ends them at once is not to be asked twice a second."""
-
-
-class Target(msgspec.Struct, frozen=True, kw_only=True):
-    """A peer to be connected to: at ``host`` and ``port``, or at the Unix socket ``path``."""
-
-    name: str = ""
-    """What addresses, metrics and health call it; with an empty name it is the only one."""
-    host: str = ""
-    port: int = 0
-    path: str = ""
-    tls: bool = False
-    """Whether to speak TLS, and verify that the peer's certificate is good for ``host``."""
-
-    @property
-    def label(self) -> str:
-        """Its name, else where it is."""
-        return self.name or self.path or f"{self.host}:{self.port}"
-
-
-def target(text: str, setting: str = "connect", name: str = "") -> Target:
-    """Return what an endpoint string of a peer means: ``tls:host:port``, ``unix:/path``, ….
-
-    Raises ConfigError that names ``setting``.
-    """
-    found = listen.parse(text, setting)
-    if found.kind not in {"tcp", "unix"} or (found.kind == "tcp" and not found.port):
-        raise found.error("expected 'host:port', 'tls:host:port' or 'unix:/path' of a peer")
-    return Target(name=name, host=found.host, port=found.port, path=found.path, tls=found.tls)
-
-
-def client_tls(where: str, config: Any) -> ssl.SSLContext:
-    """Return what TLS is spoken with, as the settings ``where`` say.
-
-    They may have ``ca`` and ``verify`` (`ClientPlugin`), and PEM files ``certificate`` and ``key``:
-    what we show. Raises ConfigError that names the setting.
-    """
-    context = ssl.create_default_context()
-    ca, certificate = getattr(config, "ca", ""), getattr(config, "certificate", "")
-    if ca:
-        try:
-            context.load_verify_locations(Path(ca))
-        except (OSError, ssl.SSLError) as error:
-            raise ConfigError(f"{where}.ca: {ca!r}: {error}") from None
-    if certificate:
-        try:
-            # Without a password a key that has one fails, and asks nobody at a terminal.
-            context.load_cert_chain(certificate, config.key or None, password="")
-        except (OSError, ssl.SSLError) as error:
-            raise ConfigError(f"{where}.certificate: {certificate!r}: {error}") from None
-    if not getattr(config, "verify", True):
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
 
 
 class Link:

@@ -293,14 +293,14 @@ class PluginContext(plugin.Context):
 
         return tell
 
-    def gather(self, prefix: str, gathering: Gathering) -> Gathered:
+    def gather(self, prefix: str, gathering: Gathering, own: type[Session]) -> Gathered:
         """Have ``gathering`` serve the groups whose names begin with ``prefix``."""
         if not prefix.startswith(self.prefix):
             raise PluginError(
                 f"plugin {self.name!r} may not gather groups {prefix!r}, which may be somebody "
                 f"else's; take a prefix that begins with {self.prefix!r}"
             )
-        gathered = Gathered(self.engine, self, prefix, gathering)
+        gathered = Gathered(self.engine, self, prefix, gathering, own)
         self.engine.gathered.append(gathered)
         return gathered
 

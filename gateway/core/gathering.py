@@ -2,7 +2,8 @@
 
 A plugin that gathers a prefix hears all that happens in this process to groups whose names begin
 so: who becomes a member, by whatever protocol, and who is none any more; and what is said. What
-members of its own get, they get from it and not from the core.
+members of its own get, they get from it and not from the core: those are the sessions of the class
+that it names.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from gateway.core.connection import Engine
     from gateway.core.context import PluginContext
     from gateway.core.conversation import Conversation
+    from gateway.core.plugin import Session
 
 Message = dict[str, Any]
 
@@ -63,10 +65,17 @@ class Gathered:
     """What a plugin can do with the groups that it gathers. Made by `Context.gather`."""
 
     def __init__(
-        self, engine: Engine, context: PluginContext, prefix: str, gathering: Gathering
+        self,
+        engine: Engine,
+        context: PluginContext,
+        prefix: str,
+        gathering: Gathering,
+        own: type[Session],
     ) -> None:
         self.context = context
         self.prefix = prefix
+        self.own = own
+        """The class of the sessions that it serves itself."""
         self._engine = engine
         self._gathering = gathering
         self._members: dict[tuple[str, str], bytes | None] = {}
@@ -147,7 +156,7 @@ class Gathered:
 
     def _name(self, conversation: Conversation) -> str:
         owner = conversation.owner
-        own = owner.context is self.context
+        own = isinstance(owner.session, self.own)
         return owner.reply_channel if own else conversation.reply_channel
 
     def said(

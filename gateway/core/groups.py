@@ -219,7 +219,7 @@ class Groups:
             return
         for cohort in list(cohorts.values()):
             context = cohort.context
-            if gathered is not None and context is gathered.context:
+            if gathered is not None and issubclass(cohort.session_class, gathered.own):
                 continue  # they have it from their plugin
             reply, frame = cohort.read(group, payload, position)
             if reply is None:

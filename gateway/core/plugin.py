@@ -324,10 +324,11 @@ class Context(ABC):
         """
 
     @abstractmethod
-    def gather(self, prefix: str, gathering: Gathering) -> Gathered:
+    def gather(self, prefix: str, gathering: Gathering, own: type[Session]) -> Gathered:
         """Have ``gathering`` serve the groups whose names begin with ``prefix``: ``NAME.…``.
 
-        Once, at start; it ends with the plugin. Raises PluginError for another prefix.
+        Members whose session is of the class ``own`` it serves itself. Once, at start; it ends
+        with the plugin. Raises PluginError for another prefix.
         """
 
     @abstractmethod

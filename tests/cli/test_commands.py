@@ -56,7 +56,7 @@ def test_overview(capsys):
             main(arguments)
         text = capsys.readouterr().out
         assert ended.value.code == 0
-        for part in ("commands:", "examples:", "exit status:", "\n  routes "):
+        for part in ("commands:", "examples:", "exit status:", "\n  routes ", "\n  mail "):
             assert part in text
 
 
@@ -71,6 +71,7 @@ def test_version(capsys):
     ("arguments", "says"),
     [
         (["rum"], "gateway: there is no command 'rum'; did you mean run?"),
+        (["mial"], "gateway: there is no command 'mial'; did you mean mail?"),
         (["zzz"], "there is no command 'zzz'; there are run, worker, hub"),
         (["run", "--lisen", "8000"], "there is no option '--lisen'; did you mean --listen?"),
         (["run", "--lisen=8000"], "there is no option '--lisen=8000'; did you mean --listen?"),

@@ -43,6 +43,10 @@ class Plain(Session):
         return (Write(("group", reply)),)
 
 
+class Own(Plain):
+    """What the plugin serves itself."""
+
+
 class Gatherer(Requests):
     name = "gather"
 
@@ -55,11 +59,11 @@ def it():
         own = engine.context(Gatherer, NoConfig())
         other = engine.context(Requests, NoConfig())
         heard = Heard()
-        gathered = own.gather("gather.room", heard)
+        gathered = own.gather("gather.room", heard, Own)
 
-        def member(self, context):
+        def member(self, context, session=Plain):
             wire = FakeWire()
-            return context.attach(Plain(), wire, Peer()), wire
+            return context.attach(session(), wire, Peer()), wire
 
     return It()
 
@@ -70,7 +74,7 @@ def joins(it, group, connection, meta=None):
 
 def test_members_and_messages(it):
     """It hears who joins, what is said and who leaves; members of its own hear nothing else."""
-    own, own_wire = it.member(it.own)
+    own, own_wire = it.member(it.own, Own)
     other, other_wire = it.member(it.other)
     joins(it, "gather.room1", own)
     joins(it, "gather.room1", other, {"nick": "x"})
@@ -90,6 +94,14 @@ def test_members_and_messages(it):
     it.heard.told.clear()
     other.lost()
     assert it.heard.told == [("left", "gather.room1", other.reply_channel)]
+
+
+def test_other_sessions_of_its_own(it):
+    """A session of the plugin that is of another class hears what is said from the core."""
+    one, wire = it.member(it.own)
+    joins(it, "gather.room1", one)
+    it.edge.group_message("gather.room1", {"text": "hi"})
+    assert wire.written == [("group", {"text": "hi"})]
 
 
 def test_its_own_do_not_come_back(it):
@@ -129,4 +141,4 @@ def test_processes_that_end(it):
 def test_only_its_own_groups(it):
     """A plugin gathers groups that begin with its name, and no others."""
     with pytest.raises(PluginError, match="begins with"):
-        it.own.gather("ask.", it.heard)
+        it.own.gather("ask.", it.heard, Own)

@@ -93,7 +93,7 @@ def test_the_supervisor_starts_without_what_it_does_not_need(project):
     code = (
         "import sys\n"
         "from gateway.core import commands\n"
-        "started = commands.boot(commands.Options(plugins='http,longpoll,mqtt,sse,websocket'))\n"
+        "started = commands.boot(commands.Options(plugins='email,http,longpoll,mqtt,sse,websocket'))\n"
         "assert started.application is not None\n"
         "heavy = {'twisted', 'OpenSSL', 'autobahn.websocket', 'django.db.models', 'django.http'}\n"
         "print(sorted(heavy & sys.modules.keys()))"

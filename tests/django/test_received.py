@@ -91,6 +91,18 @@ def test_never_raises(name):
         message.mail.close()
 
 
+@pytest.mark.parametrize("kind", ["multipart/mixed", "foo/bar", "mess*age/x"])
+def test_a_type_that_is_none(kind):
+    """What a part holds can be had, whatever its type is called; of one that has parts that is an error."""
+    message = received(f"Content-Type: {kind}\n\nabc\n".encode())
+    assert bytes(message.email.get_content()) == b"abc\n"
+    message.mail.close()
+    message = received(b"Content-Type: multipart/mixed; boundary=b\n\n--b\n\nabc\n--b--\n")
+    with pytest.raises(KeyError):
+        message.email.get_content()
+    message.mail.close()
+
+
 @pytest.mark.parametrize(
     ("charset", "raw", "text"),
     [

@@ -80,7 +80,9 @@ def _domain(domain: str, what: str, text: str) -> str:
         found = domain.rstrip(".").encode("idna").decode("ascii").lower()
     except UnicodeError:
         found = ""
-    if not found or not all(map(_LABEL.fullmatch, found.split("."))):
+    labels = found.split(".")
+    # RFC 3696, section 2: the last is not of digits alone, so that no address looks like a domain.
+    if not all(map(_LABEL.fullmatch, labels)) or labels[-1].isdigit():
         raise LocalProtocolError(f"{what} has no domain after its @: {text[:80]!r}")
     return found
 

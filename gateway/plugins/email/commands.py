@@ -33,7 +33,7 @@ def list_(arguments: list[str], config: Outgoing) -> int:
     for name in _named(spool, found.id):
         entry = spool.read(name)
         if entry is None:
-            status = _missing(spool, name)
+            status = max(status, _missing(spool, name, found.id))
         else:
             entries.append(entry)
     now = time.time()
@@ -56,7 +56,7 @@ def retry(arguments: list[str], config: Outgoing) -> int:
     for name in _named(spool, found.id):
         claim = spool.claim(name)
         if claim is None:
-            status = _missing(spool, name)
+            status = max(status, _missing(spool, name, found.id))
             continue
         try:
             for one in claim.entry.waiting():
@@ -82,7 +82,7 @@ def drop(arguments: list[str], config: Outgoing) -> int:
     for name in _named(spool, found.id):
         claim = spool.claim(name)
         if claim is None:
-            status = _missing(spool, name)
+            status = max(status, _missing(spool, name, found.id or spool.knows(name)))
             continue
         try:
             spool.remove(claim.entry)
@@ -122,8 +122,13 @@ def _named(spool: Spool, names: Sequence[str]) -> Iterator[str]:
     return iter(names or sorted(spool.names()))
 
 
-def _missing(spool: Spool, name: str) -> int:
-    """Say why there is nothing to be done with a mail; return the exit status."""
+def _missing(spool: Spool, name: str, named: object) -> int:
+    """Say why there is nothing to be done with a mail; return the exit status.
+
+    Nothing is wrong with one that nobody ``named`` and that is delivered meanwhile.
+    """
+    if not named:
+        return OK
     if spool.knows(name):
         sys.stderr.write(f"{name}: it is being delivered right now; try again in a moment\n")
     else:

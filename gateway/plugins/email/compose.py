@@ -26,6 +26,8 @@ LINE: Final = 78
 """Octets of a line of a header, where it can be broken (RFC 5322, section 2.1.1)."""
 LONGEST_LINE: Final = 998
 """Octets of any line (as above)."""
+LONGEST_ID: Final = LONGEST_LINE - 20
+"""Octets of a Message-ID, so that it fits into a line behind ``In-Reply-To:``."""
 MOST_REFERENCES: Final = 20
 """Message-IDs that an answer names of its thread: the first, and the latest."""
 
@@ -84,7 +86,7 @@ def compose(
         "Date": formatdate(now),
         "Message-ID": message_id,
     }
-    if thread is not None and _MESSAGE_ID.fullmatch(thread.message_id):
+    if thread is not None and is_message_id(thread.message_id):
         fields["In-Reply-To"] = thread.message_id
         fields["References"] = references(thread)
     if auto:
@@ -101,6 +103,11 @@ def new_message_id(domain: str) -> str:
     return f"<{secrets.token_hex(12)}.gateway@{domain}>"
 
 
+def is_message_id(text: str) -> bool:
+    """Return whether a text can stand as a Message-ID in other headers, with its brackets."""
+    return len(text) <= LONGEST_ID and _MESSAGE_ID.fullmatch(text) is not None
+
+
 def answered(subject: str) -> str:
     """Return the subject of an answer.
 
@@ -114,7 +121,7 @@ def answered(subject: str) -> str:
 def references(thread: Thread) -> str:
     """Return what an answer's References say (RFC 5322, section 3.6.4)."""
     found = _MESSAGE_ID.findall(thread.references)
-    found = [one for one in found if one != thread.message_id and len(one) <= LONGEST_LINE - 20]
+    found = [one for one in found if one != thread.message_id and len(one) <= LONGEST_ID]
     return " ".join([*found[:1], *found[1:][-MOST_REFERENCES:], thread.message_id])
 
 

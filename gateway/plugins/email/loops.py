@@ -100,6 +100,10 @@ class Answered:
             self._known.popitem(last=False)
         return True
 
+    def discard(self, message_id: str) -> None:
+        """Note that one is not answered after all."""
+        self._known.pop(message_id, None)
+
 
 def _plain(address: str) -> str:
     """Return an address without a tag (``user+tag``), in lower case, to compare by."""

@@ -95,7 +95,10 @@ def parse(
         head, _, rest = data.partition(b" ")
         if len(head) + 1 > max_tags:
             raise LineTooLong(f"tags of over {max_tags} bytes")
-        tags = _tags(decode(head[1:]))
+        shown = decode(head[1:])
+        if not shown.isascii() and len(shown.encode()) + 2 > max_tags:
+            raise LineTooLong(f"tags of over {max_tags} bytes, as UTF-8")
+        tags = _tags(shown)
     else:
         rest = data
     if len(rest) + 2 > max_rest:
@@ -264,17 +267,20 @@ def split_text(text: str, budget: int) -> list[str]:
     if budget < 4:
         raise ValueError(f"{budget} bytes are less than a character may take")
     pieces = []
-    while len(text) > budget or len(text.encode()) > budget:
-        end = len(text.encode()[:budget].decode(errors="ignore"))
-        space = text.rfind(" ", end >> 1, end + 1)
+    at, size = 0, len(text)
+    # At each piece no more is looked at than it can have: a long text costs what its length says.
+    while size - at > budget or len(text[at:].encode()) > budget:
+        window = text[at : at + budget + 1]
+        end = len(window.encode()[:budget].decode(errors="ignore"))
+        space = window.rfind(" ", end >> 1, end + 1)
         if space > 0:
-            pieces.append(text[:space])
-            text = text[space + 1 :]
+            pieces.append(window[:space])
+            at += space + 1
         else:
-            end = _seam(text, end)
-            pieces.append(text[:end])
-            text = text[end:]
-    return [*pieces, text] if text or not pieces else pieces
+            end = _seam(window, end)
+            pieces.append(window[:end])
+            at += end
+    return [*pieces, text[at:]] if at < size or not pieces else pieces
 
 
 def _seam(text: str, end: int) -> int:

@@ -8,12 +8,14 @@ from typing import Any, ClassVar, Protocol
 from weakref import WeakKeyDictionary
 
 from gateway.core.arrivals import Arrived
-from gateway.core.plugin import Context, LayerOptions, ProtocolPlugin
+from gateway.core.errors import ConfigError
+from gateway.core.plugin import Context, LayerOptions, Message, ProtocolPlugin
 from gateway.core.web import Claim
 from gateway.plugins.irc import messages
 from gateway.plugins.irc.client.check import check as check_networks
 from gateway.plugins.irc.client.check import warnings as network_warnings
 from gateway.plugins.irc.config import IrcConfig
+from gateway.plugins.irc.places import SAY, destination
 from gateway.plugins.irc.server.service import Server
 
 
@@ -36,7 +38,7 @@ class IrcPlugin(ProtocolPlugin):
     name: ClassVar[str] = "irc"
     Config = IrcConfig
     messages = messages
-    reads: ClassVar[tuple[str, ...]] = ("irc.say", "irc.say!")
+    reads: ClassVar[tuple[str, ...]] = (SAY, f"{SAY}!")
 
     def __init__(self, config: IrcConfig, context: Context) -> None:
         super().__init__(config, context)
@@ -47,12 +49,18 @@ class IrcPlugin(ProtocolPlugin):
         if config.networks:
             from gateway.plugins.irc.client.role import ClientRole  # noqa: PLC0415 - only then
 
-            self._roles["client"] = ClientRole(config.networks, context)
+            own = self._address if config.listen else None
+            self._roles["client"] = ClientRole(config.networks, context, own)
 
     @classmethod
     def check(cls, config: IrcConfig, layer: LayerOptions) -> None:  # noqa: ARG003 - it fits any
         """Raise ConfigError where the settings do not fit each other."""
         check_networks(config.networks)
+        if config.listen and config.network in config.networks:
+            raise ConfigError(
+                f"irc.network is {config.network!r}, and [irc.networks.{config.network}] is "
+                "another: an address (irc.say!NETWORK.TARGET) could mean either; rename one"
+            )
 
     @classmethod
     def warnings(cls, config: IrcConfig) -> Iterable[str]:
@@ -63,6 +71,25 @@ class IrcPlugin(ProtocolPlugin):
         """Start the roles that the settings name."""
         for role in self._roles.values():
             await role.start()
+        if "client" not in self._roles:
+            self.context.listen(SAY, self._say)
+            self.context.listen(f"{SAY}!", self._say)
+
+    def _say(self, channel: str, message: Message) -> None:
+        """Say what was sent to ``irc.say``, or to an address, where no networks are joined."""
+        network, target = destination(channel, message)
+        if not self._address(network, target, channel, message):
+            self.context.log.warning("%s: there is no network %r here", channel, network)
+            self.context.undelivered(channel, message)
+
+    def _address(
+        self, network: str | None, target: str | None, channel: str, message: Message
+    ) -> bool:
+        """Have the own network say it; return whether it is for that."""
+        if network != self.config.network:
+            return False
+        self._server.address(channel, target, message)
+        return True
 
     def serve(self, arrived: Arrived) -> asyncio.Protocol:
         """Return the protocol of a client's connection that is there, whoever accepted it."""

@@ -12,6 +12,7 @@ from gateway.core.errors import ConfigError, PluginError
 from gateway.core.plugin import Context, LayerOptions, Message, ProtocolPlugin
 from gateway.core.web import Claim
 from gateway.plugins.mqtt import messages
+from gateway.plugins.mqtt.client.check import check as check_brokers
 from gateway.plugins.mqtt.config import MqttConfig
 from gateway.plugins.mqtt.server.service import Server
 
@@ -58,10 +59,7 @@ class MqttPlugin(ProtocolPlugin):
     @classmethod
     def check(cls, config: MqttConfig, layer: LayerOptions) -> None:
         """Raise ConfigError where the settings do not fit each other, or those of the layer."""
-        if config.brokers or config.default:
-            from gateway.plugins.mqtt.client import check  # noqa: PLC0415 - takes Twisted
-
-            check.check(config)
+        check_brokers(config)
         if config.max_packet + ENVELOPE > layer.message_bytes:
             raise ConfigError(
                 f"mqtt.max_packet is {config.max_packet}, and the layer lets "

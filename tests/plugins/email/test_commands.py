@@ -110,6 +110,8 @@ def test_relaying(settings: dict[str, object]) -> None:
     with site(("receive", "recipient", "authenticate"), max_errors=99, **settings) as served:
         client = served.client()
         if "plain_auth" in settings:
+            # A name with a line break in it.
+            assert client.ask("AUTH PLAIN AGEKYgBzZWNyZXQ=").startswith("501 5.5.2 No name")
             assert client.ask("AUTH PLAIN AGFubgBzZWNyZXQ=") == "235 2.7.0 OK"
         client.ask("MAIL FROM:<root@localhost>")
         for relay in RELAYS:
@@ -151,6 +153,9 @@ DIALOGUE = [
     ("MAIL FROM:<jörg@b.example> SMTPUTF8 BODY=8BITMIME SIZE=7", "250 2.1.0 OK"),
     ("MAIL FROM:<a@b.example>", "503 5.5.1 There is a mail already; RSET drops it"),
     ("RCPT TO:<jörg@localhost>", "250 2.1.5 OK"),
+    ("RCPT TO:<a\u0085b@localhost>", "501 5.1.3 An address has this form: <user@domain>"),
+    ('RCPT TO:<"a\u2028b"@localhost>', "501 5.1.3 An address has this form: <user@domain>"),
+    ("RCPT TO:<a@\u0085localhost>", "501 5.1.3 An address has this form: <user@domain>"),
     ("RCPT TO:<x@localhost> NOTIFY=NEVER", "555 5.5.4 NOTIFY is not known"),
     ("DATA now", "501 5.5.4 Syntax: DATA"),
     ("RSET", "250 2.0.0 OK"),

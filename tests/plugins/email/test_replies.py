@@ -50,6 +50,7 @@ def test_a_thread() -> None:
         assert served.client().mail(mail, "Support+7@localhost").startswith("250")
         [(envelope, sent)] = served.box.sent
         assert (envelope.mail_from, envelope.rcpt_to) == ("", ("ann@example.org",))
+        assert envelope.author == "Support+7@localhost"
         assert (sent["from"], sent["to"]) == ("Support+7@localhost", "ann@example.org")
         assert (sent["subject"], sent["in-reply-to"]) == ("Re: hi", "<1@example.org>")
         assert sent["references"] == "<0@example.org> <1@example.org>"
@@ -70,6 +71,19 @@ def test_not_spooled() -> None:
         served.box.fails = Refused("the disk of the spool is full", 452, "full", fault=True)
         client = served.client()
         assert client.mail() == "451 4.3.0 It could not be handled now; try again later"
+        served.box.fails = None
+        assert client.mail().startswith("250")
+        assert len(served.box.sent) == 1
+
+
+def test_after_a_reply_that_cannot_be() -> None:
+    """A reply that is invalid does not stand in the way of the next one to the same mail."""
+    with site(**HERE) as served:
+        served.replies = lambda _: ({"text": "a", "attachments": [["x", "none", b""]]},)
+        assert served.client().mail().startswith("250")
+        reply_to(served, text="b")
+        served.rig.run(0.1)
+        assert len(served.box.sent) == 1
 
 
 @pytest.mark.parametrize(

@@ -330,3 +330,28 @@ def test_quit():
         assert [one for one in bob.heard() if "QUIT" in one] == [
             ":dave!~dave@irc.gateway QUIT :Ping timeout: 40 seconds"
         ]
+
+
+def test_long_modes():
+    """Changes that are too long for a line, with their source, are told in several."""
+    with Net() as net:
+        nick = "al" + "x" * 28
+        alice, bob = net.join(nick, "#r"), net.join("bob", "#r")
+        alice.lines()
+        alice.say("MODE #r +" + "n-n+" * 100 + "v bob")
+        masks = [f"{number}" * 79 + "!" for number in range(6)]
+        alice.say("MODE #r +bbbbbb " + " ".join(masks))
+        for heard in (alice.heard(), bob.heard()):
+            assert all(len(line) <= 510 for line in heard)
+            assert any(line.endswith("v bob") for line in heard)
+            assert sum(line.count("!*@*") for line in heard) == 6
+        assert alice.asks("MODE #r b")[-1] == "368 #r :End of channel ban list"
+
+
+def test_invited_once():
+    """An invitation is for who was invited, and not for who has its nick next."""
+    with Net() as net:
+        alice, bob = net.join("alice", "#r"), net.join("bob")
+        alice.say("MODE #r +i", "INVITE bob #r")
+        bob.say("QUIT")
+        assert net.join("bob").asks("JOIN #r") == ["473 #r :Cannot join channel (+i)"]

@@ -149,7 +149,15 @@ def test_split():
         bob.nick, bob.home = "bob", name
         changes = [
             bob.introduced(),
-            {"do": "join", "uid": bob.uid, "channel": "#r", "status": "", "modes": {}, "at": 1.0},
+            {
+                "do": "join",
+                "uid": bob.uid,
+                "channel": "#r",
+                "first": False,
+                "status": "",
+                "modes": {},
+                "at": 1.0,
+            },
         ]
         for message in ({"hello": name}, {"from": name, "changes": changes}):
             one.call(edge.group_send, "irc.gateways", encode(message))

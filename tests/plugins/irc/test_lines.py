@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -206,6 +208,19 @@ def test_split(text, budget):
 def test_split_where(text, budget, pieces):
     """A text is cut at a space, or between what is seen as one character."""
     assert split_text(text, budget) == pieces
+
+
+def test_split_long():
+    """A long text costs what its length says, and not its square."""
+
+    def cost(words: int) -> float:
+        text = "wörd " * words
+        begun = time.process_time()
+        split_text(text, 400)
+        return time.process_time() - begun
+
+    least = [min(cost(words) for _ in range(3)) for words in (5_000, 200_000)]
+    assert least[1] < 160 * least[0]
 
 
 def test_folding():

@@ -64,6 +64,7 @@ def test_nick_of_two_that_wait():
         one = net.client().say("NICK al", "USER a 0 * :A")
         two = net.client().say("NICK al", "USER b 0 * :B")
         assert two.heard() == [":irc.gateway 433 * al :Nickname is already in use"]
+        assert len(net.rig.plugin._server.pending) == 1
         two.say("NICK bo")
         net.settle()
         assert one.lines()[0].params[0] == "al"
@@ -216,6 +217,7 @@ def test_sasl_plain():
         (b64("other\0al\0x"), "904"),
         (b64("\0a b\0x"), "904"),
         (b64("\0a\r\nQUIT\0x"), "904"),
+        (b64("\0" + "é" * 51 + "\0x"), "904"),
         ("a" * 401, "905"),
     ],
 )

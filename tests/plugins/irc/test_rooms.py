@@ -125,7 +125,7 @@ def test_other_groups(net):
     web.add(page, "carla", "irc._23Upper")
     assert not net.network.channels
     with pytest.raises(PluginError, match=r"begins with 'irc\.'"):
-        net.rig.context.gather("page.", None)
+        net.rig.context.gather("page.", None, Page)
 
 
 def test_names():
@@ -151,3 +151,94 @@ def test_layer_away(net):
     assert heard[-1] == ":alice!~alice@irc.gateway PRIVMSG #room :again"
     members = net.rig.worker.group_members(ROOM)
     assert sorted(meta["nick"] for meta in members.values()) == ["alice", "bob"]
+
+
+def test_nobody_speaks_as_a_client(net):
+    """A page that calls itself as a client does, is seen and heard as the guest that it is."""
+    alice, bob, web = net.join("alice", "#room"), net.join("bob", "#room"), Web(net)
+    pages = [web.page(), web.page()]
+    for page in pages:
+        web.add(page, "bob")
+    alice.lines()
+    for name in ("bob", "bob!~bob@irc.gateway", "x y"):
+        net.rig.worker.send_group(ROOM, {"text": "hi", "irc": {"nick": name}})
+    assert alice.heard() == [
+        ":bob_2!page@guest PRIVMSG #room :hi",
+        ":bob__bob_irc_gateway!bob__bob_irc_gateway@irc.gateway PRIVMSG #room :hi",
+        ":x_y!x_y@irc.gateway PRIVMSG #room :hi",
+    ]
+    pages[0].leave()
+    net.rig.worker.send_group(ROOM, {"text": "hi", "irc": {"nick": "bob"}})
+    assert alice.heard()[1:] == [":bob_3!page@guest PRIVMSG #room :hi"]
+    pages[1].leave()
+    bob.say("PRIVMSG #room :me")
+    assert alice.heard()[1:] == [":bob!~bob@irc.gateway PRIVMSG #room :me"]
+
+
+def test_another_name(net):
+    """A guest that gives another name has another nick, even if the old one begins with it."""
+    alice, web = net.join("alice", "#room"), Web(net)
+    page = web.page()
+    web.add(page, "carla")
+    web.add(page, "carl")
+    web.add(page, "carl")
+    assert alice.heard()[1:] == [":carla!page@guest NICK carl"]
+    net.rig.worker.send_group(ROOM, {"text": "hi", "irc": {"nick": "carl"}})
+    assert alice.heard() == [":carl!page@guest PRIVMSG #room :hi"]
+
+
+def test_guest_yields():
+    """A guest that took the nick of a client which was about to be let in, has another one."""
+    with Net("connect") as net:
+        alice, web = net.client().say("NICK al", "USER a 0 * :A"), Web(net)
+        asked = net.rig.hear_any()
+        web.add(web.page(), "al")
+        asked.settle()
+        assert alice.heard()[0].startswith(":irc.gateway 001 al ")
+        alice.say("JOIN #room")
+        assert alice.asks("NAMES #room")[0] == "353 = #room :al_2 al"
+        assert not net.network.doubles
+
+
+def test_added_before_it_is_let_in():
+    """A client whom the consumer of its connect adds to a channel's group, is in it at once."""
+    with Net("connect") as net:
+        clients = [net.client() for _ in range(2)]
+        for number, client in enumerate(clients):
+            client.say(f"NICK al{number}", "USER a 0 * :A")
+            asked = net.rig.hear_any()
+            for group in (ROOM, channel_group("#left")):
+                net.rig.worker.group_add(group, asked.message["reply_channel"], {"nick": "zed"})
+            net.rig.worker.group_discard(channel_group("#left"), asked.message["reply_channel"])
+            net.rig.run()
+            asked.settle()
+            heard = client.heard()
+            assert heard[0].startswith(f":irc.gateway 001 al{number} ")
+            assert heard[-1] == f":irc.gateway 366 al{number} #room :End of NAMES list"
+        assert clients[0].heard() == [":al1!~a@irc.gateway JOIN #room"]
+        assert list(net.network.channels) == ["#room"]
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        {"tags": {"+x": "\0"}},
+        {"tags": {"+x": "\u00e9" * 4090}},
+        {"id": "x" * 9000},
+        {"time": "x" * 9000},
+        {"account": "a\r\nb"},
+        {"mask": ""},
+        {"mask": "x" * 201},
+    ],
+)
+def test_all_or_nobody(net, own):
+    """What cannot be told to everybody in the room, nobody is told."""
+    caps = ["", "message-tags server-time account-tag", ""]
+    clients = [net.join(f"c{number}", "#room", caps=caps[number]) for number in range(3)]
+    for client in clients:
+        client.lines()
+    net.rig.worker.send_group(ROOM, {"text": "hi", "irc": own})
+    assert [client.heard() for client in clients] == [[], [], []]
+    assert net.rig.metrics.dropped()["invalid"] == 1
+    net.rig.worker.send_group(ROOM, {"text": "hi"})
+    assert all(client.heard() for client in clients)

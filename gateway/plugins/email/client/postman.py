@@ -25,7 +25,6 @@ from gateway.plugins.email.client.envelope import (
     GIVEN_UP,
     WAITING,
     Entry,
-    Envelope,
     Recipient,
     Refused,
     packed,
@@ -33,9 +32,10 @@ from gateway.plugins.email.client.envelope import (
 from gateway.plugins.email.client.mx import NoRoute
 from gateway.plugins.email.client.outbox import Outbox
 from gateway.plugins.email.client.queue import Lane, Part, Queue
-from gateway.plugins.email.client.reports import MOST, report
+from gateway.plugins.email.client.reports import MOST, enveloped, report
 from gateway.plugins.email.client.routes import Routes
-from gateway.plugins.email.client.spool import Claim, Spool, read_head
+from gateway.plugins.email.client.shared import Shared
+from gateway.plugins.email.client.spool import Spool, read_head
 
 LOOK: Final = 1.0
 """Seconds between two looks at the spool, and at whether another process delivers."""
@@ -46,16 +46,6 @@ CLEAR: Final = 600.0
 """Seconds between two looks for what processes have left that died."""
 AGAIN: Final = 60.0
 """Seconds until what went wrong here, and not at a server, is tried again."""
-
-
-class Shared:
-    """A claimed mail, which the parts of it that are tried at once share."""
-
-    def __init__(self, claim: Claim) -> None:
-        self.claim = claim
-        self.users = 0
-        self.lock = asyncio.Lock()
-        """Around what changes its entry, and the envelope on disk."""
 
 
 class Postman:
@@ -130,6 +120,9 @@ class Postman:
             except OSError as error:
                 self._context.log.error("the spool cannot be read: %s", error)  # noqa: TRY400 - the reason is all there is to tell
                 seen = None
+            except Exception:
+                self._context.log.exception("a mistake of the gateway in reading the spool")
+                seen = None
             now = time.time()
             if self._delivery.enabled:
                 for lane in self._queue.begin(now):
@@ -188,8 +181,10 @@ class Postman:
     # ------------------------------------------------ what is in the spool
 
     def _put(self, entry: Entry) -> None:
+        # What was written down by a clock that ran ahead does not wait for years.
+        latest = time.time() + self._delivery.retry_longest
         parts = {
-            where: min(one.due for one in recipients)
+            where: min(latest, *(one.due for one in recipients))
             for where, recipients in parted(entry, self._config.smarthosts).items()
         }
         self._queue.put(entry.id, parts, entry.created)
@@ -205,10 +200,9 @@ class Postman:
             if name in self._claims or self._stamps.get(name, -1) == stamp:
                 continue
             known = self._stamps.get(name, -1)
+            # None: it is our own, as it was spooled.
+            entry = None if known is None else await self._outbox.run(self._spool.read, name)
             self._stamps[name] = stamp
-            if known is None:
-                continue  # it is our own, as it was spooled
-            entry = await self._outbox.run(self._spool.read, name)
             if entry is None or name in self._claims:
                 continue
             self._put(entry)
@@ -269,6 +263,8 @@ class Postman:
                     await dialogue.close()
             finally:
                 self._queue.ended(lane)
+                if self._queue[lane.destination] is None:
+                    self._troubles.pop(lane.destination, None)
                 self._wake.set()
 
     def _may_go_on(self, dialogue: Dialogue, sent: int) -> bool:
@@ -327,7 +323,11 @@ class Postman:
         )
         await self._judge(lane, part, verdict)
         for overdue in self._queue.overdue(lane, now - self._delivery.max_age):
-            await self._judge(lane, overdue, verdict)
+            try:
+                await self._judge(lane, overdue, verdict)
+            finally:
+                if overdue.in_hand:
+                    self._queue.again(overdue, now + AGAIN)
 
     async def _judge(self, lane: Lane, part: Part, verdict: Verdict) -> None:
         """Have all recipients of a part be told the same, without a connection."""
@@ -508,9 +508,7 @@ class Postman:
             message_id=f"<{name}@{self._hostname}>",
             delayed_until=until,
         )
-        envelope = Envelope(
-            mail_from="", rcpt_to=(entry.mail_from,), subject="(report)", id=name, bounces=False
-        )
+        envelope = enveloped(entry, name, self._hostname)
         await self._outbox.submit(envelope, content, forced=True)
 
     # ------------------------------------------------ what could not be done before
@@ -523,6 +521,8 @@ class Postman:
             del self._unreported[name]
             shared = await self._claim(name)
             if shared is None:
+                if await self._outbox.run(self._spool.knows, name):
+                    self._unreported[name] = now + AGAIN  # somebody looks at it
                 continue
             try:
                 async with shared.lock:

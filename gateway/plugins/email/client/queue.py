@@ -225,13 +225,17 @@ class Queue:
         lane.reason = reason
         return lane.blocked
 
+    def __getitem__(self, destination: Destination) -> Lane | None:
+        """Return what goes to a destination; None: nothing does."""
+        return self._lanes.get(destination)
+
     def ended(self, lane: Lane) -> None:
         """Note that a connection, or the attempt at one, is over."""
         lane.active -= 1
         self.active -= 1
         if lane.first() is not None:
             self._alarm(lane)
-        elif not lane.active and not lane.failures:
+        elif not lane.active:
             self._lanes.pop(lane.destination, None)
 
     def hurry(self, name: str) -> None:
@@ -242,10 +246,8 @@ class Queue:
                 lane.blocked = 0.0
                 self._alarm(lane)
 
-    def overdue(self, lane: Lane, before: float) -> list[Part]:
-        """Take the parts of a lane that are of a mail from ``before`` then: they are given up."""
-        return [
-            self._taken(part)
-            for _, place, part in list(lane.heap)
-            if part.place == place and part.created < before
-        ]
+    def overdue(self, lane: Lane, before: float) -> Iterator[Part]:
+        """Take, one by one, the parts of a lane that are of a mail from ``before`` then."""
+        for _, place, part in list(lane.heap):
+            if part.place == place and part.created < before:
+                yield self._taken(part)

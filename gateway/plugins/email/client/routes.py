@@ -9,8 +9,8 @@ from pathlib import Path
 
 import msgspec
 
-from gateway.core.client import target
 from gateway.core.errors import ConfigError
+from gateway.core.target import target
 from gateway.plugins.email.client.config import Outgoing, Smarthost, TlsPolicy
 from gateway.plugins.email.client.destinations import Destination, is_public
 from gateway.plugins.email.client.mx import NoRoute, Resolver

@@ -17,6 +17,7 @@ system takes back from a process that dies.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import logging
 import os
@@ -36,6 +37,8 @@ BLOCK: Final = 256 * 1024
 """Octets read at once: what a connection's buffers take."""
 FRESH: Final = 5.0
 """Seconds for which it is believed how full the spool is, beside what this process did to it."""
+FOR_GOOD: Final = frozenset((errno.EACCES, errno.EPERM, errno.EISDIR, errno.ELOOP))
+"""What will not go by itself: what stands there is none of ours."""
 STALE: Final = 60.0
 """Seconds after which what is below ``tmp``, and not locked, is nobody's: a file is locked, and an
 envelope renamed, within milliseconds of its beginning."""
@@ -55,6 +58,8 @@ class Spool:
         self._messages = 0
         self._bytes = 0
         self._made = False
+        self._hindrance = ""
+        """Why nobody could begin to deliver."""
         if directory.exists():
             self._check()
         else:
@@ -162,7 +167,8 @@ class Spool:
     def read(self, name: str) -> Entry | None:
         """Return an envelope; None where there is none, or none that can be read.
 
-        What is damaged is set aside, and told.
+        What is damaged is set aside, and told. Raises OSError where the system cannot just now:
+        there are too many open files, no memory.
         """
         if ID.fullmatch(name) is None:
             return None
@@ -175,6 +181,8 @@ class Spool:
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
+            if isinstance(error, OSError) and error.errno not in FOR_GOOD:
+                raise
             if not self.knows(name):
                 return None  # it was removed meanwhile
             log.error("the spooled mail %s cannot be read and is set aside: %s", name, error)  # noqa: TRY400 - the reason is all there is to tell
@@ -200,6 +208,10 @@ class Spool:
         try:
             # What stands in the envelope counts as it is now: somebody else may have had it.
             entry = self.read(name) if locked(descriptor) else None
+            if entry is not None and os.fstat(descriptor).st_size != entry.size:
+                log.error("the spooled mail %s is cut off and is set aside", name)
+                self._set_aside(name)
+                entry = None
         finally:
             if entry is None:
                 os.close(descriptor)
@@ -256,18 +268,26 @@ class Spool:
     def deliverer(self) -> int | None:
         """Become the one process that delivers; return what holds that.
 
-        None: another one does, or there is nothing to deliver yet. Does not block.
+        None: another one does, there is nothing to deliver yet, or it cannot be just now, which
+        is told. Does not block.
         """
         if not self.is_there:
             return None
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
-        descriptor = os.open(self.directory / "deliverer", flags, 0o600)
-        if locked(descriptor):
+        try:
+            descriptor = os.open(self.directory / "deliverer", flags, 0o600)
+        except OSError as error:
+            if self._hindrance != str(error):
+                log.error("nothing is delivered from the spool: %s", error)  # noqa: TRY400 - as above
+                self._hindrance = str(error)
+            return None
+        if not locked(descriptor):
+            os.close(descriptor)
+            return None
+        with suppress(OSError):  # the number is for people: a full disk need not take it
             os.ftruncate(descriptor, 0)
             os.write(descriptor, b"%d\n" % os.getpid())
-            return descriptor
-        os.close(descriptor)
-        return None
+        return descriptor
 
     def is_delivered(self) -> bool:
         """Whether a process delivers from here."""
@@ -333,9 +353,10 @@ class Draft:
         """Have it not, if it is not in the queue. Idempotent."""
         if self._descriptor < 0:
             return
-        for path in (self._path, self._path.with_suffix(".json")):
-            path.unlink(missing_ok=True)
-        (self._spool.queue / self._path.name).unlink(missing_ok=True)
+        # The envelope first, as in `Spool.remove`: it may be there, where the last flush failed.
+        for name in (self._path.with_suffix(".json").name, self._path.name):
+            for directory in (self._path.parent, self._spool.queue):
+                (directory / name).unlink(missing_ok=True)
         os.close(self._descriptor)
         self._descriptor = -1
 

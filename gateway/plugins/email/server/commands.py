@@ -26,9 +26,12 @@ MOST_DOMAIN: Final = 255
 """Bytes of a domain (section 4.5.3.1.2)."""
 
 _HELLO: Final = re.compile(r"[A-Za-z0-9._:\[\]-]{1,255}").fullmatch
-_LOCAL: Final = r"[^\x00-\x20\x7f\"(),:;<>@\[\]\\]+"
-_QUOTED: Final = r"\"(?:[^\x00-\x1f\x7f\"\\]|\\[\x20-\x7e])*\""
-_LABEL: Final = r"[A-Za-z0-9_\u0080-\U0010ffff](?:[A-Za-z0-9_\u0080-\U0010ffff-]*)"
+# Beyond ASCII there are controls, too, and line breaks: RFC 5198, section 2, has none of them.
+_UNSEEN: Final = r"\x7f-\x9f\u2028\u2029"
+_LOCAL: Final = rf"[^\x00-\x20{_UNSEEN}\"(),:;<>@\[\]\\]+"
+_QUOTED: Final = rf"\"(?:[^\x00-\x1f{_UNSEEN}\"\\]|\\[\x20-\x7e])*\""
+_LETTER: Final = r"A-Za-z0-9_\xa0-\u2027\u202a-\U0010ffff"
+_LABEL: Final = rf"[{_LETTER}][{_LETTER}-]*"
 _DOMAIN: Final = rf"{_LABEL}(?:\.{_LABEL})*|\[[A-Za-z0-9.:-]{{1,255}}\]"
 _PATH: Final = re.compile(
     # A route (RFC 5321, appendix C) is to be ignored, though it is to be understood.

@@ -48,6 +48,11 @@ class Thread(msgspec.Struct, kw_only=True):
     number: int = 0
     """How many replies there were."""
 
+    @property
+    def mark(self) -> str:
+        """What it is known by when it comes again; empty: by nothing."""
+        return f"{self.message_id}{self.mailbox}" if self.message_id else ""
+
 
 class Threads:
     """The mails of one gateway process that can be answered."""
@@ -127,29 +132,33 @@ class Threads:
             self._context.drop(Drop.UNANSWERED)
             self._context.log.info("a mail to %s is not answered: %s", thread.mailbox, reason)
             return Outcome(REJECTED, reason=reason, cause="unanswered")
+        assert self.postbox is not None  # noqa: S101 - for the type checker; it was looked at
+        thread.number += 1
         try:
-            envelope, content = self._composed(thread, reply)
+            await self.postbox.submit(*self._composed(thread, reply))
         except LocalProtocolError as error:
+            self._unanswered(thread)
             self._context.drop(Drop.INVALID)
             self._context.log.warning("%s: invalid reply dropped: %s", thread.mailbox, error)
             return Outcome(REJECTED, reason=str(error), cause="invalid")
-        thread.number += 1
-        assert self.postbox is not None  # noqa: S101 - for the type checker; it was looked at
-        try:
-            await self.postbox.submit(envelope, content)
         except Refused as refused:
+            self._unanswered(thread)
             self._context.log.warning("a reply could not be spooled: %s", refused)
             return refused.outcome
         return OK
+
+    def _unanswered(self, thread: Thread) -> None:
+        """Take back that a reply was sent: when the mail comes again, it is answered."""
+        thread.number -= 1
+        if not thread.number:
+            self._answered.discard(thread.mark)
 
     def _unanswerable(self, thread: Thread) -> str | None:
         if thread.unanswerable is not None:
             return thread.unanswerable
         if self.postbox is None:
             return "no mail goes out of this gateway"
-        if not thread.number and not self._answered.add(
-            f"{thread.message_id or ''}{thread.mailbox}" if thread.message_id else ""
-        ):
+        if not thread.number and not self._answered.add(thread.mark):
             return f"{thread.message_id} was answered before"
         return None
 
@@ -177,6 +186,7 @@ class Threads:
         envelope = Envelope(
             mail_from="",
             rcpt_to=(recipient.address,),
+            author=sender.address,
             subject=str(keys.get("subject", thread.subject)),
             bounces=False,
         )

@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from gateway.core.client import client_tls, target
 from gateway.core.errors import ConfigError, LocalProtocolError
+from gateway.core.target import client_tls, target
 from gateway.plugins.irc.client.config import Network
 from gateway.plugins.irc.lines import encode
 

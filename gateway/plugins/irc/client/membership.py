@@ -14,11 +14,11 @@ from gateway.core.escape import escaped
 from gateway.core.metrics import Drop
 from gateway.core.plugin import Context, Message, Session
 from gateway.plugins.irc.client.config import Network
-from gateway.plugins.irc.client.places import place
 from gateway.plugins.irc.client.rooms import Rooms
 from gateway.plugins.irc.client.session import NetworkSession
 from gateway.plugins.irc.client.terms import Dropped, Ignored, NoEntry, Remark, Skipped, Wanted
 from gateway.plugins.irc.lines import fold
+from gateway.plugins.irc.places import place
 
 STALL: Final = 15.0
 """Seconds for which a network is not read while consumers are behind, so that nothing is lost where

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from gateway.core.plugin import Context, Message
 from gateway.plugins.irc.client.check import check
 from gateway.plugins.irc.client.config import Network
 from gateway.plugins.irc.client.membership import Membership
-from gateway.plugins.irc.client.places import SAY, read
+from gateway.plugins.irc.places import SAY, destination
 
 TICK: Final = 1.0
 """Seconds between two looks at what workers want."""
@@ -18,10 +18,20 @@ WANTING: Final = ("receive", "join", "part", "kick", "mode", "topic")
 """What is of a channel: a route to any of them may name one."""
 
 
-class ClientRole:
-    """All networks. Of several gateway processes one is on them."""
+Own = Callable[[str | None, str | None, str, Message], bool]
 
-    def __init__(self, networks: Mapping[str, Network], context: Context) -> None:
+
+class ClientRole:
+    """All networks. Of several gateway processes one is on them.
+
+    ``own(network, target, channel, message)`` says what is for the gateway's own network, where
+    there is one, and returns whether it was.
+    """
+
+    def __init__(
+        self, networks: Mapping[str, Network], context: Context, own: Own | None = None
+    ) -> None:
+        self._own = own
         self._networks = networks
         self._context = context
         self._members: dict[str, Membership] = {}
@@ -99,14 +109,10 @@ class ClientRole:
 
     def _say(self, channel: str, message: Message) -> None:
         """Say what was sent to ``irc.say``, or to an address."""
-        network: Any = message.pop("network", None)
-        target: str | None = None
-        if channel != SAY:
-            try:
-                network, target = read(channel)
-            except ValueError:
-                network = None
-        member = self._members.get(network) if isinstance(network, str) else None
+        network, target = destination(channel, message)
+        if self._own is not None and self._own(network, target, channel, message):
+            return
+        member = None if network is None else self._members.get(network)
         if member is None:
             self._context.log.warning("%s: there is no network %r here", channel, network)
             self._context.undelivered(channel, message)

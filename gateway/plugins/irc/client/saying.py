@@ -6,7 +6,6 @@ bytes with our mask before it, which the network adds. Newlines in a text make s
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -15,7 +14,7 @@ from gateway.core.plugin import Message
 from gateway.plugins.irc.client.standing import Standing
 from gateway.plugins.irc.client.throttle import Line
 from gateway.plugins.irc.lines import MAX_REST, decode, encode, encode_tags, is_sayable
-from gateway.plugins.irc.translate import CTCP, by, pieces
+from gateway.plugins.irc.translate import CTCP, by, lines_of, pieces
 
 OURS: Final = ("accept", "close", "pin", "reason")
 """Keys of a reply that mean nothing here: there is nobody to be let in or closed."""
@@ -24,7 +23,6 @@ LEAST: Final = 32
 """Bytes of a text that must fit a line: below that nothing can be read."""
 
 _NOTHING: Final = frozenset((*OURS, "ack", "ack_channel"))
-_NEWLINE: Final = re.compile("\r\n|\r|\n")
 _SPOKEN: Final = {"message": "PRIVMSG", "action": "PRIVMSG", "notice": "NOTICE"}
 
 
@@ -93,9 +91,7 @@ def _said(standing: Standing, kind: str, to: str, text: str) -> Iterator[bytes]:
         raise LocalProtocolError(f"the name {to[:40]!r} leaves no room for a text")
     if CTCP in text:
         raise LocalProtocolError("\\x01 asks other clients for something; an action has its type")
-    found = [
-        piece for line in _NEWLINE.split(text) if line.strip() for piece in pieces(kind, line, room)
-    ]
+    found = [piece for line in lines_of(text) if line.strip() for piece in pieces(kind, line, room)]
     if not found:
         raise LocalProtocolError("a text of nothing but space cannot be said")
     if len(found) > standing.network.max_lines:

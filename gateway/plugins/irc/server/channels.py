@@ -100,7 +100,7 @@ def _barred(channel: Channel, user: User, key: str) -> str | None:
     modes = channel.modes
     if "k" in modes and modes["k"] != key:
         return "475"
-    if user.uid in channel.invited:
+    if user in channel.invited:
         return None
     if "i" in modes:
         return "473"
@@ -115,12 +115,13 @@ def enter(session: IrcSession, name: str) -> None:
     """Let a client into a channel."""
     house, user = session.house, session.me
     channel = session.network.channel(name)
-    first = channel is None and house.config.operators == "first"
+    first = channel is None
     house.change(
         do="join",
         uid=user.uid,
         channel=name,
-        status="o" if first else "",
+        first=first,
+        status="o" if first and house.config.operators == "first" else "",
         modes=dict.fromkeys(house.config.channel_modes, ""),
         at=house.now(),
     )
@@ -220,7 +221,8 @@ def names(session: IrcSession, line: Line) -> None:
     if not line.params:
         session.numeric("366", "*", "End of NAMES list")
         return
-    for name in filter(None, line.params[0].split(",")):
+    asked = dict.fromkeys(filter(None, line.params[0].split(",")))
+    for name in list(asked)[: session.house.config.max_targets]:
         channel = session.network.channel(name)
         if channel is not None and session.network.sees(session.me, channel):
             show_names(session, channel)
@@ -244,6 +246,7 @@ def list_channels(session: IrcSession, line: Line) -> None:
             unwanted.append(fold(word[1:]))
         elif word:
             masks.append(fold(word))
+    session.charge(len(network.channels) * (1 + len(masks) + len(unwanted)))
     session.numeric("321", "Channel", "Users  Name")
     for key, channel in list(network.channels.items()):
         count = len(channel.members)
@@ -271,7 +274,7 @@ def kick(session: IrcSession, line: Line) -> None:
         return
     reason = line.params[2] if len(line.params) > 2 else ""
     reason = split_text(reason, house.config.max_reason)[0] or user.nick
-    targets = [nick for nick in line.params[1].split(",") if nick]
+    targets = list(dict.fromkeys(filter(None, line.params[1].split(","))))
     for nick in targets[: house.config.max_targets]:
         target = session.network.nick(nick)
         if target is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Final
 
@@ -57,6 +57,9 @@ NAMES: Final = {
 
 MAX_TAGS: Final = 4094
 """Characters of the tags that somebody may have others told (message-tags)."""
+ORDINARY: Final = 300
+"""Characters of account, id and time of a line, at most, where they are ours: no tags are too long
+by them."""
 TAGGED: Final = Cap.TIME | Cap.TAGS | Cap.ACCOUNT_TAG
 """Those that decide on the tags of what is told to many."""
 
@@ -99,6 +102,8 @@ class Event:
         self.tags = tags or {}
         """Those of the client that said it."""
         self._frames: dict[int, bytes] = {}
+        if tags or len(f"{account}{id}{at}") > ORDINARY:
+            self.frame(TAGGED)  # what cannot be encoded is said now, before anybody is told
 
     def frame(self, caps: int) -> bytes:
         """Return its bytes for a client with such capabilities."""
@@ -119,3 +124,25 @@ class Event:
         if caps & Cap.ACCOUNT_TAG and self.account:
             tags["account"] = self.account
         return tags
+
+
+def in_lines(changes: Iterable[tuple[str, str, str]], room: int) -> list[list[str]]:
+    """Return changes of modes as the words of MODE, in as many lines as take ``room`` bytes each.
+
+    >>> in_lines([("+", "o", "al"), ("+", "t", ""), ("-", "v", "bob")], 100)
+    [['+ot-v', 'al', 'bob']]
+    """
+    lines: list[list[str]] = []
+    last, size = "", room
+    for sign, letter, param in changes:
+        over = 2 + (len(param.encode()) + 1 if param else 0)
+        if size + over > room:
+            lines.append([""])
+            last, size = "", 0
+        words = lines[-1]
+        words[0] += letter if sign == last else sign + letter
+        last = sign
+        size += over
+        if param:
+            words.append(param)
+    return lines

@@ -18,7 +18,7 @@ SOMETIMES: Final = frozenset("kl")
 """Modes of which only what is set has one; ``k`` is unset with any."""
 PLAIN: Final = frozenset("imnst")
 MAX_MASK: Final = 100
-"""Characters of a ban: far above nick, user and host."""
+"""Bytes of a ban: far above nick, user and host."""
 MAX_KEY: Final = 23
 """Characters of a key (RFC 1459's server)."""
 
@@ -133,6 +133,7 @@ def read(
     params: Sequence[str],
     fail: Fail,
     max_list: int,
+    most: int = MODES,
 ) -> Changes:
     """Return what a change of modes says; ``fail(numeric, …)`` hears what it cannot."""
     rest = iter(params)
@@ -149,7 +150,7 @@ def read(
             continue
         param = next(rest, "") if letter != "l" or sign == "+" else ""
         counted += 1
-        if counted > MODES:
+        if counted > most:
             break
         change = _with_param(network, channel, sign, letter, param, fail)
         if change is None:
@@ -184,7 +185,7 @@ def _with_param(
         return None
     if letter == "b":
         mask = whole_mask(param)
-        if len(mask) > MAX_MASK or " " in mask:
+        if len(mask.encode()) > MAX_MASK or " " in mask:
             fail("696", channel.name, letter, "*", text="That is no mask")
             return None
         return sign, letter, mask

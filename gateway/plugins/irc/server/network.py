@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Any, Final, Protocol
+from weakref import WeakSet
 
-from gateway.plugins.irc.lines import fold, is_any
-from gateway.plugins.irc.server.event import Cap, Event
+from gateway.plugins.irc.lines import MAX_REST, fold, is_any
+from gateway.plugins.irc.server.event import Cap, Event, in_lines
+from gateway.plugins.irc.server.fans import Fans, Link
 
 Change = dict[str, Any]
 """What changed, as it is told: ``do`` says what, the rest whose and how."""
@@ -27,19 +29,11 @@ class Listed(Protocol):
         """Hear of one."""
 
 
-class Link(Protocol):
-    """The connection of a client of this process, as others push to it."""
-
-    caps: int
-
-    def push(self, event: Event, *, answer: bool = True) -> None:
-        """Tell it; ``answer``: it may be what answers a command of its own."""
-
-
 class User:
     """One who is there: a client of some gateway process, or a member of another protocol."""
 
     __slots__ = (
+        "__weakref__",
         "account",
         "away",
         "channels",
@@ -116,8 +110,8 @@ class Channel:
         """The words, who set them and when."""
         self.bans: dict[str, tuple[str, float]] = {}
         """By mask: who set it and when."""
-        self.invited: set[str] = set()
-        """The uids of who was invited."""
+        self.invited: WeakSet[User] = WeakSet()
+        """Who was invited and has not come yet; nobody is kept for that."""
 
     def is_op(self, user: User) -> bool:
         """Return whether somebody is its operator."""
@@ -135,10 +129,14 @@ class Channel:
 class Network:
     """All users and channels."""
 
-    def __init__(self, name: str, listed: Listed) -> None:
+    def __init__(self, name: str, server: str, listed: Listed, fans: Fans) -> None:
         self.name = name
         """Of the process that this is."""
+        self._server = server
+        """The source of what nobody did."""
         self._listed = listed
+        self.fans = fans
+        """What tells many."""
         self.users: dict[str, User] = {}
         """By uid."""
         self.nicks: dict[str, User] = {}
@@ -146,6 +144,8 @@ class Network:
         self.channels: dict[str, Channel] = {}
         """By name, folded."""
         self.were: deque[tuple[User, float]] = deque(maxlen=WERE)
+        self.guests: dict[str, User] = {}
+        """Those that came by another protocol, by the name that they gave."""
         self.doubles: set[User] = set()
         """Those of whose nick somebody else is known: a guest's, until it has another."""
         self.here = 0
@@ -188,11 +188,26 @@ class Network:
         getattr(self, f"_{change['do']}")(change)
 
     def _user(self, change: Change) -> None:
-        if change["uid"] in self.users:
+        known = self.users.get(change["uid"])
+        if known is not None:
+            self._again(known, change)
             return
         user = User(change)
         self.users[user.uid] = user
         self._name(user)
+        if user.guest:
+            self.guests.setdefault(user.realname, user)
+
+    def _again(self, user: User, change: Change) -> None:
+        """Hear of who is known already: something of it may have changed unheard."""
+        told = {"uid": user.uid, "at": change["at"]}
+        if user.nick != change["nick"]:
+            self._nick({**told, "nick": change["nick"]})
+        if user.realname != change["realname"]:
+            self._setname({**told, "text": change["realname"]})
+        self._account({**told, "account": change["account"]})
+        self._away({**told, "text": change["away"]})
+        user.invisible = change["invisible"]
 
     def _name(self, user: User) -> None:
         """Have a user be found by its nick: a client before a guest."""
@@ -205,8 +220,22 @@ class Network:
 
     def _unname(self, user: User) -> None:
         self.doubles.discard(user)
-        if self.nicks.get(fold(user.nick)) is user:
-            del self.nicks[fold(user.nick)]
+        key = fold(user.nick)
+        if self.nicks.get(key) is user:
+            del self.nicks[key]
+            for other in [one for one in self.doubles if fold(one.nick) == key]:
+                self.doubles.discard(other)
+                self._name(other)
+
+    def _forget(self, guest: User) -> None:
+        """Have the name of a guest be another one's, if one has given the same."""
+        name = guest.realname
+        if self.guests.get(name) is guest:
+            del self.guests[name]
+            for user in self.users.values():
+                if user.guest and user.realname == name and user is not guest:
+                    self.guests[name] = user
+                    break
 
     def _nick(self, change: Change) -> None:
         user = self.users.get(change["uid"])
@@ -228,6 +257,7 @@ class Network:
         if user is None:
             return
         self._unname(user)
+        self._forget(user)
         event = Event(
             "QUIT", change["reason"], source=user.mask, at=change["at"], account=user.account
         )
@@ -242,16 +272,40 @@ class Network:
             return
         key = fold(change["channel"])
         channel = self.channels.get(key)
+        status = change["status"]
         if channel is None:
             channel = self.channels[key] = Channel(change["channel"], change["at"])
             channel.modes.update(change["modes"])
-        self._enter(user, channel, change["status"], change["at"])
+        elif change["first"]:
+            # Two made it at once: its operator is who was there first, in every process the same.
+            if change["at"] < channel.since:
+                self._older(channel, change["at"], change["modes"])
+            else:
+                status = ""
+        self._enter(user, channel, status, change["at"])
+
+    def _older(self, channel: Channel, since: float, modes: dict[str, str]) -> None:
+        """Hear that a channel was there before it was here: who made it here only entered it."""
+        channel.since = since
+        channel.modes = dict(modes)
+        for user in channel.members:
+            self.restate(user.uid, channel, "", since)
+
+    def restate(self, uid: str, channel: Channel, status: str, at: float) -> None:
+        """Have a member have another status, which nobody gave it that was heard here."""
+        user = self.users.get(uid)
+        was = "" if user is None else channel.members.get(user, "")
+        changes = [("-", letter, uid) for letter in was if letter not in status]
+        changes += [("+", letter, uid) for letter in status if letter not in was]
+        if changes:
+            by = {"channel": channel.name, "by": self._server, "at": at}
+            self._mode({**by, "changes": changes})
 
     def _enter(self, user: User, channel: Channel, status: str, at: float) -> None:
         if user in channel.members:
             return
         channel.members[user] = status
-        channel.invited.discard(user.uid)
+        channel.invited.discard(user)
         user.channels[channel] = None
         if user.link is not None:
             channel.here[user] = user.link
@@ -267,12 +321,15 @@ class Network:
         if status and user.link is None:
             letters = [user.nick] * len(status)
             mode = Event("MODE", channel.name, f"+{status}", *letters, source=user.mask, at=at)
-        for other, link in channel.here.items():
-            link.push(extended if link.caps & Cap.EXTENDED_JOIN else event)
-            if mode is not None:
-                link.push(mode)
-            if away is not None and link.caps & Cap.AWAY and other is not user:
-                link.push(away)
+        links = list(channel.here.values())
+        whole = [link for link in links if link.caps & Cap.EXTENDED_JOIN]
+        self.fans.tell(whole, extended)
+        self.fans.tell([link for link in links if not link.caps & Cap.EXTENDED_JOIN], event)
+        if mode is not None:
+            self.fans.tell(links, mode)
+        if away is not None:
+            others = (other for other in channel.here if other is not user)
+            self._tell(others, away, Cap.AWAY)
 
     def _part(self, change: Change) -> None:
         found = self._member(change)
@@ -309,19 +366,14 @@ class Network:
         channel = self.channel(change["channel"])
         if channel is None:
             return
-        letters, params, last = "", [], ""
+        done = []
         for sign, letter, param in change["changes"]:
             shown = self._set(channel, sign, letter, param, change)
-            if shown is None:
-                continue
-            letters += letter if sign == last else sign + letter
-            last = sign
-            if shown:
-                params.append(shown)
-        if letters:
-            event = Event(
-                "MODE", channel.name, letters, *params, source=change["by"], at=change["at"]
-            )
+            if shown is not None:
+                done.append((sign, letter, shown))
+        room = MAX_REST - len(f":{change['by']} MODE {channel.name} \r\n".encode())
+        for words in in_lines(done, room):
+            event = Event("MODE", channel.name, *words, source=change["by"], at=change["at"])
             self._tell(channel.here, event)
 
     def _set(
@@ -359,10 +411,9 @@ class Network:
         user, channel = self.users.get(change["uid"]), self.channel(change["channel"])
         if user is None or channel is None:
             return
-        channel.invited.add(user.uid)
+        channel.invited.add(user)
         event = Event("INVITE", user.nick, channel.name, source=change["by"], at=change["at"])
-        if user.link is not None:
-            user.link.push(event)
+        self._tell([user], event)
         nick = change["by"].partition("!")[0]
         self._tell(
             (o for o in channel.here if channel.is_op(o) and o.nick != nick), event, Cap.INVITE
@@ -381,7 +432,10 @@ class Network:
         user = self.users.get(change["uid"])
         if user is None:
             return
+        self._forget(user)
         user.realname = change["text"]
+        if user.guest:
+            self.guests.setdefault(user.realname, user)
         event = Event(
             "SETNAME", user.realname, source=user.mask, at=change["at"], account=user.account
         )
@@ -412,11 +466,12 @@ class Network:
             tags=change["tags"],
         )
         users = [u for u in channel.here if u is not user] if channel is not None else [to]
-        for one in users:
-            if one is not None and one.link is not None and one.link.caps & Cap.TAGS:
-                one.link.push(event, answer=False)
-        if user.link is not None and user.link.caps & Cap.ECHO:
-            user.link.push(event)
+        self._tell((one for one in users if one is not None and one is not user), event, Cap.TAGS)
+        link = user.link
+        if link is not None and to is user and link.caps & Cap.TAGS:
+            link.push(event, answer=False)
+        if link is not None and link.caps & Cap.ECHO:
+            link.push(event)
 
     def _invisible(self, change: Change) -> None:
         user = self.users.get(change["uid"])
@@ -431,8 +486,8 @@ class Network:
             channel = self.channels[key] = Channel(change["channel"], change["since"])
             channel.modes.update(change["modes"])
         elif change["since"] < channel.since:
-            channel.since = change["since"]
-            channel.modes = dict(change["modes"])
+            self._older(channel, change["since"], change["modes"])
+        younger = change["since"] > channel.since
         for mask, by, at in change["bans"]:
             channel.bans.setdefault(mask, (by, at))
         text, by, at = change["topic"]
@@ -441,7 +496,7 @@ class Network:
         for uid, status in change["members"].items():
             user = self.users.get(uid)
             if user is not None:
-                self._enter(user, channel, status, change["at"])
+                self._enter(user, channel, "" if younger else status, change["at"])
         if not channel.members:
             del self.channels[key]
 
@@ -483,9 +538,8 @@ class Network:
         if not channel.members:
             self.channels.pop(fold(channel.name), None)
 
-    @staticmethod
-    def _tell(users: Iterable[User], event: Event, cap: int = 0) -> None:
-        for user in users:
-            link = user.link
-            if link is not None and (not cap or link.caps & cap):
-                link.push(event)
+    def _tell(self, users: Iterable[User], event: Event, cap: int = 0) -> None:
+        links = [user.link for user in users if user.link is not None]
+        if cap:
+            links = [link for link in links if link.caps & cap]
+        self.fans.tell(links, event)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from gateway.core.plugin import REJECTED, Drop, Outcome, Peer
 from gateway.plugins.irc.lines import Line, encode, fold, split_text
-from gateway.plugins.irc.server import greeting
+from gateway.plugins.irc.server import channels, greeting
 from gateway.plugins.irc.server.event import NAMES, Cap
 from gateway.plugins.irc.server.network import User
 from gateway.plugins.irc.server.numerics import OF_CONNECT
@@ -29,6 +29,8 @@ CHUNK: Final = 400
 """Characters of one AUTHENTICATE; one that has as many is followed by another."""
 MAX_SASL: Final = 4096
 """Characters of all of them: far above any password."""
+MAX_ACCOUNT: Final = 100
+"""Bytes of an account: it stands in the middle of lines."""
 TRIES: Final = 5
 """Failed authentications of one connection: people mistype."""
 
@@ -57,6 +59,8 @@ class Registration(Pending):
         self.said = ""
         """What has come of its answer."""
         self.failures = 0
+        self.rooms: dict[str, None] = {}
+        """Channels in whose groups the application has it already."""
 
     def decided(self, session: IrcSession, outcome: Outcome) -> None:
         """Hear what the application says."""
@@ -264,6 +268,7 @@ def claimed(session: IrcSession, wanted: str, *, yes: bool) -> None:
                 entry,
             )
         else:
+            house.release(session, wanted)
             entry.nick, entry.asked = "", False
             session.resume(entry, lambda: session.fail("433", wanted))
     elif not isinstance(pending, Claim) or pending.nick != wanted:
@@ -319,6 +324,9 @@ def let_in(session: IrcSession) -> None:
     )
     entry.password = None
     session.resume(entry, lambda: greeting.welcome(session))
+    for name in entry.rooms:
+        channels.enter(session, name)
+    entry.rooms.clear()
 
 
 # ---------------------------------------------------------------- SASL
@@ -392,7 +400,11 @@ def _prove(session: IrcSession) -> None:
 
 def is_account(text: str) -> bool:
     """Return whether that may stand in a line as an account."""
-    return 0 < len(text) <= 100 and not set(text) & set(" \r\n\0,!=") and text[0] not in ":*"
+    return (
+        0 < len(text.encode(errors="replace")) <= MAX_ACCOUNT
+        and not set(text) & set(" \r\n\0,!=")
+        and text[0] not in ":*"
+    )
 
 
 def _failed(session: IrcSession, why: str = "") -> None:
@@ -411,7 +423,7 @@ def shown(identity: str) -> str:
     if is_account(identity):
         return identity
     name = _COMMON_NAME.search(identity)
-    found = _UNACCOUNTABLE.sub("_", name[1] if name else identity)[:100]
+    found = split_text(_UNACCOUNTABLE.sub("_", name[1] if name else identity), MAX_ACCOUNT)[0]
     return found if is_account(found) else "_"
 
 

@@ -23,11 +23,7 @@ TALK = frozenset(translate.FORMS)
 def direct(session: IrcSession, conversation: str | None, reply: Message) -> None:
     """Do what a reply says. Raises `LocalProtocolError` for what cannot be."""
     text = translate.text_of(reply)
-    for key in ("channel", "target", "nick", "mask", "account", "modes"):
-        if key in reply and (not is_sayable(reply[key]) or " " in reply[key] or not reply[key]):
-            raise LocalProtocolError(f"{key!r} is empty, or has a space, CR, LF or NUL in it")
-    if not is_sayable(reply.get("reason", "")):
-        raise LocalProtocolError("'reason' has CR, LF or NUL in it")
+    check(reply)
     if "accept" in reply:
         _decide(session, conversation, Outcome(REJECTED, reason=reply.get("reason", "")), reply)
     elif session.user is None and text is not None:
@@ -41,6 +37,15 @@ def direct(session: IrcSession, conversation: str | None, reply: Message) -> Non
             _do(session, conversation, kind, text or "", reply)
     if reply.get("close"):
         _close(session, reply)
+
+
+def check(reply: Message) -> None:
+    """Raise `LocalProtocolError` where one of its words is none."""
+    for key in ("channel", "target", "nick", "mask", "account", "modes"):
+        if key in reply and (not is_sayable(reply[key]) or " " in reply[key] or not reply[key]):
+            raise LocalProtocolError(f"{key!r} is empty, or has a space, CR, LF or NUL in it")
+    if not is_sayable(reply.get("reason", "")):
+        raise LocalProtocolError("'reason' has CR, LF or NUL in it")
 
 
 def grouped(session: IrcSession, conversation: str | None, reply: Message) -> None:
@@ -184,7 +189,7 @@ def _do(
         if not all(map(is_sayable, params)):
             raise LocalProtocolError("'params' has CR, LF or NUL in it")
         changes = modes.read(
-            session.network, channel, reply.get("modes", ""), params, _no_mode, 1 << 30
+            session.network, channel, reply.get("modes", ""), params, _no_mode, 1 << 30, 1 << 30
         )
         if changes:
             house.change(do="mode", channel=channel.name, by=by, changes=changes, at=house.now())

@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
-from typing import Final, Protocol
+from typing import Final
 
 from gateway.core import names
 from gateway.core.errors import LocalProtocolError
 from gateway.core.plugin import Context, Drop, Gathering, Message
-from gateway.plugins.irc.lines import fold
+from gateway.plugins.irc.lines import clean, fold
 from gateway.plugins.irc.server import talk
 from gateway.plugins.irc.server.house import House
 from gateway.plugins.irc.server.network import Channel, User
 
 PREFIX: Final = "irc._23"
 """What the names of groups begin with that are channels: ``#`` is escaped."""
+NAME: Final = 60
+"""Characters of the name of a guest, as it is shown."""
 GUEST: Final = "guest"
 """User name and, behind ``@``, host of who is here by another protocol."""
-_FOREIGN = re.compile(r"[^A-Za-z0-9\[\]\\`_^{|}-]", re.ASCII)
-
-
-class Forced(Protocol):
-    """What has a client of ours be in a channel, or not, since the application says so."""
-
-    def forced(self, user: User, channel: str, *, inside: bool) -> None:
-        """Have it be there, or not."""
 
 
 class Rooms(Gathering):
@@ -35,7 +28,7 @@ class Rooms(Gathering):
         self,
         house: House,
         context: Context,
-        forced: Callable[[User, str, bool], None],
+        forced: Callable[[str, str, bool], bool],
         ended: Callable[[str], None],
         rejoined: Callable[[], None],
     ) -> None:
@@ -52,23 +45,25 @@ class Rooms(Gathering):
         """Have who joined a group be seen in the channel, by the ``nick`` of its meta."""
         name = channel_of(group)
         wanted = (meta or {}).get("nick")
+        wanted = clean(wanted) if isinstance(wanted, str) else None
         if name is None:
             return
-        user = self._network.users.get(channel)
-        if user is not None and not user.guest:
-            self._forced(user, name, True)
+        if self._forced(channel, name, True):
             return
-        if not isinstance(wanted, str) or not wanted:
+        if not wanted:
             return  # it hears, and is not seen
+        user = self._network.users.get(channel)
         if user is None:
             user = self._introduced(channel, wanted)
-        elif not user.nick.startswith(self._nick(wanted)):
-            nick = self._free(wanted)
-            self._house.change(do="nick", uid=user.uid, nick=nick, at=self._house.now())
+        elif user.realname != wanted[:NAME]:
+            told = {"uid": user.uid, "at": self._house.now()}
+            self._house.change(do="nick", nick=self._free(wanted), **told)
+            self._house.change(do="setname", text=wanted[:NAME], **told)
         self._house.change(
             do="join",
             uid=user.uid,
             channel=name,
+            first=self._network.channel(name) is None,
             status="",
             modes=dict.fromkeys(self._house.config.channel_modes, ""),
             at=self._house.now(),
@@ -82,7 +77,7 @@ class Rooms(Gathering):
             nick=self._free(wanted),
             username=channel.partition(".")[0][:16],
             host=GUEST,
-            realname=wanted.translate({0: None, 10: None, 13: None})[:60],
+            realname=wanted[:NAME],
             account=None,
             at=self._house.now(),
             guest=True,
@@ -91,13 +86,9 @@ class Rooms(Gathering):
         )
         return self._network.users[channel]
 
-    def _nick(self, wanted: str) -> str:
-        nick = _FOREIGN.sub("_", wanted)[: self._house.config.max_nick - 4]
-        return f"_{nick}" if nick[0].isdigit() or nick[0] == "-" else nick
-
     def _free(self, wanted: str) -> str:
         """Return a nick for a name that nobody has."""
-        nick = self._nick(wanted)
+        nick = talk.nick_of(self._house, wanted)
         found, number = nick, 1
         while self._network.nick(found) is not None:
             number += 1
@@ -108,10 +99,7 @@ class Rooms(Gathering):
         """Have who left a group leave the channel."""
         name = channel_of(group)
         user = self._network.users.get(channel)
-        if name is None or user is None:
-            return
-        if not user.guest:
-            self._forced(user, name, False)
+        if name is None or self._forced(channel, name, False) or user is None or not user.guest:
             return
         now = self._house.now()
         self._house.change(do="part", uid=channel, channel=name, reason="", at=now)
@@ -142,10 +130,11 @@ class Rooms(Gathering):
         house = self._house
         without = {uid_of(name) for name in exclude} if exclude else ()
         source = talk.mask_of(house, message)
+        links = [
+            link for user, link in channel.here.items() if not without or user.uid not in without
+        ]
         for event in talk.events(channel.name, message, source, house.now()):
-            for user, link in channel.here.items():
-                if not without or user.uid not in without:
-                    link.push(event)
+            self._network.fans.tell(links, event)
 
     # ------------------------------------------------ other processes
 

@@ -18,17 +18,19 @@ from gateway.core.arrivals import Arrived
 from gateway.core.deadlines import Deadline
 from gateway.core.errors import LayerError, MessageTooLarge
 from gateway.core.places import Places
-from gateway.core.plugin import Connection, Context, Drop, Message, Peer, Session
+from gateway.core.plugin import OK, Connection, Context, Drop, Message, Peer, Session
 from gateway.core.stream import StreamPlugin, StreamProtocol
 from gateway.plugins.irc.config import IrcConfig
 from gateway.plugins.irc.lines import fold
 from gateway.plugins.irc.messages import channel_group
-from gateway.plugins.irc.server import talk
+from gateway.plugins.irc.server import addressed, talk
 from gateway.plugins.irc.server.event import Cap
+from gateway.plugins.irc.server.fans import Fans
 from gateway.plugins.irc.server.house import Kept
 from gateway.plugins.irc.server.network import Change, Channel, Network, User
 from gateway.plugins.irc.server.nicks import Nicks
-from gateway.plugins.irc.server.recall import dated
+from gateway.plugins.irc.server.recall import dated, own
+from gateway.plugins.irc.server.reunion import Reunion
 from gateway.plugins.irc.server.rooms import PREFIX, Rooms
 from gateway.plugins.irc.server.session import IrcSession
 
@@ -45,10 +47,15 @@ class IrcWire(StreamProtocol):
 
     _session: IrcSession | None = None
 
+    def __init__(self, server: Server, arrived: Arrived | None = None) -> None:
+        super().__init__(server, arrived)
+        self._server = server
+
     def _attach(self, session: Session, peer: Peer) -> Connection:
         connection = super()._attach(session, peer)
         if isinstance(session, IrcSession):
             session.connection = connection
+            self._server.clients[connection.reply_channel] = session
             self._session = session
         return connection
 
@@ -57,7 +64,9 @@ class IrcWire(StreamProtocol):
         super().connectionLost(reason)
         session, self._session = self._session, None
         if session is not None:
-            session.house.leave(session, session.why)
+            self._server.leave(session, session.why)
+            if session.connection is not None:
+                del self._server.clients[session.connection.reply_channel]
             session.connection = None
 
 
@@ -72,12 +81,16 @@ class Server(StreamPlugin):
         self.now = time.time
         self.started = self.now()
         self.drop = context.drop
-        self.network = Network("", self._listed)
+        self.network = Network("", config.server, self._listed, Fans(context.loop.call_soon))
+        self.clients: dict[str, IrcSession] = {}
+        """Those that are connected, by their reply channel."""
         self.pending: set[IrcSession] = set()
         """Who waits for a decision."""
         self._nicks = Nicks(context)
         self._others: set[str] = set()
         """The other gateway processes."""
+        self._reunions: dict[str, Reunion] = {}
+        """Those that are about to tell what they have."""
         self._unheard: set[str] = set()
         """Those that were there before the layer forgot us, and have not been heard of since."""
         self._heard = asyncio.Event()
@@ -105,7 +118,7 @@ class Server(StreamPlugin):
         """Listen at every endpoint. Raises ConfigError that names the setting."""
         context = self.context
         rooms = Rooms(self, context, self._force, self._split, self._rejoined)
-        self._gathered = context.gather(PREFIX, rooms)
+        self._gathered = context.gather(PREFIX, rooms, IrcSession)
         self._bus = context.bus(self._hear)
         self._begin()
         context.gauge("users", lambda: len(self.network.users) - 1)
@@ -175,6 +188,7 @@ class Server(StreamPlugin):
         self.network.apply(change)
         if self._others:
             self._tell({"from": self.network.name, "changes": [change]})
+        self._settle(change)
 
     def claim(self, session: IrcSession, nick: str) -> None:
         """Ask whether a nick may be a client's."""
@@ -192,7 +206,9 @@ class Server(StreamPlugin):
             session.connection.run(session.ending("Too many clients are waiting; try again later"))
 
     def release(self, session: IrcSession, nick: str) -> None:
-        """Let go of a nick."""
+        """Let go of a nick, or of the wish to have it."""
+        if session.user is None:
+            self.pending.discard(session)
         self._nicks.release(session, nick)
 
     def admit(self, session: IrcSession, user: Change) -> User:
@@ -219,19 +235,35 @@ class Server(StreamPlugin):
 
     def say(self, channel: Channel, message: Message, speaker: User | None = None) -> None:
         """Have all in a channel hear a message: who is here at once, in order with all else."""
-        config = self.config
         own = message["irc"]
         told = list(talk.events(channel.name, own, own["mask"], self.now()))
-        self._gathered.send(
-            channel_group(channel.name),
-            message,
-            history=config.history,
-            history_seconds=config.history_seconds if config.history else None,
-        )
+        self._say_in(channel.name, message)
+        links = [link for user, link in channel.here.items() if user is not speaker]
         for event in told:
-            for user, link in channel.here.items():
-                if user is not speaker:
-                    link.push(event)
+            self.network.fans.tell(links, event)
+
+    def address(self, channel: str, target: str | None, message: Message) -> None:
+        """Say what was sent to ``channel``: ``irc.say``, or an address of this network."""
+        outcome = addressed.say(self, self._hail, target, dict(message))
+        if outcome is not OK:
+            self.context.log.warning("%s: not said: %s", channel, outcome.reason)
+        self.context.answer(channel, message, outcome)
+
+    def _hail(self, name: str, message: Message) -> None:
+        channel = self.network.channel(name)
+        if channel is None:
+            self._say_in(name, message)
+        else:
+            self.say(channel, message)
+
+    def _say_in(self, name: str, message: Message) -> None:
+        history = self.config.history
+        self._gathered.send(
+            channel_group(name),
+            message,
+            history=history,
+            history_seconds=self.config.history_seconds if history else None,
+        )
 
     def whisper(self, user: User, message: Message) -> None:
         """Send to one user, wherever it is."""
@@ -239,6 +271,8 @@ class Server(StreamPlugin):
             self._gathered.tell(user.uid, message)
             return
         own = message["irc"]
+        if self.network.fans.busy:
+            self.network.fans.catch_up(user.link)
         for event in talk.events(user.nick, own, own["mask"], self.now()):
             user.link.push(event, answer=False)
 
@@ -257,9 +291,9 @@ class Server(StreamPlugin):
         epoch = history.position[0]
         kept = []
         for offset, message in history.entries:
-            own = {**message, **message.get("irc", {})}
-            if isinstance(own.get("text"), str):
-                kept.append((names.position(epoch, offset), own))
+            found = own(message)
+            if found is not None:
+                kept.append((names.position(epoch, offset), found))
         told(dated(kept))
 
     # ------------------------------------------------ the other processes
@@ -278,9 +312,15 @@ class Server(StreamPlugin):
             return
         if "hello" in message or "here" in message:
             self._meet(name, greet="hello" in message)
+        reunion = self._reunions.get(name)
         for change in message.get("changes", ()):
             self.network.apply(change)
+            if reunion is not None:
+                reunion.heard(change)
             self._settle(change)
+        if "whole" in message and reunion is not None:
+            del self._reunions[name]
+            reunion.ended(self.now())
 
     def _meet(self, name: str, *, greet: bool) -> None:
         """Tell another process, which is new to us, or to which we are, what we know."""
@@ -288,16 +328,18 @@ class Server(StreamPlugin):
         self._others.add(name)
         self._unheard.discard(name)
         if new:
+            self._reunions[name] = Reunion(self.network, name)
             self._gathered.watch(name)
         if new or greet:
             self._tell({"here": self.network.name})
             changes = self.network.burst(self.now())
             while piece := list(islice(changes, PIECE)):
                 self._tell({"from": self.network.name, "changes": piece})
+            self._tell({"from": self.network.name, "whole": True})
 
     def _settle(self, change: Change) -> None:
         """Give guests of this process another nick where a client has theirs by now."""
-        if change["do"] not in {"user", "nick"}:
+        if not self.network.doubles or change["do"] not in {"user", "nick"}:
             return
         for user in list(self.network.doubles):
             if user.home == self.network.name and user.guest:
@@ -309,6 +351,7 @@ class Server(StreamPlugin):
     def _split(self, process: str) -> None:
         """Have the users of a process be gone with it."""
         self._others.discard(process)
+        self._reunions.pop(process, None)
         gone = [user for user in self.network.users.values() if user.home == process]
         reason = f"{self.config.server} {process.replace('_', '-')}.{self.config.server}"
         for user in gone:
@@ -350,7 +393,11 @@ class Server(StreamPlugin):
         else:
             self._gathered.discard(group, user.uid)
 
-    def _force(self, user: User, name: str, inside: bool) -> None:
-        session = user.link
-        if isinstance(session, IrcSession) and session.connection is not None:
+    def _force(self, uid: str, name: str, inside: bool) -> bool:
+        """Have a client of this process be in a channel or not; return whether it is one."""
+        session = self.clients.get(uid)
+        if session is None:
+            return False
+        if session.connection is not None:
             session.connection.run(session.forced(name, inside=inside))
+        return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,10 @@ from gateway.plugins.irc.server.pending import Pending, is_good, words
 if TYPE_CHECKING:
     from gateway.plugins.irc.server.house import House
     from gateway.plugins.irc.server.session import IrcSession
+
+
+_FOREIGN = re.compile(r"[^A-Za-z0-9\[\]\\`_^{|}-]", re.ASCII)
+_MASK = re.compile(r"[^ :\r\n\0][^ \r\n\0]{0,199}")  # with room for a text behind it
 
 
 def new_id() -> str:
@@ -79,15 +84,31 @@ def events(target: str, message: Message, source: str, now: float) -> Iterator[E
 
 
 def mask_of(house: House, message: Message) -> str:
-    """Return who says a message: as it says, or the nick that is for the application."""
+    """Return who says a message: as it says, or the nick that is for the application.
+
+    A name that a guest gave is that guest's, whoever has it as a nick: so no page speaks as a
+    client. Raises `LocalProtocolError` for a mask that is none.
+    """
     mask: str | None = message.get("mask")
     if mask is not None:
+        if _MASK.fullmatch(mask) is None:
+            raise LocalProtocolError("'mask' is no nick!user@host")
         return mask
-    nick = message.get("nick")
-    if nick is None:
+    name = message.get("nick")
+    if not name:
         return house.service.mask
-    user = house.network.nick(nick)
-    return f"{nick}!{nick}@{house.config.server}" if user is None else user.mask
+    network = house.network
+    user = network.guests.get(name) or network.nick(name)
+    if user is not None:
+        return user.mask
+    nick = nick_of(house, name)
+    return f"{nick}!{nick}@{house.config.server}"
+
+
+def nick_of(house: House, name: str) -> str:
+    """Return a name as a nick: what no nick has is a ``_``; a number fits behind it."""
+    nick = _FOREIGN.sub("_", name)[: house.config.max_nick - 4]
+    return f"_{nick}" if nick[0].isdigit() or nick[0] == "-" else nick
 
 
 # ---------------------------------------------------------------- by clients

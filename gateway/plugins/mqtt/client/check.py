@@ -7,9 +7,9 @@ import os
 import ssl
 from itertools import product
 
-from gateway.core.client import Target, client_tls, target
 from gateway.core.errors import ConfigError
 from gateway.core.project import VARIABLE, find_project
+from gateway.core.target import Target, client_tls, target
 from gateway.plugins.mqtt.client.config import Broker
 from gateway.plugins.mqtt.client.subscriptions import overlap
 from gateway.plugins.mqtt.config import MqttConfig

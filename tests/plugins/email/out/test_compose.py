@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 
 from gateway.core.errors import LocalProtocolError
 from gateway.plugins.email.addresses import Mailbox, literal, mailbox
+from gateway.plugins.email.client.envelope import Entry
+from gateway.plugins.email.client.reports import report
 from gateway.plugins.email.compose import (
     LONGEST_LINE,
     Thread,
@@ -219,7 +221,7 @@ def test_an_address_beyond_ascii_stands_as_it_is():
 
 @pytest.mark.parametrize(
     "text",
-    ["", "a", "a@", "@b", "a b@c.d", "a@b c", "a@-b", "a@b..c", "a<b@c", "<a@b>x", "a@[1.2.3]", "a..b@c", f"{'a' * 65}@b.c", f"a@{'b.' * 126}c", "a@b>", 'a"b@c'],
+    ["", "a", "a@", "@b", "a b@c.d", "a@b c", "a@-b", "a@b..c", "a<b@c", "<a@b>x", "a@[1.2.3]", "a@1.2.3", "a@1.2.3.4", "a..b@c", f"{'a' * 65}@b.c", f"a@{'b.' * 126}c", "a@b>", 'a"b@c'],
 )  # fmt: skip
 def test_what_is_no_address(text):
     """What is no address is refused."""
@@ -255,3 +257,16 @@ def test_answers_and_lists():
     assert answered("Re[2]: x") == "Re[2]: x"
     assert answered("") == "Re:"
     assert split('"A, B" <a@b>,c@d') == ['"A, B" <a@b>', "c@d"]
+
+
+@pytest.mark.parametrize("size", [978, 979, 998])
+def test_long_message_ids(size):
+    """A Message-ID that does not fit into a line with others is left out, and stops no answer and no report."""
+    long = f"<{'a' * (size - 14)}@example.org>"
+    raw, _ = composed(thread=Thread(long, f"<0@example.org> {long}", "hi"))
+    assert (f"In-Reply-To: {long}\r\n".encode() in raw) is (size == 978)
+    entry = Entry(
+        id="1", mail_from="a@example.org", created=0.0, size=1, recipients=[], message_id=long
+    )
+    told = report(entry, [], b"", hostname="h.example", now=0.0, message_id="<r@h.example>")
+    assert (b"In-Reply-To" in told) is (size == 978)

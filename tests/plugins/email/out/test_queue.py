@@ -54,6 +54,22 @@ def test_a_mail_put_twice_is_tried_once():
     assert q.next(lane, 9.0) is None
 
 
+def test_of_what_is_done_nothing_is_left():
+    """Of a destination for which nothing waits nothing is kept, though it was never reached."""
+    q = queue()
+    q.put("m", {A: 0.0}, 0.0)
+    [lane] = q.begin(1.0)
+    part = q.next(lane, 1.0)
+    q.failed(lane, 1.0, "no")
+    q.again(part, 50.0)
+    q.ended(lane)
+    assert q[A] is lane
+    [lane] = q.begin(200.0)
+    q.done(q.next(lane, 200.0))
+    q.ended(lane)
+    assert q[A] is None
+
+
 def test_connections_are_bounded():
     """There are no more connections to one destination, or to all, than may be."""
     q = queue(connections=5, connections_per_destination=2)
@@ -108,7 +124,7 @@ def test_what_is_overdue_is_taken():
     q.put("new", {A: 1000.0}, 50.0)
     lane = next(q.lanes())
     assert [part.name for part in q.overdue(lane, 10.0)] == ["old"]
-    assert q.overdue(lane, 10.0) == []
+    assert list(q.overdue(lane, 10.0)) == []
 
 
 def test_dropped_and_hurried():

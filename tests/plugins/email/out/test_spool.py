@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 
@@ -9,6 +10,7 @@ import pytest
 
 from gateway import cli
 from gateway.core.errors import ConfigError
+from gateway.plugins.email.client import postman
 from gateway.plugins.email.client import spool as spools
 from gateway.plugins.email.client.envelope import Entry, Recipient, new_id, packed, unpacked
 from gateway.plugins.email.client.spool import Spool
@@ -144,6 +146,56 @@ def test_what_is_damaged_is_set_aside(spool, caplog, damage):
     assert aside == {f"{bad.id}.json", f"{bad.id}.eml"}
 
 
+def test_what_cannot_be_read_just_now_stays(spool, monkeypatch):
+    """An envelope is not set aside because the system has no file left to open it with."""
+
+    def fails(*_):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    found = put(spool)
+    with monkeypatch.context() as patch:
+        patch.setattr(spools.Path, "open", fails)
+        with pytest.raises(OSError, match="Too many"):
+            spool.read(found.id)
+    assert spool.read(found.id) == found
+
+
+def test_what_is_not_a_file_is_set_aside(spool):
+    """What stands in the place of an envelope and is none of ours is set aside."""
+    found = put(spool)
+    path = spool.queue / f"{found.id}.json"
+    path.unlink()
+    path.mkdir()
+    assert spool.read(found.id) is None
+    assert spool.names() == set()
+
+
+def test_a_mail_that_is_cut_off_is_set_aside(spool, caplog):
+    """A mail that is not as long as it was is sent to nobody."""
+    found = put(spool)
+    os.truncate(spool.queue / f"{found.id}.eml", 4)
+    assert spool.claim(found.id) is None
+    assert "cut off" in caplog.text
+    assert spool.names() == set()
+
+
+def test_a_commit_that_fails_at_last_leaves_nothing(spool, monkeypatch):
+    """Where the disk says only at the end that it did not take a mail, nothing of it is left."""
+
+    def fails(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    found = entry()
+    draft = spool.draft(found.id)
+    draft.write(MAIL)
+    with monkeypatch.context() as patch:
+        patch.setattr(spools, "flush", fails)
+        with pytest.raises(OSError, match="No space"):
+            draft.commit(found)
+    draft.discard()
+    assert not list(spool.queue.iterdir())
+
+
 def test_an_envelope_without_its_mail_is_set_aside(spool):
     """An envelope beside which there is no mail is set aside."""
     found = put(spool)
@@ -258,6 +310,20 @@ def test_what_is_being_delivered_is_left(spool, capsys):
     claim.close()
 
 
+def test_what_is_delivered_meanwhile_is_no_error(spool, capsys, monkeypatch):
+    """Of all mails those that are gone by then are passed over in silence; who is named is told of."""
+    found = put(spool)
+    gone = "1a2182b157c-aaaaaaaa"
+    monkeypatch.setattr(Spool, "names", lambda _: {found.id, gone})
+    where = ("--spool", str(spool.directory))
+    for words in (["list"], ["retry"], ["drop", "--all"]):
+        status, _, err = mail(capsys, *words, *where)
+        assert (status, err) == (0, "")
+    status, _, err = mail(capsys, "list", gone, *where)
+    assert status == 1
+    assert "no such mail" in err
+
+
 def test_two_gateways_share_a_spool(tmp_path):
     """Of two gateways one delivers what both spool, each mail once; the other takes over from it."""
     with Peer() as peer:
@@ -290,6 +356,47 @@ def test_what_waited_is_delivered_by_the_next(tmp_path):
     with Peer() as peer, serving(config(tmp_path, peer)) as post:
         post.empty()
         assert sorted(one["subject"] for one in peer.parsed()) == ["Undelivered: failed", "waits"]
+
+
+def test_a_clock_that_ran_ahead(tmp_path):
+    """What was to be tried in years, by a clock that is right again, is tried within the hour."""
+    spool = Spool(tmp_path / "spool")
+    put(spool, recipients=[Recipient(address="bob@example.net", due=time.time() + 1e8, tries=1)])
+    with Peer() as peer, serving(config(tmp_path, peer)) as post:
+        post.empty()
+        assert len(peer.mails) == 1
+
+
+def test_a_spool_that_cannot_be_locked_at_first(tmp_path, monkeypatch, caplog):
+    """Who cannot begin to deliver says why, once, and begins as soon as it can."""
+    monkeypatch.setattr(postman, "LOOK", 0.02)
+    opened = os.open
+    troubles = [OSError(errno.ENOSPC, "No space left on device")] * 3
+
+    def fails(path, *args):
+        if troubles and os.fspath(path).endswith("deliverer"):
+            raise troubles.pop()
+        return opened(path, *args)
+
+    monkeypatch.setattr(spools.os, "open", fails)
+    with Peer() as peer, serving(config(tmp_path, peer)) as post:
+        post.mail()
+        post.empty()
+        assert len(peer.mails) == 1
+    assert caplog.text.count("nothing is delivered") == 1
+
+
+def test_a_report_is_made_later(tmp_path, monkeypatch):
+    """A report that lacks is made once whoever looks at the mail has done so."""
+    monkeypatch.setattr(postman, "AGAIN", 0.05)
+    spool = Spool(tmp_path / "spool")
+    found = put(spool, recipients=[Recipient(address="bob@example.net", state="failed", code=550)])
+    claim = spool.claim(found.id)
+    with Peer() as peer, serving(config(tmp_path, peer)) as post:
+        until(lambda: post.role._postman._unreported.get(found.id))
+        claim.close()
+        post.empty()
+        assert [one["subject"] for one in peer.parsed()] == ["Undelivered mail"]
 
 
 def test_an_envelope_that_cannot_be_written(tmp_path, monkeypatch, caplog):

@@ -7,7 +7,7 @@ import pytest
 from gateway.core.errors import ConfigError
 from gateway.plugins.irc.client.check import check, warnings
 from gateway.plugins.irc.client.config import Network, NickServ, Sasl
-from gateway.plugins.irc.client.places import place, read
+from gateway.plugins.irc.places import place, read
 
 WRONG = [
     ({"connect": "irc.example"}, "irc.networks.net.connect: "),
