@@ -13,7 +13,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
 
 import gateway
-from django_gateway import asgi, route
+from django_gateway import EmailConsumer, asgi, route, route_class
 from gateway.core.config import Settings
 from gateway.core.errors import ConfigError
 from gateway.core.layers import open_layer
@@ -188,6 +188,31 @@ def test_check_of_networks(application, monkeypatch):
     assert "no network 'liber' in the settings" in warning.msg
     assert "there are libera" in warning.msg
     assert run_checks(tags=["gateway"]) == []
+
+
+def test_check_of_domains(application, monkeypatch):
+    """A mailbox of a domain that no mail is taken for is warned of once, with those there are."""
+
+    class Support(EmailConsumer):
+        mailboxes = ("a@x.org", "b@other.org", "c@sub.Y.org", "{n}@{host}", "d@bücher.example")
+
+        def recipient(self, message, **_):
+            """Let everybody in."""
+
+        def receive(self, message, **_):
+            """Take it."""
+
+    monkeypatch.setenv("GATEWAY_EMAIL_DOMAINS", "X.org,.y.org,xn--bcher-kva.example")
+    with override_settings(CHANNEL_LAYERS={"default": {"ROUTING": [route_class(Support)]}}):
+        (warning,) = run_checks(tags=["gateway"])
+    assert warning.id == "gateway.W005"
+    assert warning.msg == (
+        "mailbox('b@other.org') is routed, and its mail is refused: email.domains has no "
+        "'other.org'; there is X.org, .y.org, xn--bcher-kva.example"
+    )
+    monkeypatch.setenv("GATEWAY_EMAIL_DOMAINS", "X.org,.y.org,bücher.example,other.org")
+    with override_settings(CHANNEL_LAYERS={"default": {"ROUTING": [route_class(Support)]}}):
+        assert run_checks(tags=["gateway"]) == []
 
 
 def test_a_wrong_table_stops_the_start(application):
