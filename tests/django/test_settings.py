@@ -14,6 +14,7 @@ from django.test import override_settings
 
 import gateway
 from django_gateway import EmailConsumer, asgi, route, route_class
+from gateway.core.boot import Options, boot
 from gateway.core.config import Settings
 from gateway.core.errors import ConfigError
 from gateway.core.layers import open_layer
@@ -188,6 +189,21 @@ def test_check_of_networks(application, monkeypatch):
     assert "no network 'liber' in the settings" in warning.msg
     assert "there are libera" in warning.msg
     assert run_checks(tags=["gateway"]) == []
+
+
+def test_whom_mail_is_from(application):
+    """Mail is from DEFAULT_FROM_EMAIL where the project sets it, unless email.sender says else."""
+    assert "email" not in asgi.read_settings()
+    with override_settings(DEFAULT_FROM_EMAIL="Shop <shop@x.org>"):
+        assert asgi.read_settings()["email"] == {"sender": "Shop <shop@x.org>"}
+        assert boot(Options(plugins="http")).settings.plugins == ("http",)  # it harms nobody else
+        with override_settings(GATEWAY={"plugins": ["email"], "email": {"domains": ["x.org"]}}):
+            config = boot(Options(plugins="email")).settings.tables["email"]
+            assert (config.sender, config.domains) == ("Shop <shop@x.org>", ("x.org",))
+        with override_settings(GATEWAY={"email": {"sender": "a@x.org"}}):
+            assert asgi.read_settings()["email"] == {"sender": "a@x.org"}
+        with override_settings(GATEWAY={"email": 7}):
+            assert asgi.read_settings()["email"] == 7
 
 
 def test_check_of_domains(application, monkeypatch):
