@@ -17,6 +17,12 @@ class MailboxFilter(Filter):
 
     __slots__ = ()
 
+    @property
+    def domain(self) -> str:
+        """Its domain; empty where that varies."""
+        domain = self.text.rpartition("@")[2]
+        return "" if "{" in domain else domain
+
     def placed(self, key: str, before: Filter | None) -> Filter:
         """Return itself. Raises ImproperlyConfigured behind a filter that took the address."""
         if isinstance(before, MailboxFilter):

@@ -189,6 +189,19 @@ def test_mail(sent):
     ]
 
 
+def test_mail_to_several(sent):
+    """A list is one mail to all in it; what is no address and no list is told what to write."""
+    Support.mail(["a@x.org", "b@x.org"], "hi")
+    Support.mail(("a@x.org",), "hi")
+    assert sent() == [
+        ("email.send", {"text": "hi", "rcpt_to": ["a@x.org", "b@x.org"]}),
+        ("email.send!a_40x.org", {"text": "hi"}),
+    ]
+    for wrong in ([], None, [None], 7):
+        with pytest.raises(TypeError, match=r"write mail\('ann@example.com', …\)"):
+            Support.mail(wrong, "hi")
+
+
 def test_attachments_of_another_kind():
     """What is no attachment is refused by a text that shows one."""
     with pytest.raises(TypeError, match="triples"):
