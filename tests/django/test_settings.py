@@ -13,7 +13,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
 
 import gateway
-from django_gateway import asgi, route
+from django_gateway import asgi, include, path, route
 from gateway.core.config import Settings
 from gateway.core.errors import ConfigError
 from gateway.core.layers import open_layer
@@ -172,6 +172,52 @@ def test_check_of_protocols(application):
         "<route websockets.receive to builtins.print>: there is no protocol 'websockets' here; did "
         "you mean 'websocket.receive'?"
     )
+
+
+def test_check_of_keys(application):
+    """A filter by a key that no message of the protocol has is warned of, nothing else."""
+    routing = [
+        include([route(["irc.join", "sse.connect"], print)], path=path("chat/")),
+        include([route("irc.join", print)], path=path("chat/")),
+        route("irc.connect", print, identity="ann", network="lib.*"),
+        route(["irc.receive", "rooms.digest"], print, size="big"),
+        route("no-plugin.receive", print, size="big"),
+    ]
+    with override_settings(CHANNEL_LAYERS={"default": {"ROUTING": routing}}):
+        (warning,) = run_checks(tags=["gateway"])
+    assert warning.id == "gateway.W005"
+    assert warning.msg == (
+        "<route irc.join to builtins.print>: the filter path=chat/ never matches, since no such "
+        "message has a 'path'"
+    )
+    assert "channel, client, host, identity" in warning.hint
+
+
+@pytest.mark.parametrize(
+    ("channel", "key", "written", "hint"),
+    [
+        ("email.receive", "rcpt_to", "support+{ticket}@x.org", "Write rcpt_to=mailbox(…)"),
+        ("email.receive", "mail_from", "{who:str}@x.org", "Write mail_from=mailbox(…)"),
+        ("irc.join", "channel", "#t-<ticket>", "Write channel=irc_room(…)"),
+        ("irc.join", "channel", "#t-<int:ticket>", "Write channel=irc_room(…)"),
+        ("mqtt.receive", "topic", "doors/+door/open", "Write topic=mqtt_topic(…)"),
+        ("mqtt.receive", "topic", "doors/#", "Write topic=mqtt_topic(…)"),
+        ("http.request", "path", "/chat/<room>", "Write path=path(…)"),
+        ("email.receive", "rcpt_to", r"^\w{3}(?P<who>\w+)@(?=x)x\.org$", None),
+        ("mqtt.receive", "topic", r"doors/+[0-9]+/open\d+", None),
+        ("irc.receive", "text", "<b>{name}", None),
+    ],
+)
+def test_check_of_placeholders(application, channel, key, written, hint):
+    """A str with the placeholders of another filter is warned of; what is an expression is not."""
+    routing = [route(channel, lambda message, **kwargs: None, **{key: written})]
+    with override_settings(CHANNEL_LAYERS={"default": {"ROUTING": routing}}):
+        warnings = run_checks(tags=["gateway"])
+    if hint is None:
+        assert warnings == []
+    else:
+        assert [warning.id for warning in warnings] == ["gateway.W006"]
+        assert hint in warnings[0].hint
 
 
 def test_check_of_networks(application, monkeypatch):
