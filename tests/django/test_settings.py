@@ -193,6 +193,15 @@ def test_check_of_keys(application):
     assert "channel, client, host, identity" in warning.hint
 
 
+def test_warnings(application):
+    """What the checks warn of, with what to do, is what the application warns of."""
+    assert application.warnings() == []
+    routing = [route("irc.join", lambda message: None, channel="#t-<ticket>")]
+    with override_settings(CHANNEL_LAYERS={"default": {"ROUTING": routing}}):
+        (warning,) = application.warnings()
+    assert "'<ticket>' is matched as it stands there. Write channel=irc_room(…)" in warning
+
+
 @pytest.mark.parametrize(
     ("channel", "key", "written", "hint"),
     [
