@@ -112,6 +112,20 @@ class DjangoApplication:
         """Return (channel, filters, consumer) rows."""
         return self._router().rows()
 
+    def warnings(self) -> list[str]:
+        """Return what the system checks of django_gateway warn of, where it is installed."""
+        from django.core.checks import (  # noqa: PLC0415 - for this alone
+            WARNING,
+            run_checks,
+        )
+
+        self._router()
+        return [
+            f"{one.msg}. {one.hint}" if one.hint else one.msg
+            for one in run_checks(tags=["gateway"])
+            if one.level == WARNING
+        ]
+
     def run_worker(self, layer: Layer, config: Any) -> int:
         """Run a worker until SIGTERM or SIGINT; return the exit status."""
         from django_gateway.worker import run  # noqa: PLC0415 - needs Django set up

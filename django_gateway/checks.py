@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -11,13 +12,24 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management import get_commands, load_command_class
 
 from django_gateway import asgi, auth_settings
-from django_gateway.filters import values_of
-from django_gateway.generic.protocols import meant_by
+from django_gateway.filters import Filter, values_of
+from django_gateway.generic.protocols import keys_of, meant_by
 from django_gateway.mailboxes import MailboxFilter
 from django_gateway.middleware import middleware_of
+from django_gateway.placeholders import ANGLED, BRACED
 from django_gateway.routing import Router
 from gateway.core.errors import GatewayError
 
+BY_KEY: Final = {
+    "path": "path",
+    "topic": "mqtt_topic",
+    "channel": "irc_room",
+    "rcpt_to": "mailbox",
+    "mail_from": "mailbox",
+}
+"""What reads the placeholders in a filter of a key."""
+_LEVEL: Final = re.compile(r"(?<![^/])\+[^\W\d]\w*(?![^/])|/#\Z")
+"""A level of a topic that is a wildcard."""
 EMAIL_BACKEND: Final = "django_gateway.mail.EmailBackend"
 
 
@@ -78,6 +90,59 @@ def check_protocols(**_: Any) -> Sequence[CheckMessage]:
         for channel in one.channels
         if (meant := meant_by(channel)) is not None
     ]
+
+
+@register("gateway")
+def check_keys(**_: Any) -> Sequence[CheckMessage]:
+    """``gateway.W005``: a route has a filter by a key that none of its messages has."""
+    try:
+        table = Router(asgi.layer_settings().get("ROUTING"))
+    except Exception:  # noqa: BLE001 - the other checks say so
+        return []
+    return [
+        Warning(
+            f"{one!r}: the filter {key}={one.filters[key][0]!s} never matches, since no such "
+            f"message has a {key!r}",
+            hint=f"There are {', '.join(sorted(known))}.",
+            id="gateway.W005",
+        )
+        for one in table.routes
+        if (known := keys_of(one.channels))
+        for key in one.filters
+        if key not in known
+    ]
+
+
+@register("gateway")
+def check_placeholders(**_: Any) -> Sequence[CheckMessage]:
+    """``gateway.W006``: a regular expression has placeholders, which are another filter's."""
+    try:
+        table = Router(asgi.layer_settings().get("ROUTING"))
+    except Exception:  # noqa: BLE001 - the other checks say so
+        return []
+    return [
+        Warning(
+            f"{one!r}: the filter {key}={written!r} is a regular expression, in which "
+            f"{found[0]!r} is matched as it stands there",
+            hint=f"Write {key}={BY_KEY[key]}(…), imported from django_gateway.",
+            id="gateway.W006",
+        )
+        for one in table.routes
+        for key in one.filters.keys() & BY_KEY.keys()
+        for each in one.filters[key]
+        if type(each) is Filter
+        for written in (each.pattern.pattern,)
+        if (found := _placeholder(key, written)) is not None
+    ]
+
+
+def _placeholder(key: str, written: str) -> re.Match[str] | None:
+    """Return the first placeholder in an expression; in one of topics that is ``+door``, too."""
+    return (
+        BRACED.search(written)
+        or ANGLED.search(written)
+        or (_LEVEL.search(written) if key == "topic" else None)
+    )
 
 
 @register("gateway")
@@ -163,7 +228,7 @@ def check_mail(**_: Any) -> Sequence[CheckMessage]:
 
 @register("gateway")
 def check_domains(**_: Any) -> Sequence[CheckMessage]:
-    """``gateway.W005``: a route is for a mailbox of a domain that no mail is taken for."""
+    """``gateway.W007``: a route is for a mailbox of a domain that no mail is taken for."""
     try:
         table = Router(asgi.layer_settings().get("ROUTING"))
         boxes = {
@@ -188,7 +253,7 @@ def check_domains(**_: Any) -> Sequence[CheckMessage]:
             f"mailbox({text!r}) is routed, and its mail is refused: email.domains has no "
             f"{domain!r}; there is {said}",
             hint=f"Add {domain!r} to email.domains, as the gateway reads it.",
-            id="gateway.W005",
+            id="gateway.W007",
         )
         for text, domain in named.items()
         if domain not in taken

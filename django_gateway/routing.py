@@ -237,6 +237,7 @@ class Router:
         self._by_channel: dict[str, tuple[Route, ...]] = {}
         for one in table:
             _check_channels(one)
+            _check_keys(one)
             _check_slash(one)
         for one in self.routes:
             _check_arguments(one)
@@ -452,6 +453,20 @@ def _check_channels(one: Route) -> None:
                     else f"it sends {', '.join(f'{protocol}.{each}' for each in kinds)}. Channels "
                     "of your own have another first word"
                 )
+            )
+
+
+def _check_keys(one: Route) -> None:
+    """Refuse a filter by a key that is nearly one that its messages have: it would never match."""
+    from django_gateway.generic.protocols import keys_of  # noqa: PLC0415 - imports this module
+
+    known = keys_of(one.channels) if one.filters else ()
+    for key in one.filters if known else ():
+        close = key not in known and difflib.get_close_matches(key, known, n=1, cutoff=0.8)
+        if close:
+            raise ImproperlyConfigured(
+                f"{one!r}: the filter {key}={one.filters[key][0]!s} never matches, since no such "
+                f"message has a {key!r}; did you mean {close[0]}?"
             )
 
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 import difflib
 import functools
 import sys
+from collections.abc import Iterable
 from importlib import metadata
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
+from typing import Final, is_typeddict
 
 from django.core.exceptions import ImproperlyConfigured
 
@@ -43,6 +45,30 @@ def known_kinds(protocol: str) -> tuple[str, ...]:
         return ()
 
 
+COMMON: Final = frozenset({"reply_channel", "order", "client", "server", "identity"})
+"""What the core adds to every message (`gateway.core.emission`)."""
+
+
+def keys_of(channels: Iterable[str]) -> frozenset[str]:
+    """Return the keys that messages of the protocols of ``channels`` have, of whichever kind.
+
+    Nothing where that cannot be said of one of them: a channel of one's own, say, or of a protocol
+    that only the gateway has.
+    """
+    points = _installed(tuple(sys.path))
+    found = COMMON
+    for channel in channels:
+        protocol = channel.partition(".")[0]
+        try:
+            keys = None if "!" in channel else _keys(points[protocol])
+        except (ImportError, KeyError):
+            keys = None
+        if keys is None:
+            return frozenset()
+        found |= keys
+    return found
+
+
 def meant_by(channel: str) -> str | None:
     """Return the channel of an installed protocol that one of an unknown protocol looks like."""
     protocol, _, kind = channel.partition(".")
@@ -62,6 +88,16 @@ def _installed(_path: tuple[str, ...]) -> dict[str, metadata.EntryPoint]:
 @functools.cache
 def _kinds(point: metadata.EntryPoint) -> tuple[str, ...]:
     return tuple(_messages(point).KINDS)
+
+
+@functools.cache
+def _keys(point: metadata.EntryPoint) -> frozenset[str] | None:
+    schemas = _messages(point).KINDS.values()
+    if not all(map(is_typeddict, schemas)):
+        return None
+    return frozenset(
+        key for one in schemas for key in one.__required_keys__ | one.__optional_keys__
+    )
 
 
 def _messages(point: metadata.EntryPoint) -> ModuleType:

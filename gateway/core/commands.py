@@ -230,6 +230,8 @@ def check(options: Options) -> int:
         problems.append(str(error))
     else:
         warnings += [text for pair in pairs for text in pair.warnings()]
+    if not problems and started.application is not None:
+        warnings += started.application.warnings()
     for text in warnings:
         _say(f"warning: {text}")
     if not problems and (left := started.unserved()):

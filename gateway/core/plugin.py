@@ -567,6 +567,9 @@ class Application(Protocol):
     def routes(self) -> list[tuple[str, str, str]]:
         """Return (channel, filters, consumer) rows for ``gateway routes``."""
 
+    def warnings(self) -> list[str]:
+        """Return what an operator should know although it stops nothing, for ``gateway check``."""
+
     def run_worker(self, layer: Layer, config: Any) -> int:
         """Run a worker alone until SIGTERM or SIGINT; return the exit status.
 

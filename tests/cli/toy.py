@@ -223,6 +223,9 @@ class App:
     def routes(self):
         return [("toy.receive", "text=.*", "toys.play")]
 
+    def warnings(self):
+        return []
+
     def run_worker(self, layer, config):
         stopped = threading.Event()
         signal.signal(signal.SIGTERM, lambda *_: stopped.set())

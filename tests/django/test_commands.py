@@ -75,6 +75,18 @@ def test_check_says_what_is_routed_and_not_served(gateway, project):
     assert (status, "not served" in said) == (0, False)
 
 
+def test_check_has_the_warnings_of_django(gateway, project):
+    """`check` has what django_gateway's own checks warn of, and it is no problem."""
+    with (project / "site1/settings.py").open("a") as out:
+        out.write(ROUTED)
+    with (project / "site1/routing.py").open("a") as out:
+        out.write('routes += [route("websocket.receive", echo, path="/<room>/")]\n')
+    status, said, _ = gateway("check")
+    assert status == 0, said
+    assert "Write path=path(…), imported from django_gateway.\n" in said
+    assert said.count("warning: <route") == 1
+
+
 def test_check_says_where_the_routing_fails(gateway, project):
     """`check` names the project's line that raised, whoever's code it was in."""
     with (project / "site1/settings.py").open("a") as out:

@@ -13,7 +13,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
 
 import gateway
-from django_gateway import EmailConsumer, asgi, route, route_class
+from django_gateway import EmailConsumer, asgi, include, path, route, route_class
 from gateway.core.boot import Options, boot
 from gateway.core.config import Settings
 from gateway.core.errors import ConfigError
@@ -175,6 +175,61 @@ def test_check_of_protocols(application):
     )
 
 
+def test_check_of_keys(application):
+    """A filter by a key that no message of the protocol has is warned of, nothing else."""
+    routing = [
+        include([route(["irc.join", "sse.connect"], print)], path=path("chat/")),
+        include([route("irc.join", print)], path=path("chat/")),
+        route("irc.connect", print, identity="ann", network="lib.*"),
+        route(["irc.receive", "rooms.digest"], print, size="big"),
+        route("no-plugin.receive", print, size="big"),
+    ]
+    with override_settings(CHANNEL_LAYERS={"default": {"ROUTING": routing}}):
+        (warning,) = run_checks(tags=["gateway"])
+    assert warning.id == "gateway.W005"
+    assert warning.msg == (
+        "<route irc.join to builtins.print>: the filter path=chat/ never matches, since no such "
+        "message has a 'path'"
+    )
+    assert "channel, client, host, identity" in warning.hint
+
+
+def test_warnings(application):
+    """What the checks warn of, with what to do, is what the application warns of."""
+    assert application.warnings() == []
+    routing = [route("irc.join", lambda message: None, channel="#t-<ticket>")]
+    with override_settings(CHANNEL_LAYERS={"default": {"ROUTING": routing}}):
+        (warning,) = application.warnings()
+    assert "'<ticket>' is matched as it stands there. Write channel=irc_room(…)" in warning
+
+
+@pytest.mark.parametrize(
+    ("channel", "key", "written", "hint"),
+    [
+        ("email.receive", "rcpt_to", "support+{ticket}@x.org", "Write rcpt_to=mailbox(…)"),
+        ("email.receive", "mail_from", "{who:str}@x.org", "Write mail_from=mailbox(…)"),
+        ("irc.join", "channel", "#t-<ticket>", "Write channel=irc_room(…)"),
+        ("irc.join", "channel", "#t-<int:ticket>", "Write channel=irc_room(…)"),
+        ("mqtt.receive", "topic", "doors/+door/open", "Write topic=mqtt_topic(…)"),
+        ("mqtt.receive", "topic", "doors/#", "Write topic=mqtt_topic(…)"),
+        ("http.request", "path", "/chat/<room>", "Write path=path(…)"),
+        ("email.receive", "rcpt_to", r"^\w{3}(?P<who>\w+)@(?=x)x\.org$", None),
+        ("mqtt.receive", "topic", r"doors/+[0-9]+/open\d+", None),
+        ("irc.receive", "text", "<b>{name}", None),
+    ],
+)
+def test_check_of_placeholders(application, channel, key, written, hint):
+    """A str with the placeholders of another filter is warned of; what is an expression is not."""
+    routing = [route(channel, lambda message, **kwargs: None, **{key: written})]
+    with override_settings(CHANNEL_LAYERS={"default": {"ROUTING": routing}}):
+        warnings = run_checks(tags=["gateway"])
+    if hint is None:
+        assert warnings == []
+    else:
+        assert [warning.id for warning in warnings] == ["gateway.W006"]
+        assert hint in warnings[0].hint
+
+
 def test_check_of_networks(application, monkeypatch):
     """A route for a network of IRC that the settings lack is warned of, with those there are."""
     monkeypatch.setenv("GATEWAY_IRC_NETWORK", "libera")
@@ -221,7 +276,7 @@ def test_check_of_domains(application, monkeypatch):
     monkeypatch.setenv("GATEWAY_EMAIL_DOMAINS", "X.org,.y.org,xn--bcher-kva.example")
     with override_settings(CHANNEL_LAYERS={"default": {"ROUTING": [route_class(Support)]}}):
         (warning,) = run_checks(tags=["gateway"])
-    assert warning.id == "gateway.W005"
+    assert warning.id == "gateway.W007"
     assert warning.msg == (
         "mailbox('b@other.org') is routed, and its mail is refused: email.domains has no "
         "'other.org'; there is X.org, .y.org, xn--bcher-kva.example"

@@ -48,6 +48,18 @@ ROUTING = {
         'routing = [route("websocket.text", consumer)]',
         "ImproperlyConfigured: <route websocket.text to app.consumer>: websocket sends no 'websocket.text'; it sends websocket.connect, websocket.receive, websocket.disconnect. Channels of your own have another first word",
     ),
+    "a filter by a key misspelt": (
+        'routing = [route("email.receive", room, rcptto=mailbox("{room}@x.org"))]',
+        "ImproperlyConfigured: <route email.receive to app.room>: the filter rcptto={room}@x.org never matches, since no such message has a 'rcptto'; did you mean rcpt_to?",
+    ),
+    "a filter of a class by a key misspelt": (
+        """
+        class Staff(IrcConsumer):
+            def join(self, message): pass
+        routing = [route_class(Staff, chanel=irc_room("#staff"))]
+        """,
+        "ImproperlyConfigured: <route irc.join to app.Staff.join>: the filter chanel=#staff never matches, since no such message has a 'chanel'; did you mean channel?",
+    ),
     "a filter without its key": (
         'route("a", consumer, path("chat/"))',
         "ImproperlyConfigured: route('a', …): a filter stands behind the key that it is for: path=path('chat/')",
