@@ -201,6 +201,7 @@ def behind(views: Views | None = None) -> Iterator[Route]:
 def read_settings() -> dict[str, Any]:
     """Return ``GATEWAY`` and ``CHANNEL_LAYERS`` as the gateway's tables.
 
+    Mail is from ``DEFAULT_FROM_EMAIL``, where the project sets that and no ``email.sender``.
     Raises ImproperlyConfigured with a text that names the fix.
     """
     given = getattr(settings, "GATEWAY", {})
@@ -229,6 +230,10 @@ def read_settings() -> dict[str, Any]:
     if table:
         own = tables.get("layer", {})
         tables["layer"] = {**table, **own} if isinstance(own, Mapping) else own
+    if settings.is_overridden("DEFAULT_FROM_EMAIL"):  # Django's own is webmaster@localhost
+        mail = tables.get("email", {})
+        if isinstance(mail, Mapping):
+            tables["email"] = {"sender": str(settings.DEFAULT_FROM_EMAIL), **mail}
     return tables
 
 

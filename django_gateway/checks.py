@@ -13,6 +13,7 @@ from django.core.management import get_commands, load_command_class
 from django_gateway import asgi, auth_settings
 from django_gateway.filters import values_of
 from django_gateway.generic.protocols import meant_by
+from django_gateway.mailboxes import MailboxFilter
 from django_gateway.middleware import middleware_of
 from django_gateway.routing import Router
 from gateway.core.errors import GatewayError
@@ -106,10 +107,15 @@ def check_networks(**_: Any) -> Sequence[CheckMessage]:
 
 def _networks() -> set[str]:
     """Return the names of all networks of IRC: those to join, and the gateway's own."""
+    config: Any = _table("irc")
+    return {*config.networks, config.network}
+
+
+def _table(plugin: str) -> Any:
+    """Return the settings of a plugin, served here or not."""
     from gateway.core.boot import Options, boot  # noqa: PLC0415 - only then
 
-    config: Any = boot(Options(plugins="irc")).settings.tables["irc"]
-    return {*config.networks, config.network}
+    return boot(Options(plugins=plugin)).settings.tables[plugin]
 
 
 @register("gateway")
@@ -152,6 +158,40 @@ def check_mail(**_: Any) -> Sequence[CheckMessage]:
             "may have it.",
             id="gateway.W004",
         )
+    ]
+
+
+@register("gateway")
+def check_domains(**_: Any) -> Sequence[CheckMessage]:
+    """``gateway.W005``: a route is for a mailbox of a domain that no mail is taken for."""
+    try:
+        table = Router(asgi.layer_settings().get("ROUTING"))
+        boxes = {
+            one.text: one
+            for each in table.routes
+            if any(channel.startswith("email.") for channel in each.channels)
+            for one in each.filters.get("rcpt_to", ())
+            if isinstance(one, MailboxFilter)
+        }
+        named = {text: domain for text, one in boxes.items() if (domain := one.domain)}
+        if not named:
+            return []
+        config: Any = _table("email")
+        from gateway.plugins.email.server.commands import Domains  # noqa: PLC0415 - only then
+
+        taken = Domains(config.domains)
+    except Exception:  # noqa: BLE001 - the other checks say so
+        return []
+    said = ", ".join(config.domains) or "none"
+    return [
+        Warning(
+            f"mailbox({text!r}) is routed, and its mail is refused: email.domains has no "
+            f"{domain!r}; there is {said}",
+            hint=f"Add {domain!r} to email.domains, as the gateway reads it.",
+            id="gateway.W005",
+        )
+        for text, domain in named.items()
+        if domain not in taken
     ]
 
 

@@ -43,6 +43,8 @@ PIECE_WRITTEN: Final = 0
 """The number of a piece's ack; mails count from 1."""
 LOOK: Final = 0.02
 """Seconds between two tries where the channel is full: the gateway writes to its disk meanwhile."""
+BAD_ADDRESS: Final = 553
+"""The code for an address that is none (RFC 5321, section 4.2.3)."""
 _NOT_HERE: Final = ("host", "port", "username", "password", "use_tls", "use_ssl")
 """What Django's own backend is given, and the settings of the gateway say here."""
 
@@ -91,7 +93,13 @@ class EmailBackend(BaseEmailBackend):
         waiting = [one for one in email_messages if one.recipients()]
         try:
             for one in waiting:
-                posting.send(one)
+                try:
+                    back, to = _envelope(one)
+                except NotSpooledError:
+                    if not self.fail_silently:
+                        raise
+                    continue  # the others have nothing to do with it
+                posting.send(one, back, to)
             posting.finish()
         except NotSpooledError as error:
             posting.drain()
@@ -114,15 +122,15 @@ class _Posting:
         """Pieces of the mail that is being sent that are not written yet."""
         self.spooled = 0
 
-    def send(self, mail: EmailMessage) -> None:
+    def send(self, mail: EmailMessage, mail_from: str, rcpt_to: list[str]) -> None:
         """Send a mail; it is in the spool once it was answered."""
         while len(self._unanswered) >= WINDOW:
             self._hear()
         raw = mail.message().as_bytes(linesep="\r\n")  # type: ignore[call-arg]  # Django's own takes it
         self._sent += 1
         message: dict[str, Any] = {
-            "mail_from": envelope_address(mail.from_email),
-            "rcpt_to": [envelope_address(one) for one in mail.recipients()],
+            "mail_from": mail_from,
+            "rcpt_to": rcpt_to,
             "subject": str(mail.subject),  # for those who look at the spool
             "ack": self._sent,
             "ack_channel": self._acks,
@@ -225,6 +233,16 @@ def _cut(raw: bytes) -> Iterator[dict[str, Any]]:
         content = raw[start : start + PIECE]
         more = start + len(content) < len(raw)
         yield {"offset": start, "content": content, "more_content": more}
+
+
+def _envelope(mail: EmailMessage) -> tuple[str, list[str]]:
+    """Return where a mail comes back to, and whom it is for. Raises `NotSpooledError`."""
+    try:
+        return envelope_address(mail.from_email), [
+            envelope_address(one) for one in mail.recipients()
+        ]
+    except ValueError as error:
+        raise NotSpooledError(f"the mail is not sent: {error}", BAD_ADDRESS) from None
 
 
 def envelope_address(address: str) -> str:

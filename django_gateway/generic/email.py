@@ -61,7 +61,7 @@ class EmailConsumer(Consumer):
 
     @staticmethod
     def mail(
-        to: str,
+        to: str | Sequence[str],
         text: str | None = None,
         /,
         *,
@@ -71,15 +71,18 @@ class EmailConsumer(Consumer):
     ) -> None:
         """Send a mail to an address: ``mail("ann@example.com", "Hi.", subject="Hello")``.
 
-        Buffered inside a consumer; outside it acts at once.
+        ``to`` may be a list of addresses: one mail, in which all of them stand. Buffered inside a
+        consumer; outside it acts at once.
         """
         content = _content(attachments, headers, content)
         if text is not None:
             content["text"] = text
+        recipients = _recipients(to)
         try:
-            channel = names.address("email.send", to)
-        except ValueError:
-            channel, content = "email.send", {**content, "rcpt_to": [to]}
+            [one] = recipients
+            channel = names.address("email.send", one)
+        except ValueError:  # several, or too long for an address
+            channel, content = "email.send", {**content, "rcpt_to": recipients}
         Channel(channel).send(content)
 
     @classmethod
@@ -99,6 +102,18 @@ class EmailConsumer(Consumer):
             else:
                 found.append(route)
         return found
+
+
+def _recipients(to: str | Sequence[str]) -> list[str]:
+    """Return whom a mail is for."""
+    given: Any = [to] if isinstance(to, str) else to
+    found = list(given) if isinstance(given, list | tuple | set | frozenset) else []
+    if not found or not all(isinstance(one, str) for one in found):
+        raise TypeError(
+            f"mail() is to an address, or to a list of some that is not empty, not {to!r}; write "
+            "mail('ann@example.com', …) or mail(['ann@example.com', 'bob@example.com'], …)"
+        )
+    return found
 
 
 def _content(

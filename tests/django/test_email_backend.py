@@ -166,6 +166,24 @@ def test_fail_silently(spool):
     assert send_mass_mail(mails, fail_silently=True) == 2
 
 
+def test_an_address_that_is_none(spool):
+    """What is no address is such an error, too; asked to be silent the others are sent."""
+    there = spool()
+    for sender, to in (("a@x.org", "nobody"), ("a b@@x", "b@x.org")):
+        with pytest.raises(
+            NotSpooledError, match=f"'{sender if '@@' in sender else to}' is no mail"
+        ) as caught:
+            send_mail("s", "t", sender, [to])
+        assert (caught.value.code, caught.value.spooled) == (553, 0)
+        assert send_mail("s", "t", sender, [to], fail_silently=True) == 0
+    mails = [("s", "t", "a@x.org", [to]) for to in ("1@x.org", "nobody", "2@x.org")]
+    assert send_mass_mail(mails, fail_silently=True) == 2
+    with pytest.raises(NotSpooledError) as caught:
+        send_mass_mail(mails)
+    assert caught.value.spooled == 1
+    assert [one["rcpt_to"] for one, _ in there.mails] == [["1@x.org"], ["2@x.org"], ["1@x.org"]]
+
+
 def test_nobody_there(url):
     """Where no gateway takes it the error says which has to run; and none takes it later."""
     with override_settings(EMAIL_TIMEOUT=0.05):

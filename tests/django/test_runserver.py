@@ -158,6 +158,20 @@ def test_what_is_routed_and_not_served(project, runserver):
     add(project, "site1/routing.py", 'routes += [route("sse.receive", echo)]\n')
     running = runserver("0", "--noreload")
     running.wait_for("Starting websocket on http\nNot starting sse: it is routed, and not in 'plug")
+    assert "mail" not in running.text()
+
+
+def test_mail_that_leaves_the_machine(project, runserver):
+    """It is said that mail is delivered to real people, where nothing in the settings says how."""
+    add(
+        project,
+        "site1/settings.py",
+        "GATEWAY = {'plugins': ['email'], 'email': {'listen': []}}\n"
+        "DEFAULT_FROM_EMAIL = 'shop@example.com'\n",
+    )
+    running = runserver("0", "--noreload")
+    running.wait_for(r"WARNING: email\.smarthosts has no server yet: mail goes from this machine")
+    assert "email.sender is empty" not in running.text()
 
 
 @pytest.mark.parametrize("loop", ["uvloop", "asyncio"])

@@ -13,7 +13,8 @@ from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
 
 import gateway
-from django_gateway import asgi, route
+from django_gateway import EmailConsumer, asgi, route, route_class
+from gateway.core.boot import Options, boot
 from gateway.core.config import Settings
 from gateway.core.errors import ConfigError
 from gateway.core.layers import open_layer
@@ -188,6 +189,46 @@ def test_check_of_networks(application, monkeypatch):
     assert "no network 'liber' in the settings" in warning.msg
     assert "there are libera" in warning.msg
     assert run_checks(tags=["gateway"]) == []
+
+
+def test_whom_mail_is_from(application):
+    """Mail is from DEFAULT_FROM_EMAIL where the project sets it, unless email.sender says else."""
+    assert "email" not in asgi.read_settings()
+    with override_settings(DEFAULT_FROM_EMAIL="Shop <shop@x.org>"):
+        assert asgi.read_settings()["email"] == {"sender": "Shop <shop@x.org>"}
+        assert boot(Options(plugins="http")).settings.plugins == ("http",)  # it harms nobody else
+        with override_settings(GATEWAY={"plugins": ["email"], "email": {"domains": ["x.org"]}}):
+            config = boot(Options(plugins="email")).settings.tables["email"]
+            assert (config.sender, config.domains) == ("Shop <shop@x.org>", ("x.org",))
+        with override_settings(GATEWAY={"email": {"sender": "a@x.org"}}):
+            assert asgi.read_settings()["email"] == {"sender": "a@x.org"}
+        with override_settings(GATEWAY={"email": 7}):
+            assert asgi.read_settings()["email"] == 7
+
+
+def test_check_of_domains(application, monkeypatch):
+    """A mailbox of a domain that no mail is taken for is warned of once, with those there are."""
+
+    class Support(EmailConsumer):
+        mailboxes = ("a@x.org", "b@other.org", "c@sub.Y.org", "{n}@{host}", "d@bücher.example")
+
+        def recipient(self, message, **_):
+            """Let everybody in."""
+
+        def receive(self, message, **_):
+            """Take it."""
+
+    monkeypatch.setenv("GATEWAY_EMAIL_DOMAINS", "X.org,.y.org,xn--bcher-kva.example")
+    with override_settings(CHANNEL_LAYERS={"default": {"ROUTING": [route_class(Support)]}}):
+        (warning,) = run_checks(tags=["gateway"])
+    assert warning.id == "gateway.W005"
+    assert warning.msg == (
+        "mailbox('b@other.org') is routed, and its mail is refused: email.domains has no "
+        "'other.org'; there is X.org, .y.org, xn--bcher-kva.example"
+    )
+    monkeypatch.setenv("GATEWAY_EMAIL_DOMAINS", "X.org,.y.org,bücher.example,other.org")
+    with override_settings(CHANNEL_LAYERS={"default": {"ROUTING": [route_class(Support)]}}):
+        assert run_checks(tags=["gateway"]) == []
 
 
 def test_a_wrong_table_stops_the_start(application):

@@ -13,6 +13,7 @@ from gateway.core.networks import Networks
 from gateway.core.plugin import Context, LayerOptions, ProtocolPlugin
 from gateway.plugins.email import messages
 from gateway.plugins.email.client.check import check as check_outgoing
+from gateway.plugins.email.client.check import warnings as warnings_outgoing
 from gateway.plugins.email.config import EmailConfig
 from gateway.plugins.email.server.commands import Domains
 
@@ -76,6 +77,7 @@ class EmailPlugin(ProtocolPlugin):
             )
         if (config.listen or config.lmtp) and not config.domains:
             yield "email.domains is empty: mail for everybody is refused"
+        yield from warnings_outgoing(config, config.hostname)
 
     @classmethod
     def check(cls, config: EmailConfig, layer: LayerOptions) -> None:

@@ -7,6 +7,7 @@ import pytest
 from gateway.core.errors import ConfigError, PluginError
 from gateway.core.layers.memory import MemoryLayer
 from gateway.core.layers.options import LayerOptions
+from gateway.plugins.email.client.config import Delivery, Smarthost
 from gateway.plugins.email.config import EmailConfig
 from gateway.plugins.email.plugin import EmailPlugin
 from gateway.plugins.email.server import commands
@@ -110,6 +111,8 @@ def test_relaying(settings: dict[str, object]) -> None:
     with site(("receive", "recipient", "authenticate"), max_errors=99, **settings) as served:
         client = served.client()
         if "plain_auth" in settings:
+            # A name with a line break in it.
+            assert client.ask("AUTH PLAIN AGEKYgBzZWNyZXQ=").startswith("501 5.5.2 No name")
             assert client.ask("AUTH PLAIN AGFubgBzZWNyZXQ=") == "235 2.7.0 OK"
         client.ask("MAIL FROM:<root@localhost>")
         for relay in RELAYS:
@@ -292,13 +295,25 @@ def test_hello_again() -> None:
 
 def test_warnings() -> None:
     """What is risky, or comes to nothing, is said to who starts it."""
+    everywhere = Smarthost(connect="127.0.0.1:25")
+    part = Smarthost(connect="127.0.0.1:25", domains=("x.org",))
+    fine = {"sender": "a@x.org", "smarthosts": {"one": part, "two": everywhere}}
     for settings, word in (
         ({"replies": "anyone"}, "who forges a sender"),
         ({"domains": ()}, "email.domains is empty"),
+        ({"sender": ""}, "email.sender is empty"),
+        ({"smarthosts": {}}, "email.smarthosts has no server yet: mail goes from this machine"),
+        ({"smarthosts": {"one": part}}, "email.smarthosts has no server for every domain"),
     ):
-        [warning] = EmailPlugin.warnings(EmailConfig(**settings))
+        [warning] = EmailPlugin.warnings(EmailConfig(**{**fine, **settings}))
         assert word in warning
-    assert list(EmailPlugin.warnings(EmailConfig())) == []
+    for good in (
+        fine,
+        {"spool": ""},
+        {"sender": "a@x.org", "delivery": Delivery(enabled=False)},
+        {"sender": "a@x.org", "hostname": "mx.x.org"},
+    ):
+        assert list(EmailPlugin.warnings(EmailConfig(**good))) == []
 
 
 def test_a_layer_that_says_no_outcomes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -197,7 +197,8 @@ class Outgoing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         str,
         Meta(
             description="Whom mail is from that says nothing else: ``shop@example.org`` or ``Shop "
-            "<shop@example.org>``. What cannot be delivered comes back there."
+            "<shop@example.org>``. What cannot be delivered comes back there. Not set: Django's "
+            "DEFAULT_FROM_EMAIL, where the project sets that."
         ),
     ] = ""
     spool: Annotated[
