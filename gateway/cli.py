@@ -157,7 +157,8 @@ def _add_project(parser: _Parser) -> None:
         action="append",
         default=[],
         dest="assignments",
-        help="set anything, as in --set workers.threads=8; repeatable",
+        help="set anything, as in --set workers.threads=8 or --set email.delivery.enabled=false; "
+        "repeatable",
     )
     group.add_argument(
         "--layer",

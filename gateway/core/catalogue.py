@@ -11,11 +11,11 @@ from typing import Any, get_type_hints
 
 import msgspec
 
+from gateway.core.annotated import description
 from gateway.core.boot import Boot, Options, boot
 from gateway.core.errors import ConfigError, GatewayError
 from gateway.core.pluginfiles import PluginFile
 from gateway.core.registry import Loaded, Point, hooks_of, origin, unmet, version
-from gateway.core.sources import description
 
 HEAD = ("plugin", "version", "from", "served", "what it is")
 

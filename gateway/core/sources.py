@@ -2,7 +2,8 @@
 
 In rising order: defaults, the application (`Application.settings`), ``gateway.toml`` or
 ``[tool.gateway]`` in ``pyproject.toml``, ``GATEWAY_<TABLE>_<KEY>`` variables, the command
-line. A value of a higher source replaces that of a lower one whole. Every error is a
+line. A value of a higher source replaces that of a lower one whole; a variable or an option may
+name a setting within it instead (`gateway.core.nested`), and leaves the rest. Every error is a
 `ConfigError` that names the source, the key and the remedy.
 """
 
@@ -11,12 +12,25 @@ from __future__ import annotations
 import difflib
 import tomllib
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
+from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
 
 import msgspec
 
+from gateway.core import nested
+from gateway.core.annotated import (
+    default_of,
+    default_within,
+    description,
+    did_you_mean,
+    fields,
+    has_names,
+    hints,
+    holds_secret,
+    sentence,
+    within,
+    without_secrets,
+)
 from gateway.core.config import Settings
 from gateway.core.errors import ConfigError
 
@@ -30,7 +44,6 @@ CORE = {
 OUTSIDE = frozenset(("plugins", "plugins_dir"))
 """What stands in no table."""
 
-_HIDDEN = "…"
 _MISSING = object()
 
 
@@ -42,6 +55,8 @@ class Given(NamedTuple):
     """Who set it, with the key in the source's own words: ``gateway.toml: http.listen``."""
     text: bool
     """Whether the value is text yet to be read (a variable, an option)."""
+    joint: str = ""
+    """What parts the names of a key that goes deeper, "" where none does."""
 
 
 class Row(NamedTuple):
@@ -68,16 +83,15 @@ class Sources:
         """Add nested tables: what a file holds, or an application's settings."""
         for table, content in tables.items():
             if table in OUTSIDE:
-                self._given["", table] = Given(content, f"{origin}: {table}", text=False)
+                self._add("", table, Given(content, f"{origin}: {table}", text=False))
             elif isinstance(content, Mapping):
                 for key, value in content.items():
-                    self._given[table, str(key)] = Given(
-                        value, f"{origin}: {table}.{key}", text=False
-                    )
+                    given = Given(value, f"{origin}: {table}.{key}", text=False)
+                    self._add(table, str(key), given)
             else:
                 raise ConfigError(
                     f"{origin}: {table!r} stands outside any table; only 'plugins' and "
-                    "'plugins_dir' do" + _did_you_mean(table, _homes(table))
+                    "'plugins_dir' do" + did_you_mean(table, _homes(table))
                 )
 
     def add_file(self, path: Path) -> None:
@@ -110,7 +124,8 @@ class Sources:
             if fitting:
                 name = max(fitting, key=len)
                 key = rest[len(name) + 1 :].lower()
-                self._given[names[name], key] = Given(environ[variable], variable, text=True)
+                given = Given(environ[variable], variable, text=True, joint="_")
+                self._add(names[name], key, given)
                 continue
             close = difflib.get_close_matches(rest.partition("_")[0], names, n=1, cutoff=0.75)
             if close:
@@ -121,18 +136,23 @@ class Sources:
             self.warnings.append(f"{variable}: names no table of the gateway's; ignored")
 
     def add_assignment(self, assignment: str) -> None:
-        """Add ``table.key=value``, as ``--set`` takes it."""
+        """Add ``table.key=value``, as ``--set`` takes it; the key may go deeper."""
         name, mark, text = assignment.partition("=")
         table, dot, key = name.strip().partition(".")
         if not mark or not dot or not table or not key:
             raise ConfigError(
                 f"--set {assignment!r}: expected table.key=value, as in --set http.listen=8000"
             )
-        self.add_option(table, key, text, f"--set {name.strip()}")
+        self._add(table, key, Given(text, f"--set {name.strip()}", text=True, joint="."))
 
     def add_option(self, table: str, key: str, text: str, option: str) -> None:
         """Add the text of a command-line option; table "" for what stands in no table."""
-        self._given[table, key] = Given(text, option, text=True)
+        self._add(table, key, Given(text, option, text=True))
+
+    def _add(self, table: str, key: str, given: Given) -> None:
+        # What was added last comes last, too, if there was one of this key before.
+        self._given.pop((table, key), None)
+        self._given[table, key] = given
 
     # ------------------------------------------------ the result
 
@@ -177,7 +197,7 @@ class Sources:
             if table and table not in structs and table not in known:
                 raise ConfigError(
                     f"{self._given[table, key].origin}: there is no table {table!r}"
-                    + _did_you_mean(table, {*structs, *known})
+                    + did_you_mean(table, {*structs, *known})
                 )
         built = {table: self._build(table, struct) for table, struct in structs.items()}
         names, _ = self.plugins()
@@ -199,49 +219,108 @@ class Sources:
                 )
 
     def rows(self, table: str, struct: msgspec.Struct) -> Iterator[Row]:
-        """Iterate over the effective settings of a built table, with their origins."""
-        for name, field in _fields(type(struct)).items():
-            given = self._given.get((table, name))
-            value = getattr(struct, field.name)
-            default = field.default
-            if field.default_factory is not msgspec.NODEFAULT:
-                default = field.default_factory()
-            kind = _hints(type(struct))[field.name]
+        """Iterate over the effective settings of a built table, with their origins.
+
+        What was set within a setting follows it, in a row of its own.
+        """
+        kind = type(struct)
+        tree, givens = self._merged(table, kind)
+        for name, field in fields(kind).items():
+            given = givens.get((name,))
+            inner = {path: g for path, g in givens.items() if path[0] == name and len(path) > 1}
+            origin = given.origin if given else "default"
             yield Row(
                 f"{table}.{name}",
-                _without_secrets(value, kind),
-                given.origin if given else "default",
-                description(kind),
-                None if default is msgspec.NODEFAULT else default,
+                without_secrets(getattr(struct, field.name), hints(kind)[field.name]),
+                f"{origin}, and what follows" if inner else origin,
+                description(hints(kind)[field.name]),
+                default_of(field),
             )
+            for path, one in inner.items():
+                yield _inner_row(table, kind, path, tree, one.origin)
 
-    def _build(self, table: str, struct: type[msgspec.Struct]) -> msgspec.Struct:
-        fields = _fields(struct)
-        hints = _hints(struct)
-        values: dict[str, Any] = {}
-        origins = []
+    def _merged(
+        self, table: str, struct: type[msgspec.Struct]
+    ) -> tuple[dict[str, Any], dict[nested.Path, Given]]:
+        """Return what was set in a table, in plain values, and who set what of it.
+
+        Raises ConfigError for a name that there is not.
+        """
+        tree: dict[str, Any] = {}
+        givens: dict[nested.Path, Given] = {}
         for (given_table, key), given in self._given.items():
             if given_table != table:
                 continue
-            field = fields.get(key)
-            if field is None:
+            value = _toml(given.value) if given.text else given.value
+            words = nested.words(key, given.joint)
+            whole = isinstance(value, Mapping)
+            try:
+                path = nested.resolve(struct, words, given.joint, tree, whole=whole)
+            except nested.Unknown as error:
+                raise ConfigError(f"{given.origin}: {error.text(table)}") from None
+            kind: Any = struct
+            for name in path:
+                kind = within(kind, name)
+            if len(path) > 1 and not (whole and has_names(kind)):
+                value = _converted(given, kind, ".".join((table, *path)))
+            elif given.text and not whole:
+                value = given.value
+            try:
+                nested.put(tree, struct, path, value)
+            except KeyError as error:
+                lower = givens[max(set(givens) & set(_heads(path)), key=len)]
+                where = ".".join((table, *error.args[0]))
                 raise ConfigError(
-                    f"{given.origin}: [{table}] has no setting {key!r}" + _did_you_mean(key, fields)
-                )
-            values[field.name] = _converted(given, hints[field.name])
-            origins.append(given.origin)
-        missing = [name for name, f in fields.items() if f.required and f.name not in values]
+                    f"{lower.origin}: {where} is no table, and {given.origin} sets something in it"
+                ) from None
+            for other in [one for one in givens if one[: len(path)] == path]:
+                del givens[other]
+            givens[path] = given
+        return tree, givens
+
+    def _build(self, table: str, struct: type[msgspec.Struct]) -> msgspec.Struct:
+        known = fields(struct)
+        kinds = hints(struct)
+        tree, givens = self._merged(table, struct)
+        values: dict[str, Any] = {}
+        for name, value in tree.items():
+            field = known[name]
+            kind = kinds[field.name]
+            own = {path: given for path, given in givens.items() if path[0] == name}
+            if list(own) == [(name,)]:
+                values[field.name] = _converted(own[name,], kind, f"{table}.{name}")
+            else:
+                values[field.name] = _put_together(value, kind, table, name, own)
+        origins = [given.origin for given in givens.values()]
+        missing = [name for name, f in known.items() if f.required and f.name not in values]
         if missing:
             raise ConfigError(
                 f"[{table}] needs the setting {missing[0]!r}: set {table}.{missing[0]} in "
                 f"gateway.toml, or {_variable(table, missing[0])}"
-                + _sentence(description(hints[fields[missing[0]].name]))
+                + sentence(description(kinds[known[missing[0]].name]))
             )
         try:
             return struct(**values)
         except (ValueError, TypeError, ConfigError) as error:
             # What a struct checks over several of its fields.
             raise ConfigError(f"[{table}] ({', '.join(origins) or 'default'}): {error}") from None
+
+
+def _inner_row(
+    table: str, kind: Any, path: nested.Path, tree: Mapping[str, Any], origin: str
+) -> Row:
+    """Return the row of a setting within one of a table."""
+    value: Any = tree
+    default = None
+    for name in path:
+        default = default_within(kind, name)
+        kind, value = within(kind, name), value[name]
+    shown = without_secrets(value, kind)
+    return Row(".".join((table, *path)), shown, origin, description(kind), default)
+
+
+def _heads(path: nested.Path) -> list[nested.Path]:
+    return [path[:length] for length in range(1, len(path))]
 
 
 def find_file(directories: Iterable[Path]) -> Path | None:
@@ -261,58 +340,13 @@ def find_file(directories: Iterable[Path]) -> Path | None:
     return None
 
 
-def description(kind: Any) -> str:
-    """Return the description that an annotation carries, or "" for none."""
-    for meta in _metas(kind):
-        if meta.description:
-            return str(meta.description)
-    return ""
-
-
-def is_secret(kind: Any) -> bool:
-    """Return whether an annotation is marked ``Meta(extra={"secret": True})``."""
-    return any((meta.extra or {}).get("secret") for meta in _metas(kind))
-
-
-def _holds_secret(kind: Any) -> bool:
-    """Return whether an annotation is marked so, or something within it is."""
-    if is_secret(kind):
-        return True
-    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
-        return any(_holds_secret(part) for part in _hints(kind).values())
-    return any(_holds_secret(part) for part in get_args(kind) if not isinstance(part, str))
-
-
-def _without_secrets(value: Any, kind: Any) -> Any:
-    """Return a setting's value as it may be shown."""
-    if not value or not _holds_secret(kind):
-        return value
-    if is_secret(kind):
-        return _HIDDEN
-    if isinstance(value, msgspec.Struct):
-        hints = _hints(type(value))
-        return {name: _without_secrets(getattr(value, name), hints[name]) for name in hints}
-    parts = [part for part in get_args(kind) if _holds_secret(part)]
-    if len(parts) != 1:
-        return _HIDDEN
-    if isinstance(value, dict):
-        return {key: _without_secrets(item, parts[0]) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_secrets(item, parts[0]) for item in value]
-    return _without_secrets(value, parts[0])
-
-
-def _metas(kind: Any) -> Iterator[msgspec.Meta]:
-    if get_origin(kind) is Annotated:
-        yield from (m for m in reversed(kind.__metadata__) if isinstance(m, msgspec.Meta))
-
-
-def _converted(given: Given, kind: Any) -> Any:
+def _converted(given: Given, kind: Any, place: str) -> Any:
+    """Return the value of what was given for the setting ``place``. Raises ConfigError."""
     if not given.text:
         try:
             return msgspec.convert(given.value, kind)
         except msgspec.ValidationError as error:
-            raise _misfit(given, kind, error) from None
+            raise _misfit(given, given.value, kind, place, error) from None
     last: msgspec.ValidationError | None = None
     for candidate in _readings(given.value, kind):
         for strict in (True, False):
@@ -320,7 +354,25 @@ def _converted(given: Given, kind: Any) -> Any:
                 return msgspec.convert(candidate, kind, strict=strict)
             except msgspec.ValidationError as error:
                 last = last or error
-    raise _misfit(given, kind, last) from None
+    value = _toml(given.value)
+    if not isinstance(value, Mapping):
+        value = given.value
+    raise _misfit(given, value, kind, place, last) from None
+
+
+def _put_together(
+    value: Any, kind: Any, table: str, name: str, own: Mapping[nested.Path, Given]
+) -> Any:
+    """Return the value of a setting that several sources have set parts of."""
+    try:
+        nested.look(value, kind, f"{table}.{name}", (name,))
+    except nested.Fault as fault:
+        # The last who said something of it; else who said what it stands in.
+        where = fault.path
+        said = [path for path in own if path[: len(where)] == where]
+        said = said or [path for path in own if path == where[: len(path)]]
+        raise _fault(own[said[-1]], f"{table}.{name}", fault) from None
+    return msgspec.convert(value, kind)
 
 
 def _readings(text: str, kind: Any) -> Iterator[Any]:
@@ -347,31 +399,23 @@ def _takes_list(kind: Any) -> bool:
     return any(_takes_list(part) for part in get_args(kind) if not isinstance(part, str))
 
 
-def _misfit(given: Given, kind: Any, error: Exception | None) -> ConfigError:
-    shown = "the value" if _holds_secret(kind) else repr(given.value)
-    reason = str(error).replace("`", "'")
-    reason = reason[:1].lower() + reason[1:]
-    choices = [repr(choice) for choice in _choices(kind)]
-    if choices:
-        reason = f"expected {', '.join(choices[:-1])} or {choices[-1]}"
-    return ConfigError(
-        f"{given.origin}: {shown} does not fit: {reason}{_sentence(description(kind))}"
-    )
+def _misfit(
+    given: Given, value: Any, kind: Any, place: str, error: Exception | None
+) -> ConfigError:
+    if has_names(kind) or isinstance(value, list | tuple):
+        try:
+            nested.look(value, kind, place)
+        except nested.Fault as fault:
+            return _fault(given, place, fault)
+    shown = "the value" if holds_secret(kind) else repr(given.value)
+    return ConfigError(f"{given.origin}: {shown} {nested.misfit(str(error), kind)}")
 
 
-def _choices(kind: Any) -> tuple[Any, ...]:
-    while get_origin(kind) is Annotated:
-        kind = kind.__origin__
-    return get_args(kind) if get_origin(kind) is Literal else ()
-
-
-def _fields(struct: type[msgspec.Struct]) -> Mapping[str, msgspec.structs.FieldInfo]:
-    return {field.encode_name: field for field in msgspec.structs.fields(struct)}
-
-
-@cache
-def _hints(struct: type[msgspec.Struct]) -> Mapping[str, Any]:
-    return get_type_hints(struct, include_extras=True)
+def _fault(given: Given, place: str, fault: nested.Fault) -> ConfigError:
+    """Return the error about what was given for ``place``, which it names once."""
+    if given.text:
+        return ConfigError(f"{given.origin}: {fault.text.removeprefix(f'{place}: ')}")
+    return ConfigError(f"{given.origin.removesuffix(f': {place}')}: {fault.text}")
 
 
 def _variable(*parts: str) -> str:
@@ -381,16 +425,4 @@ def _variable(*parts: str) -> str:
 
 def _homes(key: str) -> list[str]:
     """Return where the core has a setting ``key``."""
-    return [f"{table}.{key}" for table, struct in CORE.items() if key in _fields(struct)]
-
-
-def _did_you_mean(name: str, known: Iterable[str]) -> str:
-    names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    if close:
-        return f"; did you mean {close[0]!r}?"
-    return f"; known are {', '.join(names)}" if names else ""
-
-
-def _sentence(text: str) -> str:
-    return f" ({text.split('. ', maxsplit=1)[0].rstrip('.')})" if text else ""
+    return [f"{table}.{key}" for table, struct in CORE.items() if key in fields(struct)]

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.core.annotated import description
 from gateway.core.config import GatewaySettings, LayerSettings, Settings, WorkerSettings
 from gateway.core.errors import ConfigError
 from gateway.core.layers.options import LayerOptions
-from gateway.core.sources import Sources, description, find_file
+from gateway.core.sources import Sources, find_file
 
 
 class Shop(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
