@@ -14,6 +14,7 @@ from typing import Any, Final
 from django.core.exceptions import ImproperlyConfigured
 
 from django_gateway.filters import Filter
+from django_gateway.placeholders import BRACED, angled, expression_of
 
 _ARGUMENT: Final = re.compile(r"<(?:(?P<converter>\w+):)?(?P<name>\w+)(?P<rest>\.\.\.)?>")
 """``<name>``, ``<int:name>``, ``<name...>``."""
@@ -53,7 +54,7 @@ def command(text: str) -> Filter:
             part = f"(?P<{found['name']}>\\S.*)"
             converters[found["name"]] = str.rstrip
         else:
-            part = _word(where, found["converter"], found["name"], converters)
+            part = expression_of(where, found["converter"], found["name"], r"\S+", converters)
         space = r"\s+" if index else r"\s*"
         expression += f"(?:{space}{part})?" if inner is not word else space + part
     try:
@@ -63,25 +64,14 @@ def command(text: str) -> Filter:
 
 
 def _plain(where: str, word: str) -> str:
+    if BRACED.search(word):
+        raise ImproperlyConfigured(
+            f"{where}: {word!r} would be matched as it stands there; an argument of a command is "
+            f"written {angled(word)}"
+        )
     if re.search(r"[<>\[\]]", word):
         raise ImproperlyConfigured(
             f"{where}: {word!r} is no word and no argument; an argument is a word of its own, "
             "written <name>, <int:name> or, at the end, <name...>; in [] it may be missing"
         )
     return f"(?i:{re.escape(word)})"
-
-
-def _word(
-    where: str, kind: str | None, name: str, converters: dict[str, Callable[[str], Any]]
-) -> str:
-    if kind is None:
-        return f"(?P<{name}>\\S+)"
-    from django.urls.converters import get_converters  # noqa: PLC0415 - costs 50 ms
-
-    known = get_converters()
-    if kind not in known:
-        raise ImproperlyConfigured(
-            f"{where}: there is no converter {kind!r}; there are {', '.join(sorted(known))}"
-        )
-    converters[name] = known[kind].to_python
-    return f"(?P<{name}>{known[kind].regex})"

@@ -14,6 +14,8 @@ from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 
+from django_gateway.placeholders import ANGLED, BRACED
+
 
 class Filter:
     """A pattern and what its named groups become: ``Filter(re.compile(…), {"id": int})``.
@@ -158,6 +160,17 @@ def mqtt_topic(topic: str) -> Filter:
     names = []
     for index, level in enumerate(levels):
         mark, name = level[:1], level[1:]
+        found = BRACED.search(level) or ANGLED.search(level)
+        if found is not None:
+            raise ImproperlyConfigured(
+                f"mqtt_topic({topic!r}): {found[0]!r} would be matched as it stands there; "
+                + (
+                    f"a level that varies is written +{found['name']}"
+                    if found[0] == level
+                    else f"what varies is a whole level, +{found['name']}: a part of one cannot be "
+                    "subscribed to"
+                )
+            )
         if mark not in {"+", "#"}:
             if "+" in level or "#" in level:
                 raise ImproperlyConfigured(

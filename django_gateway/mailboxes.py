@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from django.core.exceptions import ImproperlyConfigured
 
 from django_gateway.filters import Filter
+from django_gateway.placeholders import expression_of
 
 
 class MailboxFilter(Filter):
@@ -75,8 +75,6 @@ def _address_part(
     names: list[str],
 ) -> str:
     """Return the expression of what stands before the @, or behind it."""
-    from django.urls.converters import StringConverter, get_converters  # noqa: PLC0415 - 50 ms
-
     expression, end = "", 0
     for match in _FIELD.finditer(part):
         expression += _plain(address, part[end : match.start()])
@@ -89,21 +87,8 @@ def _address_part(
         if name in names:
             raise ImproperlyConfigured(f"mailbox({address!r}): a name stands there twice")
         names.append(name)
-        inner = anything
-        if colon:
-            known = get_converters()
-            if kind not in known:
-                close = difflib.get_close_matches(kind, known, n=1)
-                raise ImproperlyConfigured(
-                    f"mailbox({address!r}): there is no converter {kind!r}; "
-                    + (f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known)}")
-                )
-            converter = known[kind]
-            if kind != "str":  # whose expression is that of a path's part
-                inner = converter.regex
-            if type(converter).to_python is not StringConverter.to_python:
-                converters[name] = converter.to_python
-        expression += f"(?P<{name}>{inner})"
+        where = f"mailbox({address!r})"
+        expression += expression_of(where, kind if colon else None, name, anything, converters)
     return expression + _plain(address, part[end:])
 
 

@@ -7,6 +7,11 @@ import os
 # Before any test has Twisted look for its plugins: autobahn's own would choose the other flavour.
 import autobahn.asyncio  # noqa: F401
 import pytest
+from hypothesis import HealthCheck, settings
+
+# How long an example takes says how busy the machine is; a test as a whole has its timeout.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

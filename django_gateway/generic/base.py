@@ -15,6 +15,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django_gateway.channel import Channel, Group
 from django_gateway.generic import stateful
 from django_gateway.generic.protocols import kinds_of
+from django_gateway.generic.spelling import check_attributes
 from django_gateway.message import Message
 from django_gateway.routing import Call, Include, Route, check_runs, is_async, name_of, route_class
 from gateway.core import names
@@ -243,6 +244,9 @@ class Consumer(BaseConsumer):
     method that returns them, called with what the filters capture. A client that comes back gets
     what they kept since (``history`` of `Group.send`)."""
 
+    _synonyms: ClassVar[Mapping[str, str]] = {}
+    """What attributes are called by who does not know their names, where it is not close."""
+
     def connection_groups(self, **kwargs: Any) -> Any:
         """Return the groups of the connection: `groups`, where it is not overridden."""
         groups = self.groups
@@ -269,6 +273,7 @@ class Consumer(BaseConsumer):
         found: dict[str, str] = {}
         kinds = {protocol: kinds_of(name_of(cls), protocol) for protocol in protocols_of(cls)}
         _check_names(cls, {kind for several in kinds.values() for kind in several})
+        check_attributes(cls)
         for protocol, several in kinds.items():
             taken = [kind for kind in several if cls._takes(kind, several)]
             enough = any(cls._has(kind) for kind in taken) or (_joins(cls) and taken)

@@ -57,6 +57,7 @@ class IrcConsumer(Consumer):
     networks. Empty: all there are."""
     commands: ClassVar[Mapping[str, str]] = {}
     """By `command` the method that takes it, in place of ``receive``."""
+    _synonyms = {"room": "channels", "rooms": "channels"}  # noqa: RUF012 - as declared
 
     def connect(self, message: Message, **kwargs: Any) -> Any:
         """Let in whoever connects."""

@@ -340,7 +340,7 @@ class Connection(Conversation, plugin.Connection):
     def handled(self, tokens: list[Any]) -> None:
         """Hear that several of its messages, none of which was a connect, were accepted."""
         if self.state < LOST or self.session.heeds_late:
-            self.enter(OUTCOME, self.session.accepted, tokens)
+            self.enter(OUTCOME, self.session.accepted_together, tokens)
 
     def tell(self, token: Any, outcome: Outcome) -> None:
         """Tell the session an outcome, if it wants to know."""

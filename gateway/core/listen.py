@@ -44,6 +44,7 @@ UNSENT = 128 * 1024
 """Bytes of a connection that the kernel holds before they can be sent. By itself it takes 4 MB
 for a client that reads slowly, and what waits there neither `outbox_bytes` nor a worker knows of.
 What is on its way is not counted, so that a fast line is as fast."""
+EXPECTED = "expected a port, 'host:port', '[IPv6]:port', 'unix:/path', 'fd:N' or 'systemd:NAME'"
 
 _ADDRESS = re.compile(r"(?:\[(?P<six>[^\]]*)\]|(?P<host>[^:\[\]]*))?:(?P<port>[^:]*)\Z")
 _DESCRIPTION = re.compile(r"[A-Za-z][A-Za-z0-9_+-]*:")
@@ -81,10 +82,11 @@ class Listen(msgspec.Struct, frozen=True, kw_only=True):
         return ConfigError(f"{self.setting}: {self.text!r}: {reason}")
 
 
-def parse(text: str, setting: str = "listen") -> Listen:
+def parse(text: str, setting: str = "listen", expected: str = EXPECTED) -> Listen:
     """Return what an endpoint string means. Touches nothing.
 
-    Raises ConfigError that names ``setting``, the text and what it should be.
+    Raises ConfigError that names ``setting``, the text and what it should be; ``expected`` where
+    it is like nothing.
     """
 
     def wrong(reason: str) -> ConfigError:
@@ -134,9 +136,7 @@ def parse(text: str, setting: str = "listen") -> Listen:
         raise wrong(f"write 'unix:{words}' for a Unix socket")
     if _DESCRIPTION.match(words):
         return Listen(kind="twisted", text=text, setting=setting, tls=scheme.lower() == "ssl")
-    raise wrong(
-        "expected a port, 'host:port', '[IPv6]:port', 'unix:/path', 'fd:N' or 'systemd:NAME'"
-    )
+    raise wrong(expected)
 
 
 def _tls(text: str, setting: str, rest: str, wrong: Wrong) -> Listen:

@@ -12,6 +12,7 @@ A key that is the name of a plugin is no such key, but that protocol's own: see 
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Collection
 from typing import Any, Final, get_type_hints
 
@@ -84,7 +85,7 @@ class ReplyReader:
         if not own:
             return None if ASKS.issuperset(left) else left
         if not self._known.issuperset(own):
-            raise InvalidReply(f"{_unknown(self._known, own)} in {self._name!r}")
+            raise InvalidReply(_unknown(self._known, own, f" in {self._name!r}"))
         for key, other in INSTEAD:
             if key in own:
                 left.pop(other, None)
@@ -141,9 +142,11 @@ def is_ack_channel(channel: Any) -> bool:
     return "?" in channel
 
 
-def _unknown(known: frozenset[str], keys: Collection[str]) -> str:
-    names = ", ".join(repr(key[:40]) for key in sorted(set(keys) - known)[:5])
-    return f"unknown key {names}"
+def _unknown(known: frozenset[str], keys: Collection[str], where: str = "") -> str:
+    unknown = sorted(set(keys) - known)[:5]
+    text = f"unknown key {', '.join(repr(key[:40]) for key in unknown)}{where}"
+    close = difflib.get_close_matches(unknown[0], known, n=1)
+    return f"{text}; did you mean {close[0]!r}?" if close else text
 
 
 def _without_values(text: str) -> str:

@@ -259,7 +259,7 @@ class Session(ABC):
         """
         return ()
 
-    def accepted(self, tokens: Sequence[Any]) -> Iterable[Action]:
+    def accepted_together(self, tokens: Sequence[Any]) -> Iterable[Action]:
         """Hear that several Emits of one kind, in this order, were accepted.
 
         The default hears of each as an ``outcome``, but for those without a token. A session that

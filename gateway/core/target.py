@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ssl
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from gateway.core import listen
 from gateway.core.errors import ConfigError
+
+PEER: Final = "expected 'host:port', 'tls:host:port' or 'unix:/path' of a peer"
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,10 +36,19 @@ def target(text: str, setting: str = "connect", name: str = "") -> Target:
 
     Raises ConfigError that names ``setting``.
     """
-    found = listen.parse(text, setting)
-    if found.kind not in {"tcp", "unix"} or (found.kind == "tcp" and not found.port):
-        raise found.error("expected 'host:port', 'tls:host:port' or 'unix:/path' of a peer")
-    return Target(name=name, host=found.host, port=found.port, path=found.path, tls=found.tls)
+    words = text.strip()
+    tls = words[:4].lower() == "tls:"
+    rest = words[4:].strip() if tls else words
+    if not rest:
+        raise ConfigError(f"{setting}: {text!r}: {PEER}")
+    try:
+        found = listen.parse(rest, setting, PEER)
+    except ConfigError as error:
+        reason = str(error).removeprefix(f"{setting}: {rest!r}: ")
+        raise ConfigError(f"{setting}: {text!r}: {reason}") from None
+    if found.tls or found.kind not in {"tcp", "unix"} or (found.kind == "tcp" and not found.port):
+        raise ConfigError(f"{setting}: {text!r}: {PEER}")
+    return Target(name=name, host=found.host, port=found.port, path=found.path, tls=tls)
 
 
 def client_tls(where: str, config: Any) -> ssl.SSLContext:

@@ -17,6 +17,8 @@ from tests.e2e.serving import Served, wait_until
 PROJECT: Final = Path(__file__).parent / "project"
 LEASE: Final = 2.0
 """Seconds of a lease here: less than the default, so that a short run sees one end."""
+LEAST: Final = 1000
+"""Answers and echoes that clients must have seen, before what is counted proves anything."""
 SETTLE: Final = 15.0
 """Seconds after the last client in which all that was left is to be done."""
 
@@ -54,9 +56,11 @@ class Killer:
         """What it was killing when not all came back."""
 
     async def run(self, seconds: float, most: float) -> None:
-        """Kill for so long and twice, or until something is not back after ``most`` seconds."""
+        """Kill for so long, twice and until enough was said; or until something is not back after
+        ``most`` seconds.
+        """
         begun = time.monotonic()
-        while (time.monotonic() - begun < seconds or len(self.kills) < 2) and not self.down:
+        while not self.down and (time.monotonic() - begun < seconds or not self._is_enough()):
             await asyncio.sleep(self._random.uniform(0.3, 1.5))
             living = self._served.processes()
             there = [(role, pid) for role in self._roles for pid in living.get(role, ())]
@@ -70,6 +74,10 @@ class Killer:
                 self.down = f"not back {most:g} s after {chosen} were killed"
             roles = tuple(role for role, _ in chosen)
             self.kills.append(Kill(killed - begun, roles, time.monotonic() - killed))
+
+    def _is_enough(self) -> bool:
+        said = len(self._clients.answers) + len(self._clients.echoes)
+        return len(self.kills) >= 2 and said >= LEAST
 
     async def _is_back(self, since: float, most: float) -> bool:
         clients = self._clients

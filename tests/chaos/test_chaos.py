@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.run import run
+from tests.chaos.run import LEAST, run
 
 SECONDS = 4.0
 """Of load and kills; `make chaos` takes two minutes."""
@@ -30,4 +30,4 @@ def test_every_message_is_accounted_for(tmp_path: Path, roles: list[str], gatewa
         + "\n".join(outcome.verdict.faults[:20])
         + f"\n{outcome.log[-5000:]}"
     )
-    assert outcome.verdict.terms["handled"] > 1000
+    assert outcome.verdict.terms["handled"] > LEAST

@@ -496,7 +496,12 @@ def test_tls_unverified(secure):
         ("fd:3", "expected 'host:port'"),
         ("host:0", "expected 'host:port'"),
         ("udp:53", "expected 'host:port'"),
-        ("", "is empty"),
+        ("", "expected 'host:port'"),
+        ("chat.example", "expected 'host:port', 'tls:host:port' or 'unix:/path' of a peer$"),
+        ("tls:chat.example", "expected 'host:port', 'tls:host:port' or 'unix:/path' of a peer$"),
+        ("tls:chat.example:ircd:1", "expected 'host:port'"),
+        ("tls:tls:x:1", "expected 'host:port'"),
+        ("/run/x", "write 'unix:/run/x'"),
     ],
 )
 def test_wrong_targets(text, says):

@@ -48,8 +48,11 @@ def test_own_keys_are_laid_over_the_rest(reader, reply, said):
 @pytest.mark.parametrize(
     ("reply", "reason"),
     [
-        ({"text": "a", "mial": {"subject": "A"}}, "^unknown key 'mial'$"),
-        ({"text": "a", "talk": {"txet": "b"}}, "^unknown key 'txet' in 'talk'$"),
+        ({"text": "a", "mial": {"subject": "A"}}, "^unknown key 'mial'; did you mean 'mail'[?]$"),
+        (
+            {"text": "a", "talk": {"txet": "b"}},
+            "^unknown key 'txet' in 'talk'; did you mean 'text'[?]$",
+        ),
         ({"text": "a", "mail": "hunter2"}, "^'mail' is a protocol: what is for it alone is a dict"),
         ({"text": "a", "talk": None}, "^'talk' is a protocol"),
         ({"text": 1, "mail": {}}, r"^Expected `str`, got `int` at `\$.text`$"),

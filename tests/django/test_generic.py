@@ -11,6 +11,7 @@ from django_gateway import (
     Consumer,
     Group,
     JsonWebsocketConsumer,
+    MqttConsumer,
     Reject,
     WebsocketConsumer,
     path,
@@ -38,6 +39,31 @@ class Noting(Consumer):
 
     def note(self, what):
         self.noted.append((what, where()))
+
+
+class Meant(MqttConsumer):
+    topics = ["sensors/+"]
+    topic = "alerts"
+
+    def receive(self, message): ...
+
+    @property
+    def protocol(self): ...
+
+
+class InGroups(WebsocketConsumer):
+    group = "all"
+
+    def groups(self):
+        return [self.group]
+
+    def receive(self, text=None, bytes=None): ...
+
+
+@pytest.mark.parametrize("kind", [Meant, InGroups])
+def test_attributes_of_ones_own(kind):
+    """A class may have attributes of its own, beside those that a consumer has."""
+    assert Router([route_class(kind)]).routes
 
 
 class Sync(Noting):

@@ -1,5 +1,7 @@
 """IRC in Django: commands and channels as filters, a class with both, what a table wants."""
 
+import re
+
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 from hypothesis import given
@@ -35,6 +37,8 @@ def found(one, **content):
         ("!help", "!helpful", None),
         ("!help", "!help me", None),
         ("!help", "say !help", None),
+        ("!tell <str:who>", "!tell either/or", {"who": "either/or"}),
+        ("!tell <str:who>", "!tell ann bob", None),
         ("!roll <int:dice>", "!roll 12", {"dice": 12}),
         ("!roll <int:dice>", "!roll twelve", None),
         ("!roll <int:dice> [<int:sides>]", "!roll 3", {"dice": 3, "sides": None}),
@@ -60,7 +64,10 @@ def test_commands(written, text, expected):
         ("", "takes a text such as"),
         (None, "takes a text such as"),
         ("!roll <dice", "no word and no argument"),
-        ("!roll <nit:dice>", "there is no converter 'nit'; there are .*int"),
+        ("!roll <nit:dice>", "there is no converter 'nit'; did you mean 'int'"),
+        ("!roll <dice:six>", "there is no converter 'dice'; there are .*int, path, .*uuid"),
+        ("!close {ticket}", "'{ticket}' would be matched as it stands .* written <ticket>"),
+        ("!close [{ticket:int}]", "written <int:ticket>"),
         ("!say <words...> now", "takes all that follows"),
         ("!roll [<dice>] <sides>", "stands behind what may be missing"),
         ("!roll <a> <a>", "redefinition of group name"),
@@ -95,6 +102,12 @@ def test_a_command_takes_any_text(text):
         ("#a.b", "#axb", None),
         ("#project-<name>", "#Project-x", {"name": "x"}),
         ("#project-<name>", "#project-", None),
+        ("#ticket-<int:ticket>", "#Ticket-7", {"ticket": 7}),
+        ("#ticket-<int:ticket>", "#ticket-seven", None),
+        ("#ticket-<int:ticket>", "#ticket-7b", None),
+        ("#<slug:team>.<str:topic>", "#a-b.c/d", {"team": "a-b", "topic": "c/d"}),
+        ("#i<3", "#I<3", {}),
+        ("#a{", "#a[", {}),
     ],
 )
 def test_rooms(written, channel, expected):
@@ -103,7 +116,12 @@ def test_rooms(written, channel, expected):
     assert found(one, channel=channel) == expected
 
 
-@given(st.text(st.sampled_from("aB[]{}|\\^~#.é"), min_size=1, max_size=8), st.data())
+@given(
+    st.text(st.sampled_from("aB[]{}|\\^~#.é"), min_size=1, max_size=8).filter(
+        lambda name: not re.search(r"{\w+}", name)
+    ),
+    st.data(),
+)
 def test_rooms_as_networks_compare(name, data):
     """A channel's filter matches just what is the same name by the casemapping of RFC 1459."""
     other = "".join(
@@ -122,6 +140,12 @@ def test_rooms_as_networks_compare(name, data):
         (5, "takes the name of a channel"),
         ("#a b", "a space or a comma"),
         ("#<a>-<a>", "redefinition of group name"),
+        ("#t-{ticket}", r"written irc_room\('#t-<ticket>'\)"),
+        ("#t-{ticket:int}", r"written irc_room\('#t-<int:ticket>'\)"),
+        ("#t-<nit:ticket>", r"irc_room\('#t-<nit:ticket>'\): .* did you mean 'int'"),
+        ("#t-<int:ticket", "'<' is no argument; one is written <name> or <int:name>"),
+        ("#t-int:ticket>", "':ticket>' is no argument"),
+        ("#t-<int-ticket>", "'<int-ticket>' is no argument"),
     ],
 )
 def test_rooms_that_are_wrong(written, reason):
@@ -249,6 +273,17 @@ class Dispatching(Helper):
 
     def dispatch(self, message, **kwargs):
         return super().dispatch(message, **kwargs)
+
+
+def test_rooms_of_a_class_convert():
+    """The channels of a class may have arguments that are converted, and none else is let by."""
+    more = {"channels": ["#ticket-<int:ticket>"], "join": lambda self, message, ticket: None}
+    table = Router([route_class(type("Tickets", (IrcConsumer,), more))])
+    asked = [
+        table.match(Message({"channel": channel}, "irc.join"))
+        for channel in ("#ticket-12", "#ticket-x")
+    ]
+    assert [None if one is None else one[1] for one in asked] == [{"ticket": 12}, None]
 
 
 def test_dispatch_finds_the_method(monkeypatch):

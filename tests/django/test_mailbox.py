@@ -79,7 +79,7 @@ def test_any_recipient():
         ("a@", "is not an address"),
         (None, "takes an address"),
         ("a+{n:integer}@x.org", "did you mean 'int'"),
-        ("a+{n:zzzzzz}@x.org", "there are int"),
+        ("a+{n:zzzzzz}@x.org", "there are .*int"),
         ("a+{}@x.org", "cannot name an argument"),
         ("a+{class x}@x.org", "cannot name an argument"),
         ("{a}+{a}@x.org", "twice"),

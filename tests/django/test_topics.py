@@ -108,6 +108,11 @@ def test_includes():
         ("a/+1", "'1' cannot name an argument"),
         ("a/+x y", "'x y' cannot name an argument"),
         ("+a/+a", "a name stands there twice"),
+        ("doors/{door}/open", r"'{door}' would be matched as it stands there; .* written \+door"),
+        ("doors/{door:int}/open", r"written \+door"),
+        ("doors/<door>/open", r"written \+door"),
+        ("doors/<int:door>", r"written \+door"),
+        ("doors/door-<int:door>", r"is a whole level, \+door: a part of one cannot"),
     ],
 )
 def test_what_is_no_topic(written, said):

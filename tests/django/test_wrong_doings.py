@@ -82,7 +82,7 @@ CONSUMERS = {
     ),
     "a key that the protocol does not know": (
         "def receive(message): message.reply(txt='hi')",
-        "invalid reply dropped: unknown key 'txt'",
+        "invalid reply dropped: unknown key 'txt'; did you mean 'text'?",
     ),
     "a number as a text": (
         "def receive(message): message.reply(text=5)",
@@ -90,7 +90,7 @@ CONSUMERS = {
     ),
     "a group's key that the protocol does not know": (
         "def receive(message): group.add(message.reply_channel); group.send({'txt': 'hi'})",
-        "group room: invalid reply dropped by websocket: unknown key 'txt'",
+        "group room: invalid reply dropped by websocket: unknown key 'txt'; did you mean 'text'?",
     ),
     "a keyword misspelt": (
         "def receive(message): group.send({'text': 'hi'}, histroy=3)",

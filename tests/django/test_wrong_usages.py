@@ -443,6 +443,68 @@ CLASSES = {
             "begin its name with an underscore: _recieve"
         ),
     ),
+    "an attribute misspelt of an EmailConsumer": (
+        """
+        class Support(EmailConsumer):
+            mailbox = ["support@example.com"]
+            def receive(self, message): pass
+        route_class(Support)
+        """,
+        (
+            "ImproperlyConfigured: app.Support.mailbox means nothing to a consumer; did you mean "
+            "mailboxes? If it is your own, begin its name with an underscore: _mailbox"
+        ),
+    ),
+    "an attribute misspelt of an IrcConsumer": (
+        """
+        class Staff(IrcConsumer):
+            channel = ["#staff"]
+            def join(self, message): pass
+        route_class(Staff)
+        """,
+        (
+            "ImproperlyConfigured: app.Staff.channel means nothing to a consumer; did you mean "
+            "channels? If it is your own, begin its name with an underscore: _channel"
+        ),
+    ),
+    "another word for an attribute": (
+        """
+        class Staff(IrcConsumer):
+            room = "#staff"
+            commands = {"!x": "x"}
+            def x(self, message): pass
+        route_class(Staff)
+        """,
+        (
+            "ImproperlyConfigured: app.Staff.room means nothing to a consumer; did you mean "
+            "channels? If it is your own, begin its name with an underscore: _room"
+        ),
+    ),
+    "an attribute misspelt of an MqttConsumer, by a class above": (
+        """
+        class Doors(MqttConsumer):
+            topic = ["doors/+door"]
+        class Audited(Doors):
+            def receive(self, message): pass
+        route_class(Audited)
+        """,
+        (
+            "ImproperlyConfigured: app.Audited.topic means nothing to a consumer; did you mean "
+            "topics? If it is your own, begin its name with an underscore: _topic"
+        ),
+    ),
+    "an attribute misspelt that says whose messages it takes": (
+        """
+        class Room(Consumer):
+            protocol = "websocket"
+            def receive(self, message): pass
+        route_class(Room)
+        """,
+        (
+            "ImproperlyConfigured: app.Room.protocol means nothing to a consumer; did you mean "
+            "protocols? If it is your own, begin its name with an underscore: _protocol"
+        ),
+    ),
     "a method misspelt of a WebsocketConsumer": (
         """
         class Room(WebsocketConsumer):

@@ -114,14 +114,15 @@ class Served:
         if self._layer is not None:
             self._layer.close()
             self._layer = None
-        if self._process.poll() is None:
-            self._process.terminate()
-            try:
-                self._process.wait(10)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
-        self._output.close()
+        try:
+            if self._process.poll() is None:
+                self._process.terminate()
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self._process.wait(10)
+        finally:  # the time of the test may be over meanwhile
+            self._process.kill()
+            self._process.wait()
+            self._output.close()
 
     def stop(self) -> int:
         """Ask it to stop, and return its exit status."""

@@ -1,7 +1,7 @@
 """The wire protocol between hub and clients."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.core.errors import ChannelFull, Fenced, LayerError, MessageTooLarge
@@ -13,6 +13,7 @@ values = st.none() | st.integers(0, 2**32) | st.binary(max_size=50) | st.text(ma
 commands = st.lists(st.lists(values, min_size=1, max_size=4), max_size=4)
 
 
+@settings(deadline=None)
 @given(st.lists(commands, max_size=5), st.data())
 def test_any_cutting(frames, data):
     """However the bytes are cut: the commands come out whole, in order."""

@@ -111,6 +111,8 @@ def test_relaying(settings: dict[str, object]) -> None:
     with site(("receive", "recipient", "authenticate"), max_errors=99, **settings) as served:
         client = served.client()
         if "plain_auth" in settings:
+            # A name with a line break in it.
+            assert client.ask("AUTH PLAIN AGEKYgBzZWNyZXQ=").startswith("501 5.5.2 No name")
             assert client.ask("AUTH PLAIN AGFubgBzZWNyZXQ=") == "235 2.7.0 OK"
         client.ask("MAIL FROM:<root@localhost>")
         for relay in RELAYS:

@@ -93,13 +93,15 @@ def answer(client: smtplib.SMTP) -> int:
 
 def test_the_worker_dies_with_a_mail_in_hand(served: Mx) -> None:
     """A mail whose worker is killed is 451 at once; the sender comes again, and it is handled."""
+    go = Path(f"{served.seen}.go")
+    go.unlink(missing_ok=True)
     client = begin(served)
     client.send(mail("wait one") + FINAL)
     wait_until(lambda: "began wait one" in served.handled())
     served.kill("worker")
     assert answer(client) == 451
     assert "wait one" not in served.handled()
-    Path(f"{served.seen}.go").touch()
+    go.touch()
     deliver(served, "wait one")
     assert served.handled()[-1] == "wait one"
 

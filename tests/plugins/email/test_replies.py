@@ -50,6 +50,7 @@ def test_a_thread() -> None:
         assert served.client().mail(mail, "Support+7@localhost").startswith("250")
         [(envelope, sent)] = served.box.sent
         assert (envelope.mail_from, envelope.rcpt_to) == ("", ("ann@example.org",))
+        assert envelope.author == "Support+7@localhost"
         assert (sent["from"], sent["to"]) == ("Support+7@localhost", "ann@example.org")
         assert (sent["subject"], sent["in-reply-to"]) == ("Re: hi", "<1@example.org>")
         assert sent["references"] == "<0@example.org> <1@example.org>"

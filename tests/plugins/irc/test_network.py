@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from gateway.plugins.irc.lines import MAX_REST
-from gateway.plugins.irc.server.event import Event
-from gateway.plugins.irc.server.network import Network, in_lines
+from gateway.plugins.irc.server.event import Event, in_lines
+from gateway.plugins.irc.server.fans import SLICE, Fans
+from gateway.plugins.irc.server.network import Network
 from gateway.plugins.irc.server.reunion import Reunion
 
 
@@ -18,6 +19,7 @@ class Ear:
     """A client that hears all."""
 
     caps = 0
+    busy = False
 
     def __init__(self) -> None:
         self.heard: list[str] = []
@@ -44,7 +46,7 @@ def join(nick: str, home: str, at: float, *, first: bool) -> dict[str, Any]:
 
 
 def network(name: str, *changes: dict[str, Any]) -> Network:
-    found = Network(name, "irc.gateway", lambda *_: None)
+    found = Network(name, "irc.gateway", lambda *_: None, Fans(None))
     for change in changes:
         found.apply(change)
     return found
@@ -154,3 +156,31 @@ def test_invited():
         found.were.clear()
         gc.collect()
     assert not found.channels["#r"].invited
+
+
+def test_fans():
+    """Many are told in slices and in order; one that has a fault costs nobody else a line."""
+    turns: list[Any] = []
+    told = Fans(turns.append)
+    ears = [Ear() for _ in range(2 * SLICE + 10)]
+    lines = [Event("PRIVMSG", "#r", text, source="al", at=1.0) for text in "abc"]
+    ears[-1].push = lambda *_: 1 / 0  # type: ignore[method-assign]
+    with pytest.raises(ZeroDivisionError):
+        told.tell(ears, lines[0])
+    assert sum(len(ear.heard) for ear in ears) == 0
+    turns.pop()()
+    assert sum(len(ear.heard) for ear in ears) == SLICE
+    ears[0].busy = True
+    told.tell(ears[:5], lines[1])
+    assert [line[-1] for line in ears[0].heard] == ["a", "b"]
+    told.catch_up(ears[1])
+    assert [line[-1] for line in ears[1].heard] == ["a", "b"]
+    told.tell(ears[:3], lines[2])
+    while turns:
+        assert told.busy
+        turns.pop()()
+    assert not told.busy
+    assert [[line[-1] for line in ear.heard] for ear in ears[:5]] == [["a", "b", "c"]] * 3 + [
+        ["a", "b"]
+    ] * 2
+    assert all(len(ear.heard) == 1 for ear in ears[5:-1])

@@ -110,3 +110,26 @@ def test_refused():
     with Net() as net:
         alice = net.join("alice", "#r")
         assert alice.asks("CHATHISTORY LATEST #r * 5") == ["421 CHATHISTORY :Unknown command"]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"text": "x", "irc": None},
+        {"text": "x", "irc": {"nick": 5}},
+        {"text": "x", "irc": {"mask": "a b"}},
+        {"text": "x", "irc": {"tags": {"+x": "\0"}}},
+        {"text": "x", "irc": {"type": "topic"}},
+        {"text": 7},
+        {"irc": {"time": 8, "text": "x"}},
+    ],
+)
+def test_what_was_not_told(wrong):
+    """What nobody was told, since it is not allowed, hides nothing from who asks later."""
+    with Net(history=50) as net:
+        alice = net.join("alice", "#r", caps=CAPS)
+        for message in (wrong, {"text": "hi"}):
+            net.rig.worker.send_group(channel_group("#r"), message, history=50)
+        alice.lines()
+        alice.say("CHATHISTORY LATEST #r * 10")
+        assert [line.command for line in alice.lines()] == ["BATCH", "PRIVMSG", "BATCH"]

@@ -7,6 +7,7 @@ import re
 import pytest
 
 from gateway.core.plugin import FAILED, OK, REJECTED, Outcome
+from gateway.plugins.irc.server import fans
 from tests.plugins.irc.net import Net
 
 
@@ -295,3 +296,56 @@ def test_tags_that_grow():
             assert alice.heard() == [":irc.gateway 417 alice :Input line was too long"]
         alice.wire.send(b"@+x=\x80 PRIVMSG #r :hi\r\n")
         assert [line.tags["+x"] for line in bob.lines()] == ["\u20ac"]
+
+
+def test_costly():
+    """Who has the server look at much, or answer much, waits for that as for many lines."""
+    with Net(line_rate=4, line_burst=30) as net:
+        alice = net.join("alice", "#r")
+        net.rig.run(30)
+        known = net.network.users["irc.service"].introduced()
+        for number in range(6000):
+            net.network.apply({**known, "uid": f"u{number}", "nick": f"n{number}", "home": "x"})
+        alice.lines()
+        alice.say(*["WHO nobody*"] * 10, "LIST #x", "PING x")
+        assert len(alice.lines()) == 5
+        net.rig.run(60)
+        assert alice.lines()[-1].command == "PONG"
+        names = ",".join(["#r"] * 9 + ["#a", "#b", "#c", "#d"])
+        assert len([line for line in alice.asks(f"NAMES {names}") if line[:3] == "366"]) == 4
+
+
+def test_in_slices(monkeypatch):
+    """In a channel that is served in slices everybody hears the same as in a small one."""
+
+    def heard() -> list[list[str]]:
+        with Net() as net:
+            alice, *rest = [
+                net.join(f"c{number}", "#r", caps="labeled-response batch echo-message")
+                for number in range(6)
+            ]
+            web = [net.join(f"w{number}", "#q", "#r") for number in range(2)]
+            for client in (alice, *rest, *web):
+                client.lines()
+            alice.wire.send(
+                b"PRIVMSG #r :1\r\n@label=x PRIVMSG #r :2\r\nPRIVMSG c1 :psst\r\nTOPIC #r :t\r\n"
+                b"@label=y MODE #r +v c2\r\nNICK al\r\nAWAY :x\r\nPRIVMSG #r :3\r\n@label=z PART #r\r\n"
+                b"@label=j JOIN #r\r\nINVITE c1 #q\r\nKICK #r c3\r\nQUIT :bye\r\n"
+            )
+            for client in (*rest, *web):
+                client.wire.send(b"PING x\r\nPRIVMSG #r :me\r\nPART #r\r\n")
+            return [
+                [line for line in client.heard() if " 333 " not in line]
+                for client in (alice, *rest, *web)
+            ]
+
+    whole = heard()
+    monkeypatch.setattr(fans, "SLICE", 1)
+    in_slices = heard()
+    assert in_slices[0] == whole[0]
+    assert sum(map(len, in_slices)) == sum(map(len, whole))
+    for one, other in zip(in_slices, whole, strict=True):
+        by_alice = [
+            [line for line in lines if line[:3] in {":c0", ":al"}] for lines in (one, other)
+        ]
+        assert by_alice[0] == by_alice[1]

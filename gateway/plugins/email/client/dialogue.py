@@ -11,6 +11,7 @@ import os
 import re
 import socket
 import ssl
+from contextlib import suppress
 from typing import Any, Final, Literal
 
 import aiosmtplib
@@ -109,6 +110,7 @@ class Dialogue:
         return self._smtp.is_connected
 
     def _unreached(self, reason: str, status: str = "4.4.1", code: int = 0) -> Unreached:
+        reason = " ".join(_printable(reason).split())[:500]  # a server's words may be in it
         return Unreached(f"{self.server.name}: {reason}", status, code, self.server.name)
 
     # ------------------------------------------------ from the greeting to who we are
@@ -130,10 +132,9 @@ class Dialogue:
     def _fault(self, error: BaseException) -> BaseException:
         """Return what an exception means, as `Unreached` where it is the peer's or the net's."""
         if isinstance(error, aiosmtplib.SMTPResponseException):
-            text = _printable(error.message)
             found = verdict(error.code, error.message, self.server.name)
             status = f"4{found.status[1:]}"
-            return self._unreached(f"it says {error.code} {text}"[:500], status, error.code)
+            return self._unreached(f"it says {error.code} {error.message}", status, error.code)
         if isinstance(error, aiosmtplib.SMTPTimeoutError | TimeoutError):
             return self._unreached("no answer in time", "4.4.1")
         if isinstance(error, aiosmtplib.SMTPServerDisconnected):
@@ -323,10 +324,12 @@ class Dialogue:
         return words
 
     async def _reset(self, code: int) -> None:
-        if code == 421:
-            self.cut()
-        else:
-            await self._smtp.rset()
+        """Drop the mail. A server that refused it may be gone: what it said counts all the same."""
+        if code != 421:
+            with suppress(aiosmtplib.SMTPException, OSError):
+                await self._smtp.rset()
+                return
+        self.cut()
 
     async def _data(self, entry: Entry, descriptor: int) -> Verdict:
         """Send the content; return what the server says of all who were taken."""

@@ -34,6 +34,8 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True):
     """Where it comes back to if it cannot be delivered; empty: the null sender, nowhere."""
     rcpt_to: tuple[str, ...]
     """Addresses, at least one."""
+    author: str = ""
+    """Whom its ``From`` names, by whose key it is signed. Empty: ``mail_from``."""
     subject: str = ""
     """For ``gateway mail list`` and reports: no header is made of it."""
     id: str = ""

@@ -97,7 +97,7 @@ class Outbox:
         self, envelope: Envelope, content: bytes | AsyncIterable[bytes], *, forced: bool
     ) -> Entry:
         name = envelope.id or new_id()
-        signing = self._signer.begin(envelope.mail_from)
+        signing = self._signer.begin(envelope.author or envelope.mail_from)
         try:
             if isinstance(content, bytes):
                 return await self.run(self._write, envelope, name, content, signing, forced)

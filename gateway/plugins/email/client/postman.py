@@ -25,7 +25,6 @@ from gateway.plugins.email.client.envelope import (
     GIVEN_UP,
     WAITING,
     Entry,
-    Envelope,
     Recipient,
     Refused,
     packed,
@@ -33,7 +32,7 @@ from gateway.plugins.email.client.envelope import (
 from gateway.plugins.email.client.mx import NoRoute
 from gateway.plugins.email.client.outbox import Outbox
 from gateway.plugins.email.client.queue import Lane, Part, Queue
-from gateway.plugins.email.client.reports import MOST, report
+from gateway.plugins.email.client.reports import MOST, enveloped, report
 from gateway.plugins.email.client.routes import Routes
 from gateway.plugins.email.client.shared import Shared
 from gateway.plugins.email.client.spool import Spool, read_head
@@ -509,9 +508,7 @@ class Postman:
             message_id=f"<{name}@{self._hostname}>",
             delayed_until=until,
         )
-        envelope = Envelope(
-            mail_from="", rcpt_to=(entry.mail_from,), subject="(report)", id=name, bounces=False
-        )
+        envelope = enveloped(entry, name, self._hostname)
         await self._outbox.submit(envelope, content, forced=True)
 
     # ------------------------------------------------ what could not be done before

@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from email.utils import formatdate
 from typing import Final
 
-from gateway.plugins.email.client.envelope import Entry, Recipient
+from gateway.plugins.email.client.envelope import Entry, Envelope, Recipient
 from gateway.plugins.email.compose import encoded, field, is_message_id
 
 MOST: Final = 65_536
 """Octets of a mail's header that its report has."""
+AUTHOR: Final = "MAILER-DAEMON"
 WIDTH: Final = 76
 """Columns of a report's text."""
 
@@ -35,7 +36,7 @@ def report(
     what = "Delayed" if delayed else "Undelivered"
     boundary = f"=_{secrets.token_hex(12)}"
     fields = {
-        "From": f"Mail Delivery System <MAILER-DAEMON@{hostname}>",
+        "From": f"Mail Delivery System <{AUTHOR}@{hostname}>",
         "To": entry.mail_from,
         "Subject": f"{what}: {entry.subject}" if entry.subject else f"{what} mail",
         "Date": formatdate(now),
@@ -64,6 +65,18 @@ def report(
         f"--{boundary}--\r\n".encode(),
     ]
     return b"".join(lines)
+
+
+def enveloped(entry: Entry, name: str, hostname: str) -> Envelope:
+    """Return the envelope of a report, whose id is ``name``; nobody is told if it fails, too."""
+    return Envelope(
+        mail_from="",
+        author=f"{AUTHOR}@{hostname}",
+        rcpt_to=(entry.mail_from,),
+        subject="(report)",
+        id=name,
+        bounces=False,
+    )
 
 
 def _part(boundary: str, kind: str, text: bytes) -> bytes:

@@ -45,6 +45,7 @@ def request(channel: str, message: Message, config: Outgoing, hostname: str, now
     back = "" if mail_from == "" or sender is None else sender.address
     envelope = Envelope(
         mail_from=back,
+        author="" if sender is None else sender.address,
         rcpt_to=tuple(dict.fromkeys(one.address for one in recipients)),
         subject=keys.get("subject", ""),
     )

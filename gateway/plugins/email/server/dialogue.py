@@ -204,6 +204,8 @@ class Dialogue(Wire):
             username, password = said.login.decode(), said.password.decode()
         except UnicodeDecodeError:
             raise CommandError("auth", Answer(501, "5.5.2 It is not UTF-8")) from None
+        if not username.isprintable():  # RFC 4013 section 2.3: it comes into logs and headers
+            raise CommandError("auth", Answer(501, "5.5.2 No name has control characters"))
         message = {
             "mechanism": mechanism,
             "username": username,

@@ -186,6 +186,7 @@ class Threads:
         envelope = Envelope(
             mail_from="",
             rcpt_to=(recipient.address,),
+            author=sender.address,
             subject=str(keys.get("subject", thread.subject)),
             bounces=False,
         )

@@ -221,7 +221,8 @@ def names(session: IrcSession, line: Line) -> None:
     if not line.params:
         session.numeric("366", "*", "End of NAMES list")
         return
-    for name in filter(None, line.params[0].split(",")):
+    asked = dict.fromkeys(filter(None, line.params[0].split(",")))
+    for name in list(asked)[: session.house.config.max_targets]:
         channel = session.network.channel(name)
         if channel is not None and session.network.sees(session.me, channel):
             show_names(session, channel)
@@ -245,6 +246,7 @@ def list_channels(session: IrcSession, line: Line) -> None:
             unwanted.append(fold(word[1:]))
         elif word:
             masks.append(fold(word))
+    session.charge(len(network.channels) * (1 + len(masks) + len(unwanted)))
     session.numeric("321", "Channel", "Users  Name")
     for key, channel in list(network.channels.items()):
         count = len(channel.members)

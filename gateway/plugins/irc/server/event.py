@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Final
 
@@ -124,3 +124,25 @@ class Event:
         if caps & Cap.ACCOUNT_TAG and self.account:
             tags["account"] = self.account
         return tags
+
+
+def in_lines(changes: Iterable[tuple[str, str, str]], room: int) -> list[list[str]]:
+    """Return changes of modes as the words of MODE, in as many lines as take ``room`` bytes each.
+
+    >>> in_lines([("+", "o", "al"), ("+", "t", ""), ("-", "v", "bob")], 100)
+    [['+ot-v', 'al', 'bob']]
+    """
+    lines: list[list[str]] = []
+    last, size = "", room
+    for sign, letter, param in changes:
+        over = 2 + (len(param.encode()) + 1 if param else 0)
+        if size + over > room:
+            lines.append([""])
+            last, size = "", 0
+        words = lines[-1]
+        words[0] += letter if sign == last else sign + letter
+        last = sign
+        size += over
+        if param:
+            words.append(param)
+    return lines

@@ -56,7 +56,7 @@ def isupport(session: IrcSession) -> list[str]:
         f"NICKLEN={config.max_nick}",
         "PREFIX=(ov)@+",
         "SAFELIST",
-        f"TARGMAX=JOIN:,KICK:{most},NAMES:,NOTICE:{most},PART:,PRIVMSG:{most},TAGMSG:{most},WHOIS:1",
+        f"TARGMAX=JOIN:,KICK:{most},NAMES:{most},NOTICE:{most},PART:,PRIVMSG:{most},TAGMSG:{most},WHOIS:1",
         f"TOPICLEN={config.max_topic}",
         "USERLEN=17",
         "WHOX",

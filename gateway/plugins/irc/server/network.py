@@ -12,7 +12,8 @@ from typing import Any, Final, Protocol
 from weakref import WeakSet
 
 from gateway.plugins.irc.lines import MAX_REST, fold, is_any
-from gateway.plugins.irc.server.event import Cap, Event
+from gateway.plugins.irc.server.event import Cap, Event, in_lines
+from gateway.plugins.irc.server.fans import Fans, Link
 
 Change = dict[str, Any]
 """What changed, as it is told: ``do`` says what, the rest whose and how."""
@@ -26,15 +27,6 @@ class Listed(Protocol):
 
     def __call__(self, user: User, channel: Channel, inside: bool, /) -> None:
         """Hear of one."""
-
-
-class Link(Protocol):
-    """The connection of a client of this process, as others push to it."""
-
-    caps: int
-
-    def push(self, event: Event, *, answer: bool = True) -> None:
-        """Tell it; ``answer``: it may be what answers a command of its own."""
 
 
 class User:
@@ -137,12 +129,14 @@ class Channel:
 class Network:
     """All users and channels."""
 
-    def __init__(self, name: str, server: str, listed: Listed) -> None:
+    def __init__(self, name: str, server: str, listed: Listed, fans: Fans) -> None:
         self.name = name
         """Of the process that this is."""
         self._server = server
         """The source of what nobody did."""
         self._listed = listed
+        self.fans = fans
+        """What tells many."""
         self.users: dict[str, User] = {}
         """By uid."""
         self.nicks: dict[str, User] = {}
@@ -327,12 +321,15 @@ class Network:
         if status and user.link is None:
             letters = [user.nick] * len(status)
             mode = Event("MODE", channel.name, f"+{status}", *letters, source=user.mask, at=at)
-        for other, link in channel.here.items():
-            link.push(extended if link.caps & Cap.EXTENDED_JOIN else event)
-            if mode is not None:
-                link.push(mode)
-            if away is not None and link.caps & Cap.AWAY and other is not user:
-                link.push(away)
+        links = list(channel.here.values())
+        whole = [link for link in links if link.caps & Cap.EXTENDED_JOIN]
+        self.fans.tell(whole, extended)
+        self.fans.tell([link for link in links if not link.caps & Cap.EXTENDED_JOIN], event)
+        if mode is not None:
+            self.fans.tell(links, mode)
+        if away is not None:
+            others = (other for other in channel.here if other is not user)
+            self._tell(others, away, Cap.AWAY)
 
     def _part(self, change: Change) -> None:
         found = self._member(change)
@@ -416,8 +413,7 @@ class Network:
             return
         channel.invited.add(user)
         event = Event("INVITE", user.nick, channel.name, source=change["by"], at=change["at"])
-        if user.link is not None:
-            user.link.push(event)
+        self._tell([user], event)
         nick = change["by"].partition("!")[0]
         self._tell(
             (o for o in channel.here if channel.is_op(o) and o.nick != nick), event, Cap.INVITE
@@ -470,11 +466,12 @@ class Network:
             tags=change["tags"],
         )
         users = [u for u in channel.here if u is not user] if channel is not None else [to]
-        for one in users:
-            if one is not None and one.link is not None and one.link.caps & Cap.TAGS:
-                one.link.push(event, answer=False)
-        if user.link is not None and user.link.caps & Cap.ECHO:
-            user.link.push(event)
+        self._tell((one for one in users if one is not None and one is not user), event, Cap.TAGS)
+        link = user.link
+        if link is not None and to is user and link.caps & Cap.TAGS:
+            link.push(event, answer=False)
+        if link is not None and link.caps & Cap.ECHO:
+            link.push(event)
 
     def _invisible(self, change: Change) -> None:
         user = self.users.get(change["uid"])
@@ -541,31 +538,8 @@ class Network:
         if not channel.members:
             self.channels.pop(fold(channel.name), None)
 
-    @staticmethod
-    def _tell(users: Iterable[User], event: Event, cap: int = 0) -> None:
-        for user in users:
-            link = user.link
-            if link is not None and (not cap or link.caps & cap):
-                link.push(event)
-
-
-def in_lines(changes: Iterable[tuple[str, str, str]], room: int) -> list[list[str]]:
-    """Return changes of modes as the words of MODE, in as many lines as take ``room`` bytes each.
-
-    >>> in_lines([("+", "o", "al"), ("+", "t", ""), ("-", "v", "bob")], 100)
-    [['+ot-v', 'al', 'bob']]
-    """
-    lines: list[list[str]] = []
-    last, size = "", room
-    for sign, letter, param in changes:
-        over = 2 + (len(param.encode()) + 1 if param else 0)
-        if size + over > room:
-            lines.append([""])
-            last, size = "", 0
-        words = lines[-1]
-        words[0] += letter if sign == last else sign + letter
-        last = sign
-        size += over
-        if param:
-            words.append(param)
-    return lines
+    def _tell(self, users: Iterable[User], event: Event, cap: int = 0) -> None:
+        links = [user.link for user in users if user.link is not None]
+        if cap:
+            links = [link for link in links if link.caps & cap]
+        self.fans.tell(links, event)

@@ -59,6 +59,7 @@ def _matching(session: IrcSession, mask: str) -> list[User]:
     exact = network.nick(mask)
     if exact is not None:
         return [exact]
+    session.charge(len(network.users))
     folded = "*" if mask == "0" else fold(mask)
     found = []
     for user in network.users.values():

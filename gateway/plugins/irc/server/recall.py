@@ -9,11 +9,14 @@ import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
 
 from gateway.core.errors import LocalProtocolError
-from gateway.core.plugin import Outcome
+from gateway.core.plugin import Message, Outcome
 from gateway.plugins.irc.lines import Line
+from gateway.plugins.irc.messages import REPLY
 from gateway.plugins.irc.server import talk
 from gateway.plugins.irc.server.event import Cap, Event
 from gateway.plugins.irc.server.house import Kept
@@ -104,8 +107,8 @@ def _tell(session: IrcSession, channel: Channel, chosen: Sequence[Kept]) -> None
     batched = session.caps & Cap.BATCH
     batch = session.batch("chathistory", channel.name) if batched else ""
     for _, message in chosen:
-        mask = talk.mask_of(session.house, message)
         try:
+            mask = talk.mask_of(session.house, message)
             told: list[Event] = list(talk.events(channel.name, message, mask, 0.0))
         except LocalProtocolError:
             continue  # was not told at its time, either
@@ -117,6 +120,22 @@ def _tell(session: IrcSession, channel: Channel, chosen: Sequence[Kept]) -> None
 
 
 # ---------------------------------------------------------------- choosing
+
+
+def own(message: Message) -> Message | None:
+    """Return what a message of a group says to IRC; None if that is no text, or not allowed.
+
+    What was not told at its time, either, must not hide the rest from who asks.
+    """
+    more = message.get("irc", {})
+    whole = {**message, **more} if isinstance(more, dict) else {}
+    if not isinstance(whole.get("text"), str):
+        return None
+    try:
+        found: Any = msgspec.convert(whole, REPLY)
+    except msgspec.ValidationError:
+        return None
+    return dict(found)
 
 
 def seconds(text: str) -> float:

@@ -130,10 +130,11 @@ class Rooms(Gathering):
         house = self._house
         without = {uid_of(name) for name in exclude} if exclude else ()
         source = talk.mask_of(house, message)
+        links = [
+            link for user, link in channel.here.items() if not without or user.uid not in without
+        ]
         for event in talk.events(channel.name, message, source, house.now()):
-            for user, link in channel.here.items():
-                if not without or user.uid not in without:
-                    link.push(event)
+            self._network.fans.tell(links, event)
 
     # ------------------------------------------------ other processes
 

@@ -25,10 +25,11 @@ from gateway.plugins.irc.lines import fold
 from gateway.plugins.irc.messages import channel_group
 from gateway.plugins.irc.server import addressed, talk
 from gateway.plugins.irc.server.event import Cap
+from gateway.plugins.irc.server.fans import Fans
 from gateway.plugins.irc.server.house import Kept
 from gateway.plugins.irc.server.network import Change, Channel, Network, User
 from gateway.plugins.irc.server.nicks import Nicks
-from gateway.plugins.irc.server.recall import dated
+from gateway.plugins.irc.server.recall import dated, own
 from gateway.plugins.irc.server.reunion import Reunion
 from gateway.plugins.irc.server.rooms import PREFIX, Rooms
 from gateway.plugins.irc.server.session import IrcSession
@@ -80,7 +81,7 @@ class Server(StreamPlugin):
         self.now = time.time
         self.started = self.now()
         self.drop = context.drop
-        self.network = Network("", config.server, self._listed)
+        self.network = Network("", config.server, self._listed, Fans(context.loop.call_soon))
         self.clients: dict[str, IrcSession] = {}
         """Those that are connected, by their reply channel."""
         self.pending: set[IrcSession] = set()
@@ -237,10 +238,9 @@ class Server(StreamPlugin):
         own = message["irc"]
         told = list(talk.events(channel.name, own, own["mask"], self.now()))
         self._say_in(channel.name, message)
+        links = [link for user, link in channel.here.items() if user is not speaker]
         for event in told:
-            for user, link in channel.here.items():
-                if user is not speaker:
-                    link.push(event)
+            self.network.fans.tell(links, event)
 
     def address(self, channel: str, target: str | None, message: Message) -> None:
         """Say what was sent to ``channel``: ``irc.say``, or an address of this network."""
@@ -271,6 +271,8 @@ class Server(StreamPlugin):
             self._gathered.tell(user.uid, message)
             return
         own = message["irc"]
+        if self.network.fans.busy:
+            self.network.fans.catch_up(user.link)
         for event in talk.events(user.nick, own, own["mask"], self.now()):
             user.link.push(event, answer=False)
 
@@ -289,9 +291,9 @@ class Server(StreamPlugin):
         epoch = history.position[0]
         kept = []
         for offset, message in history.entries:
-            own = {**message, **message.get("irc", {})}
-            if isinstance(own.get("text"), str):
-                kept.append((names.position(epoch, offset), own))
+            found = own(message)
+            if found is not None:
+                kept.append((names.position(epoch, offset), found))
         told(dated(kept))
 
     # ------------------------------------------------ the other processes

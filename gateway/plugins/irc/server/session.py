@@ -55,6 +55,10 @@ WORD: Final = 120
 """Bytes of a word in the middle of a numeric: more than any name has."""
 PRIVATE: Final = 100
 """Private conversations that are remembered: where their messages are answered."""
+SEEN: Final = 1000
+"""Users or channels that are looked at for the price of a line: some 10 ms."""
+TOLD: Final = 65_536
+"""Bytes of answers for the price of a line."""
 PACE: Final = 1.0
 """Seconds between two looks at how many lines may come."""
 
@@ -81,13 +85,14 @@ class IrcSession(Session):
         self.why = "Connection closed"
         """What others hear when it leaves."""
         self._todo: list[Action] = []
-        self._busy = False
+        self.busy = False
         self._over = False
         self._tail = b""
         self._skips = False
         self._held: deque[bytes] = deque()
         self._held_bytes = 0
         self._tokens = float(house.config.line_burst)
+        self._told = 0
         self._ticking = False
         self._blocked: Pending | None = None
         self._talking = 0
@@ -112,9 +117,11 @@ class IrcSession(Session):
     def received(self, data: bytes) -> Iterable[Action]:
         """Cut the bytes into lines, which end in CR, LF or both."""
         self._heard = True
+        if self.network.fans.busy:
+            self.network.fans.catch_up(self)
         *lines, tail = (self._tail + data).replace(b"\r", b"\n").split(b"\n")
         self._tail = tail
-        self._busy = True
+        self.busy = True
         for line in lines:
             if self._over:
                 break
@@ -193,16 +200,18 @@ class IrcSession(Session):
         return Summary(self.why if self.user else "", path=nick)
 
     def _doing(self, method: Callable[..., None], *args: Any) -> Iterable[Action]:
-        self._busy = True
+        if self.network.fans.busy:
+            self.network.fans.catch_up(self)
+        self.busy = True
         try:
             method(*args)
         except BaseException:
-            self._busy = False
+            self.busy = False
             raise
         return self._done()
 
     def _done(self) -> list[Action]:
-        self._busy = False
+        self.busy = False
         todo, self._todo = self._todo, []
         return todo if len(todo) < 2 else _joined(todo)
 
@@ -366,6 +375,10 @@ class IrcSession(Session):
 
     # ------------------------------------------------ what commands do
 
+    def charge(self, seen: int) -> None:
+        """Count what a command has looked at: the lines behind it wait for that, too."""
+        self._tokens -= seen // SEEN
+
     def act(self, action: Action) -> None:
         """Have the core do something."""
         self._todo.append(action)
@@ -391,6 +404,10 @@ class IrcSession(Session):
         """Tell the client a line that is made already, with tags where it takes them."""
         if self.caps & Cap.TIME and "time" not in tags:
             tags = {"time": stamp(self.house.now()), **tags}
+        self._told += len(rest)
+        if self._told >= TOLD:
+            self._told = 0
+            self._tokens -= 1
         if self._lines is not None:
             self._lines.append((dict(tags), rest))
         else:
@@ -414,7 +431,7 @@ class IrcSession(Session):
         """Hear what others do; with ``answer`` as what answers a command of its own, if one is
         worked on.
         """  # noqa: D205 - one sentence
-        if not self._busy:
+        if not self.busy:
             if self.connection is not None:
                 frame = event.frame(self.caps)
                 self.connection.push(frame, len(frame))

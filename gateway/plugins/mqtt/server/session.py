@@ -341,10 +341,10 @@ class MqttSession(Session):
             return () if proof is None else self._prove(proof.outcome, token, outcome)
         return self._decide(outcome) if self.state is PENDING else ()
 
-    def accepted(self, tokens: Sequence[Any]) -> Iterable[Action]:
+    def accepted_together(self, tokens: Sequence[Any]) -> Iterable[Action]:
         """Acknowledge together what was handled together."""
         if self._inbound is None or not isinstance(tokens[0], Incoming):
-            return super().accepted(tokens)
+            return super().accepted_together(tokens)
         return self._inbound.accepted(tokens)
 
     def refused(self, token: Any, refusal: Refusal) -> Iterable[Action]:

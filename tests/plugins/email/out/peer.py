@@ -65,7 +65,7 @@ class Peer:
     """The server. ``script`` maps a step to what is answered there, in turn; None: as usual.
 
     ``"cut"`` ends the connection, ``"hang"`` says nothing more. Steps are EHLO, STARTTLS, MAIL,
-    RCPT (also ``RCPT address``), DATA and END.
+    RCPT (also ``RCPT address``), RSET, DATA and END.
     """
 
     def __init__(self, *, hide: tuple[str, ...] = (), **options: Any) -> None:
@@ -144,6 +144,9 @@ class Peer:
             envelope.rcpt_tos.append(address)
             envelope.rcpt_options.extend(options)
         return answer or "250 2.1.5 recipient"
+
+    async def handle_RSET(self, server, session, envelope):
+        return await self.step("RSET", server) or "250 2.0.0 dropped"
 
     async def handle_DATA(self, server, session, envelope):
         answer = await self.step("END", server)

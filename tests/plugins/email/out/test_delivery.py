@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from gateway.plugins.email.client.config import Smarthost
+from gateway.plugins.email.client.config import Dkim, Smarthost
 from gateway.plugins.email.client.dialogue import Dialogue
 from tests.plugins.email.out.peer import Peer, config, contexts, serving, until
 
@@ -165,6 +165,56 @@ def test_what_does_not_pass_is_reported(tmp_path, peer, step):
         assert recipient["diagnostic-code"] == "smtp; 550 5.1.1 no such thing"
         assert "Subject: Order" in headers.get_payload()
         assert post.count("reports_total") == 1
+
+
+@pytest.mark.parametrize("step", ["MAIL", "RCPT", "DATA"])
+def test_a_refusal_counts_though_the_server_is_gone(tmp_path, peer, step):
+    """Who refuses a mail for good and hangs up is not asked again; the sender is told."""
+    peer.script = {step: ["550 5.1.1 no such thing"], "RSET": ["cut"]}
+    with serving(config(tmp_path, peer)) as post:
+        post.mail()
+        post.empty()
+        assert [one["subject"] for one in peer.parsed()] == ["Undelivered mail"]
+        assert post.count("unreached_total") == 0
+
+
+def test_the_words_of_a_server_are_a_line(tmp_path, peer, caplog):
+    """What a server says stands in one line of the log, without what a terminal would obey."""
+    peer.script["RCPT"] = ["421-4.3.2 one\x1b[2J\r\n421 4.3.2 two"]
+    caplog.set_level("INFO", "gateway")
+    with serving(config(tmp_path, peer)) as post:
+        post.mail()
+        post.empty()
+    [said] = {one.getMessage() for one in caplog.records if "deferred" in one.getMessage()}
+    assert "\x1b" not in said
+    assert len(said.splitlines()) == 1
+
+
+def test_from_the_null_sender_is_signed_all_the_same(tmp_path, peer):
+    """What is from the null sender, answers and reports, is signed by the key of whom its From names."""
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    key = tmp_path / "key.pem"
+    key.write_bytes(
+        Ed25519PrivateKey.generate().private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    keys = {
+        domain: Dkim(selector="s", key=str(key)) for domain in ("example.org", "gateway.example")
+    }
+    peer.script["RCPT boss@example.net"] = ["550 5.1.1 no"]
+    with serving(config(tmp_path, peer, dkim=keys)) as post:
+        post.mail(mail_from="")
+        post.mail(rcpt_to=["boss@example.net"])
+        post.empty()
+        found = {one["from"]: one["dkim-signature"] or "" for one in peer.parsed()}
+        assert len(found) == 2
+        for author, signature in found.items():
+            assert f"d={author.rpartition('@')[2].rstrip('>')};" in signature, author
 
 
 def test_a_report_is_not_reported_on(tmp_path, peer):

@@ -52,7 +52,8 @@ def test_we_read_what_the_library_writes(steps, huffman):
     ours, theirs = FieldDecoder(1 << 20), Encoder()
     for step in steps:
         if isinstance(step, int):
-            theirs.header_table_size = step
+            if step != theirs.header_table_size:  # else it forgets a change that it has not told
+                theirs.header_table_size = step
         else:
             assert ours.unpack(theirs.encode(step, huffman=huffman)) == step
 
