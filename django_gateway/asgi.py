@@ -244,7 +244,8 @@ def read_settings() -> dict[str, Any]:
     if table:
         own = tables.get("layer", {})
         tables["layer"] = {**table, **own} if isinstance(own, Mapping) else own
-    if settings.is_overridden("DEFAULT_FROM_EMAIL"):  # Django's own is webmaster@localhost
+    # Django's own, webmaster@localhost, is nobody; nor is one without an @ of use here.
+    if settings.is_overridden("DEFAULT_FROM_EMAIL") and "@" in str(settings.DEFAULT_FROM_EMAIL):
         mail = tables.get("email", {})
         if isinstance(mail, Mapping):
             tables["email"] = {"sender": str(settings.DEFAULT_FROM_EMAIL), **mail}

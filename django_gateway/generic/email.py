@@ -13,6 +13,7 @@ from django_gateway.channel import Channel
 from django_gateway.filters import Filter
 from django_gateway.generic.base import Consumer
 from django_gateway.mailboxes import mailbox
+from django_gateway.message import Message
 from django_gateway.routing import Route
 from gateway.core import names
 
@@ -67,14 +68,23 @@ class EmailConsumer(Consumer):
         *,
         attachments: Iterable[Attached] = (),
         headers: Headers = (),
+        in_reply_to: str | Mapping[str, Any] | Message | None = None,
         **content: Any,
     ) -> None:
         """Send a mail to an address: ``mail("ann@example.com", "Hi.", subject="Hello")``.
 
         ``to`` may be a list of addresses: one mail, in which all of them stand. Buffered inside a
         consumer; outside it acts at once.
+
+        With ``in_reply_to`` it answers a mail that came, in its thread. That is the message of it,
+        or what was kept of that: a dict with its ``message_id``, ``subject``, ``headers`` (which
+        have its References) and ``rcpt_to``, or some of them. The subject is then "Re:" and its,
+        and ``mail_from`` the mailbox that it was written to, unless they are given. A Message-ID
+        alone gives the thread alone.
         """
         content = _content(attachments, headers, content)
+        if in_reply_to is not None:
+            content = _answering(in_reply_to, content)
         if text is not None:
             content["text"] = text
         recipients = _recipients(to)
@@ -102,6 +112,44 @@ class EmailConsumer(Consumer):
             else:
                 found.append(route)
         return found
+
+
+def _answering(
+    answered: str | Mapping[str, Any] | Message, content: dict[str, Any]
+) -> dict[str, Any]:
+    """Return the keys of a mail with what an answer has besides.
+
+    A Message-ID that no header could have (senders write what they like) makes no thread.
+    """
+    from gateway.plugins.email import compose  # noqa: PLC0415 - only then
+
+    given: Any = {"message_id": answered} if isinstance(answered, str) else answered
+    if not isinstance(given, Mapping | Message):
+        raise TypeError(
+            "in_reply_to is the Message-ID of a mail, its message, or a dict with its "
+            f"'message_id', 'subject', 'headers', 'rcpt_to', not {type(answered).__name__}"
+        )
+    named = {str(name).lower(): str(value) for name, value in reversed(given.get("headers") or ())}
+    identity = str(given.get("message_id") or "").strip()
+    if identity and not identity.startswith("<"):  # as `Message.thread` has it
+        identity = f"<{identity}>"
+    thread = compose.Thread(
+        identity, named.get("references", named.get("in-reply-to", "")), given.get("subject") or ""
+    )
+    found: dict[str, Any] = {}
+    if given.get("subject") is not None:
+        found["subject"] = compose.answered(thread.subject)
+    mailboxes = given.get("rcpt_to") or [""]
+    own_mailbox = mailboxes if isinstance(mailboxes, str) else mailboxes[0]
+    if "@" in own_mailbox:  # "postmaster" may stand alone
+        found["mail_from"] = own_mailbox
+    found |= content
+    if compose.is_message_id(identity):
+        own = found.get("headers", [])
+        said = {name.lower() for name, _ in own}
+        ours = [["In-Reply-To", identity], ["References", compose.references(thread)]]
+        found["headers"] = [*own, *(one for one in ours if one[0].lower() not in said)]
+    return found
 
 
 def _recipients(to: str | Sequence[str]) -> list[str]:

@@ -145,6 +145,35 @@ def test_thread(site):
     assert threads == [first.message_id.strip("<>")] * 2
 
 
+KEPT = ("message_id", "subject", "headers", "rcpt_to")
+
+
+@pytest.mark.parametrize("kept", ["message", "dict"])
+def test_answer_later(site, kept):
+    """Another consumer answers in the thread, by what was kept, from the mailbox written to."""
+    threads, tickets = [], []
+
+    def receive(message):
+        threads.append(message.thread)
+        tickets.append(message if kept == "message" else {key: message[key] for key in KEPT})
+
+    def solve(message):
+        EmailConsumer.mail("ann@y.org", "solved", in_reply_to=tickets[-1])
+
+    client = site(route("email.receive", receive), route("work", solve))
+    ann = client.email("ann@y.org")
+    ann.send("support+7@x.org", "?", subject="Help", headers={"References": "<first@y.org>"})
+    Channel("work").send({})
+    mail = ann.expect_mail("Re: Help", "solved")
+    assert mail["From"] == mail.mail_from == "support+7@x.org"
+    parent = tickets[0]["message_id"]
+    assert (mail["In-Reply-To"], mail["References"]) == (parent, f"<first@y.org> {parent}")
+    ann.send("support+7@x.org", "thanks", reply_to=mail)
+    assert threads == ["first@y.org"] * 2
+    Channel("work").send({})
+    assert ann.expect_mail("Re: Help", "solved")["In-Reply-To"] == tickets[1]["message_id"]
+
+
 def test_bounces_are_not_answered(site):
     """The null sender, and who sends automatically, get no reply."""
 

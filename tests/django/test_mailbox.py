@@ -202,6 +202,42 @@ def test_mail_to_several(sent):
             Support.mail(wrong, "hi")
 
 
+IDS = [["In-Reply-To", "<1@y>"], ["References", "<1@y>"]]
+
+
+@pytest.mark.parametrize(
+    ("answered", "given", "expected"),
+    [
+        ("<1@y>", {}, {"headers": IDS}),
+        ("1@y", {"subject": "S", "mail_from": "s@x.org"}, {"headers": IDS, "subject": "S",
+         "mail_from": "s@x.org"}),
+        ({"message_id": "<1@y>", "subject": "re: A", "rcpt_to": "s@x.org"}, {},
+         {"headers": IDS, "subject": "re: A", "mail_from": "s@x.org"}),
+        ({"message_id": "<1@y>", "subject": "A", "rcpt_to": ["s@x.org", "t@x.org"]},
+         {"subject": "B", "mail_from": "u@x.org", "headers": {"references": "<0@y>", "X": "1"}},
+         {"headers": [["references", "<0@y>"], ["X", "1"], IDS[0]], "subject": "B",
+          "mail_from": "u@x.org"}),
+        ({"message_id": None, "subject": "", "headers": None, "rcpt_to": ["postmaster"]}, {},
+         {"subject": "Re:"}),
+        ({"message_id": "<1@y>", "headers": [("In-Reply-To", "<0@y>")]}, {},
+         {"headers": [IDS[0], ["References", "<0@y> <1@y>"]]}),
+        ("<a b>\r\nBcc: v@x", {}, {}),
+        ({"message_id": "<1@y>\nBcc: v@x", "subject": "A\r\nBcc: v@x"}, {},
+         {"subject": "Re: A  Bcc: v@x"}),
+    ],
+)  # fmt: skip
+def test_in_reply_to(sent, answered, given, expected):
+    """An answer has the thread of what it answers; what is given goes before; nothing is injected."""
+    Support.mail("ann@x.org", "hi", in_reply_to=answered, **given)
+    assert sent() == [("email.send!ann_40x.org", {"text": "hi", **expected})]
+
+
+def test_in_reply_to_of_another_kind():
+    """What can be answered is named where something else is given."""
+    with pytest.raises(TypeError, match="in_reply_to is the Message-ID of a mail, its message, or"):
+        Support.mail("ann@x.org", "hi", in_reply_to=7)
+
+
 def test_attachments_of_another_kind():
     """What is no attachment is refused by a text that shows one."""
     with pytest.raises(TypeError, match="triples"):

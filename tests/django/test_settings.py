@@ -249,6 +249,8 @@ def test_check_of_networks(application, monkeypatch):
 def test_whom_mail_is_from(application):
     """Mail is from DEFAULT_FROM_EMAIL where the project sets it, unless email.sender says else."""
     assert "email" not in asgi.read_settings()
+    with override_settings(DEFAULT_FROM_EMAIL="Our shop"):
+        assert "email" not in asgi.read_settings()
     with override_settings(DEFAULT_FROM_EMAIL="Shop <shop@x.org>"):
         assert asgi.read_settings()["email"] == {"sender": "Shop <shop@x.org>"}
         assert boot(Options(plugins="http")).settings.plugins == ("http",)  # it harms nobody else

@@ -130,6 +130,7 @@ class WrongMail(EmailConsumer):
         self.reply("hi", attachments=7)  # wrong
         self.reply("hi", headers=[7])  # wrong
         self.mail(7)  # wrong
+        self.mail("ann@x.org", "hi", in_reply_to=7)  # wrong
 
 
 mailbox(7)  # wrong

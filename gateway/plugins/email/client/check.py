@@ -42,5 +42,5 @@ def warnings(config: Outgoing, hostname: str) -> Iterator[str]:
     if not config.sender:
         yield (
             "email.sender is empty: what is sent without 'mail_from', as to groups, is refused; "
-            "set it, or DEFAULT_FROM_EMAIL in Django's settings"
+            "set it, or DEFAULT_FROM_EMAIL in Django's settings, to an address"
         )
