@@ -94,7 +94,7 @@ def table(reports: Sequence[Report]) -> list[str]:
             middle, low, high = (
                 _number(value) for value in (check.found.middle, check.found.low, check.found.high)
             )
-            target = f"{'at most' if check.at_most else 'at least'} {check.target:.3g} {check.unit}"
+            target = f"{'at most' if check.at_most else 'at least'} {_target(check.target)} {check.unit}"
             word = "reached" if check.reached else "missed"
             found.append(
                 f"| `{report.key}` | {check.label} | {middle} | {low} to {high} "
@@ -139,11 +139,15 @@ def _verdict(check: Check) -> str:
     sign = "at most" if check.at_most else "at least"
     word = "reached" if check.reached else "MISSED"
     unit = f" {check.unit}" if check.unit else ""
-    return f"{check.label}: {_spread(check.found)}{unit}, target {sign} {check.target:.3g}: {word}"
+    return f"{check.label}: {_spread(check.found)}{unit}, target {sign} {_target(check.target)}: {word}"
 
 
 def _spread(spread: Spread) -> str:
     return f"{_number(spread.middle)} ({_number(spread.low)}-{_number(spread.high)})"
+
+
+def _target(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
 
 
 def _number(value: float) -> str:
