@@ -94,7 +94,9 @@ def table(reports: Sequence[Report]) -> list[str]:
             middle, low, high = (
                 _number(value) for value in (check.found.middle, check.found.low, check.found.high)
             )
-            target = f"{'at most' if check.at_most else 'at least'} {_target(check.target)} {check.unit}"
+            target = (
+                f"{'at most' if check.at_most else 'at least'} {_target(check.target)} {check.unit}"
+            )
             word = "reached" if check.reached else "missed"
             found.append(
                 f"| `{report.key}` | {check.label} | {middle} | {low} to {high} "
