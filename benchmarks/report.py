@@ -141,7 +141,8 @@ def _verdict(check: Check) -> str:
     sign = "at most" if check.at_most else "at least"
     word = "reached" if check.reached else "MISSED"
     unit = f" {check.unit}" if check.unit else ""
-    return f"{check.label}: {_spread(check.found)}{unit}, target {sign} {_target(check.target)}: {word}"
+    target = f"target {sign} {_target(check.target)}"
+    return f"{check.label}: {_spread(check.found)}{unit}, {target}: {word}"
 
 
 def _spread(spread: Spread) -> str:
