@@ -135,7 +135,6 @@ class Client(asyncio.Protocol):
         elif step % 4 == 1:
             if self._left == 0:
                 transport.write(b"QUIT\r\n")
-                self.done.set_result(None)
                 self._transport = None
                 return
             transport.write(b"MAIL FROM:<ann@example.org>\r\n")
@@ -148,9 +147,15 @@ class Client(asyncio.Protocol):
             transport.write(MAIL % (self._number, self._left))
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """It is done, where that is the answer to QUIT."""
+        if self._transport is None and not self.done.done():
+            self.done.set_result(None)
         self._fail("it has closed the connection")
 
     def _fail(self, why: str) -> None:
+        transport, self._transport = self._transport, None
+        if transport is not None:
+            transport.abort()
         if not self.done.done():
             self.done.set_exception(ConnectionError(why))
 
