@@ -17,7 +17,7 @@ from django_gateway.generic.protocols import keys_of, meant_by
 from django_gateway.mailboxes import MailboxFilter
 from django_gateway.middleware import middleware_of
 from django_gateway.placeholders import ANGLED, BRACED
-from django_gateway.routing import Router
+from django_gateway.routing import Route, Router
 from gateway.core.errors import GatewayError
 
 BY_KEY: Final = {
@@ -72,13 +72,17 @@ def check_routing(**_: Any) -> Sequence[CheckMessage]:
     return []
 
 
+def _routes() -> Sequence[Route]:
+    """Return the routes of the project; none where its table is wrong, as another check says."""
+    try:
+        return Router(asgi.layer_settings().get("ROUTING")).routes
+    except Exception:  # noqa: BLE001 - whatever the project's modules raise: gateway.E002
+        return ()
+
+
 @register("gateway")
 def check_protocols(**_: Any) -> Sequence[CheckMessage]:
     """``gateway.W002``: a route's channel looks like that of a protocol, misspelt."""
-    try:
-        table = Router(asgi.layer_settings().get("ROUTING"))
-    except Exception:  # noqa: BLE001 - the other checks say so
-        return []
     return [
         Warning(
             f"{one!r}: there is no protocol {channel.partition('.')[0]!r} here; did you mean "
@@ -86,7 +90,7 @@ def check_protocols(**_: Any) -> Sequence[CheckMessage]:
             hint="One that only the gateway has installed is all right.",
             id="gateway.W002",
         )
-        for one in table.routes
+        for one in _routes()
         for channel in one.channels
         if (meant := meant_by(channel)) is not None
     ]
@@ -95,10 +99,6 @@ def check_protocols(**_: Any) -> Sequence[CheckMessage]:
 @register("gateway")
 def check_keys(**_: Any) -> Sequence[CheckMessage]:
     """``gateway.W005``: a route has a filter by a key that none of its messages has."""
-    try:
-        table = Router(asgi.layer_settings().get("ROUTING"))
-    except Exception:  # noqa: BLE001 - the other checks say so
-        return []
     return [
         Warning(
             f"{one!r}: the filter {key}={one.filters[key][0]!s} never matches, since no such "
@@ -106,7 +106,7 @@ def check_keys(**_: Any) -> Sequence[CheckMessage]:
             hint=f"There are {', '.join(sorted(known))}.",
             id="gateway.W005",
         )
-        for one in table.routes
+        for one in _routes()
         if (known := keys_of(one.channels))
         for key in one.filters
         if key not in known
@@ -116,10 +116,6 @@ def check_keys(**_: Any) -> Sequence[CheckMessage]:
 @register("gateway")
 def check_placeholders(**_: Any) -> Sequence[CheckMessage]:
     """``gateway.W006``: a regular expression has placeholders, which are another filter's."""
-    try:
-        table = Router(asgi.layer_settings().get("ROUTING"))
-    except Exception:  # noqa: BLE001 - the other checks say so
-        return []
     return [
         Warning(
             f"{one!r}: the filter {key}={written!r} is a regular expression, in which "
@@ -127,7 +123,7 @@ def check_placeholders(**_: Any) -> Sequence[CheckMessage]:
             hint=f"Write {key}={BY_KEY[key]}(…), imported from django_gateway.",
             id="gateway.W006",
         )
-        for one in table.routes
+        for one in _routes()
         for key in one.filters.keys() & BY_KEY.keys()
         for each in one.filters[key]
         if type(each) is Filter
@@ -149,8 +145,7 @@ def _placeholder(key: str, written: str) -> re.Match[str] | None:
 def check_networks(**_: Any) -> Sequence[CheckMessage]:
     """``gateway.W003``: a route is for a network of IRC that the settings do not have."""
     try:
-        table = Router(asgi.layer_settings().get("ROUTING"))
-        routes = [one for one in table.routes if any(c.startswith("irc.") for c in one.channels)]
+        routes = [one for one in _routes() if any(c.startswith("irc.") for c in one.channels)]
         named = {one: values_of(one.filters.get("network", ())) for one in routes}
         if not any(named.values()):
             return []
@@ -230,10 +225,9 @@ def check_mail(**_: Any) -> Sequence[CheckMessage]:
 def check_domains(**_: Any) -> Sequence[CheckMessage]:
     """``gateway.W007``: a route is for a mailbox of a domain that no mail is taken for."""
     try:
-        table = Router(asgi.layer_settings().get("ROUTING"))
         boxes = {
             one.text: one
-            for each in table.routes
+            for each in _routes()
             if any(channel.startswith("email.") for channel in each.channels)
             for one in each.filters.get("rcpt_to", ())
             if isinstance(one, MailboxFilter)

@@ -121,6 +121,7 @@ class Postman:
                 self._context.log.error("the spool cannot be read: %s", error)  # noqa: TRY400 - the reason is all there is to tell
                 seen = None
             except Exception:
+                self._context.count("delivery_errors_total")
                 self._context.log.exception("a mistake of the gateway in reading the spool")
                 seen = None
             now = time.time()
@@ -254,6 +255,7 @@ class Postman:
                 if self._may_go_on(dialogue, sent):
                     part = self._queue.next(lane, time.time())
         except Exception:
+            self._context.count("delivery_errors_total")
             self._context.log.exception("%s: delivery failed in the gateway", lane.destination)
         finally:
             if part is not None and part.in_hand:
