@@ -422,3 +422,30 @@ def test_an_envelope_that_cannot_be_written(tmp_path, monkeypatch, caplog):
                 ["bob@example.net"],
             ]
     assert "envelope cannot be written" in caplog.text
+
+
+def test_a_mistake_of_the_gateways_own(tmp_path, monkeypatch, caplog):
+    """An exception that nobody expects is logged and counted, ends nothing, and the mail goes out."""
+    monkeypatch.setattr(postman, "LOOK", 0.02)
+    monkeypatch.setattr(postman, "AGAIN", 0.02)
+    mistakes = {"changed": [KeyError("a")], "_still_there": [KeyError("b")]}
+
+    def once(where, name):
+        original = getattr(where, name)
+
+        def fails(*args):
+            if mistakes[name]:
+                raise mistakes[name].pop()
+            return original(*args)
+
+        monkeypatch.setattr(where, name, fails)
+
+    once(spools.Spool, "changed")
+    once(postman.Postman, "_still_there")
+    with Peer() as peer, serving(config(tmp_path, peer)) as post:
+        post.mail()
+        post.empty()
+        assert len(peer.mails) == 1
+        assert post.count("delivery_errors_total") == 2
+    assert "in reading the spool" in caplog.text
+    assert "delivery failed in the gateway" in caplog.text
